@@ -1,4 +1,4 @@
-"""Checks a gradient descent step of the reports' MLP in several implementations against the reports."""
+"""Checks one gradient descent step of the reports' MLP, by several implementations."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from studies.mlp_proof.implementations import Implementation, TorchReference
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Options of `verify`."""
+    """Options of the command."""
 
     as_json: bool = False
     every_value: bool = False
@@ -36,10 +36,10 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """All implementations, comparisons and checks."""
+    """The results of all implementations and comparisons."""
 
     case: Case
-    ways: dict[str, Implementation]
+    results: dict[str, Implementation]
     agreement: agreement.Agreement
     disagreement: disagreement.Disagreement
     relu_variant: relu_variant.ReluVariant
@@ -54,18 +54,18 @@ class Proof:
         ]
 
     def as_json(self, pytorch: str | None) -> dict[str, Any]:
-        """Returns values, comparisons and checks as JSON."""
+        """Returns a JSON-serialisable dictionary."""
         return {
             "pytorch": pytorch,
             "parameter_names": layout.parameter_names(self.case),
             "ways": {
                 name: {
-                    "loss": way.loss,
-                    "predictions": way.predictions.tolist(),
-                    "updated": way.updated.tolist(),
-                    "tables": {table: values.tolist() for table, values in way.tables.items()},
+                    "loss": result.loss,
+                    "predictions": result.predictions.tolist(),
+                    "updated": result.updated.tolist(),
+                    "tables": {table: values.tolist() for table, values in result.tables.items()},
                 }
-                for name, way in self.ways.items()
+                for name, result in self.results.items()
             },
             "agreement": self.agreement.as_json(),
             "disagreement": self.disagreement.as_json(),
@@ -76,14 +76,14 @@ class Proof:
 
 
 def prove(oracle: TorchReference | None = None) -> Proof:
-    """Computes everything in float64, with PyTorch as another implementation if `oracle` is given."""
+    """Runs all implementations in float64, including PyTorch if `oracle` is given."""
     with jax.enable_x64(True):
         case = read_case()
-        computed = implementations.compute(case, oracle)
+        results = implementations.compute(case, oracle)
         return Proof(
             case=case,
-            ways=computed,
-            agreement=agreement.compare(case, computed),
+            results=results,
+            agreement=agreement.compare(case, results),
             disagreement=disagreement.reproduce(case, oracle),
             relu_variant=relu_variant.examine(case),
             errata=errata.find(case),
@@ -91,13 +91,13 @@ def prove(oracle: TorchReference | None = None) -> Proof:
 
 
 def verify(options: Options, oracle: TorchReference | None) -> Proof:
-    """Prints the results and writes pictures if requested; raises CheckFailedError if a check fails."""
+    """Prints the proof, writes the figures if requested, and raises CheckFailedError if a check fails."""
     with console.silenced() if options.as_json else contextlib.nullcontext():
         if options.plot is not None:
             picture.prepare(options.plot)
         with console.phase("compute") as phase:
             proof = prove(oracle)
-            phase.text = f"{len(proof.ways)} ways"
+            phase.text = f"{len(proof.results)} implementations"
         console.log_text("")
         if options.as_json:
             print(json.dumps(proof.as_json(oracle.version if oracle else None), indent=1))
@@ -113,7 +113,7 @@ def _show(proof: Proof, options: Options) -> None:
     case = proof.case
     _section(
         "One step of a 3-4-4-1 tanh network, rate 0.1, sum of squared errors (report A)",
-        layout.side_by_side(case, proof.ways, every_value=options.every_value),
+        layout.values(case, proof.results, every_value=options.every_value),
     )
     _section(
         "Largest difference of any float64 column to the report's tables",

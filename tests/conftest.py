@@ -1,4 +1,4 @@
-"""What all tests share: double precision on request, and one small trained run."""
+"""Fixtures for all tests, such as double precision and a small trained run."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-# Most of the suite's time is XLA's, and most of that LLVM's: what is tested runs for a blink.
+# Most of the time is compilation, so it is done without optimisation.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 
 import jax
@@ -17,12 +17,12 @@ from hypothesis import settings
 
 from jaxnets.training.devices import CompiledStep
 
-# In the background of a shell and under nohup these are ignored, and so they are in the processes of tests.
+# A shell's background jobs and nohup ignore these signals, and child processes would inherit that.
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-# Two workers share the cores, so an example may take long; the same ones every time.
+# No deadline, because workers share the cores; the same examples in every run.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
@@ -37,16 +37,16 @@ SMOKE = {
     "data.num_examples": 60,
     "log.tensorboard": False,
 }
-"""Overrides of configs/lung_resnet.py:smoke that compile in a second or two."""
+"""Overrides of configs/lung_resnet.py:smoke that compile in one or two seconds."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Programs that several tests need are compiled by the first of them; nothing outlives the session."""
+    """Sets a compilation cache that is shared by the workers of this session."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = shared / "compiled"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for processes that tests start
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for child processes
     jax.config.update("jax_compilation_cache_dir", str(folder))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -54,14 +54,14 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_implicit_transfers() -> Iterator[None]:
-    """On one device every argument of a compiled step is there already: a step copies nothing from the host.
+    """Makes transfers from the host within a compiled step errors, if there is one device.
 
-    On CPUs JAX does not guard copies from the device to the host, and `pmap` places a batch by itself.
+    On CPUs JAX does not guard transfers from the device to the host, and `pmap` places a batch by itself.
     """
     call = CompiledStep.__call__
 
     def guarded(step: CompiledStep, state: Any, batch: Any) -> Any:
-        step.compile(state, batch)  # constants may be copied as a program is traced
+        step.compile(state, batch)  # tracing may transfer constants
         guard = jax.transfer_guard("disallow") if jax.device_count() == 1 else contextlib.nullcontext()
         with guard:
             return call(step, state, batch)
@@ -73,14 +73,14 @@ def no_implicit_transfers() -> Iterator[None]:
 
 @pytest.fixture
 def optax_promotion() -> Iterator[None]:
-    """NumPy's rules of types, which optax's Adam and plateau rely on: a float to the power of an integer."""
+    """Enables NumPy's type promotion, which optax's Adam and reduce_on_plateau rely on."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
 
 @pytest.fixture
 def x64() -> Iterator[None]:
-    """Double precision for one test."""
+    """Enables double precision for one test."""
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
@@ -88,19 +88,19 @@ def x64() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The root of the checkout."""
+    """Returns the root of the repository."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def smoke_config() -> str:
-    """The config file of the small runs."""
+    """Returns the config of small runs."""
     return str(REPOSITORY / "configs" / "lung_resnet.py") + ":smoke"
 
 
 @pytest.fixture(scope="session")
 def smoke_overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Overrides that make a run small, with a data folder of its own."""
+    """Returns overrides for small runs, with a separate data folder."""
     return {**SMOKE, "data.root": str(tmp_path_factory.mktemp("data"))}
 
 
@@ -108,7 +108,7 @@ def smoke_overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, objec
 def trained(
     smoke_config: str, smoke_overrides: dict[str, object], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The directory of a finished small run; tests must not change it."""
+    """Returns the directory of a finished small run; tests must not change it."""
     import jaxnets
 
     workdir = tmp_path_factory.mktemp("runs") / "trained"
@@ -118,7 +118,7 @@ def trained(
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder that $JAXNETS_DATA names; the test is skipped where there is none."""
+    """Returns the folder in $JAXNETS_DATA; skips the test if there is none."""
     folder = os.environ.get("JAXNETS_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data: set JAXNETS_DATA to a folder that holds it")
@@ -126,7 +126,7 @@ def real_data() -> Path:
 
 
 class Page(HTMLParser):
-    """What a test looks at: addresses that a browser would fetch, measured figures, all text."""
+    """A parsed HTML page: linked addresses, metrics, tags and text."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -155,5 +155,5 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def read_page() -> Callable[[str], Page]:
-    """From HTML to a Page."""
+    """Returns a function that parses HTML."""
     return Page

@@ -1,4 +1,4 @@
-"""The import rule: a package imports only from layers above its own, and modules form no circles."""
+"""Import rules: packages import only from lower layers, and modules have no import cycles."""
 
 import ast
 import graphlib
@@ -23,7 +23,7 @@ FORBIDDEN = {"tensorflow", "torch", "torchvision", "timm", "keras"}
 
 
 def _imports(path: Path) -> set[str]:
-    """Dotted names that a file imports, wherever in it."""
+    """Returns the dotted names that a file imports anywhere."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -46,7 +46,7 @@ def _files(repository: Path, folder: str) -> list[Path]:
     return sorted((repository / folder).rglob("*.py"))
 
 
-def test_the_rule_finds_what_breaks_it(tmp_path: Path) -> None:
+def test_imports_inside_functions_are_found(tmp_path: Path) -> None:
     file = tmp_path / "wrong.py"
     file.write_text(
         "def f():\n    from jaxnets import training\n    from jaxnets.experiment.train import x\n"
@@ -54,7 +54,7 @@ def test_the_rule_finds_what_breaks_it(tmp_path: Path) -> None:
     assert {"training", "experiment"} <= _packages(_imports(file))
 
 
-def test_packages_import_only_from_layers_above(repository: Path) -> None:
+def test_packages_import_only_from_lower_layers(repository: Path) -> None:
     wrong = []
     for path in _files(repository, "jaxnets"):
         package = path.relative_to(repository / "jaxnets").parts[0].removesuffix(".py")
@@ -68,7 +68,7 @@ def test_packages_import_only_from_layers_above(repository: Path) -> None:
 
 
 def _graph(folder: Path) -> dict[str, set[str]]:
-    """The modules of a package that each of its modules imports, by dotted name."""
+    """Returns the modules of a package that each module imports, by dotted name."""
     paths = {
         ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__"): path
         for path in folder.rglob("*.py")
@@ -77,7 +77,7 @@ def _graph(folder: Path) -> dict[str, set[str]]:
 
 
 def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
-    """The modules that a file imports, except for types only.
+    """Returns the modules that a file imports, except under TYPE_CHECKING.
 
     `from a.b import c` imports a.b.c if that is a module, else a.b.
     """
@@ -98,7 +98,7 @@ def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
     return found & set(modules)
 
 
-def _circle(graph: dict[str, set[str]]) -> list[str]:
+def _cycle(graph: dict[str, set[str]]) -> list[str]:
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -106,37 +106,37 @@ def _circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_modules_import_each_other_in_one_direction(repository: Path) -> None:
-    assert _circle(_graph(repository / "jaxnets")) == []
+def test_modules_have_no_import_cycle(repository: Path) -> None:
+    assert _cycle(_graph(repository / "jaxnets")) == []
 
 
-def test_a_circle_is_found(tmp_path: Path) -> None:
+def test_import_cycle_is_found(tmp_path: Path) -> None:
     package = tmp_path / "jaxnets"
     package.mkdir()
     (package / "first.py").write_text("from jaxnets import second\n")
     (package / "second.py").write_text("def f():\n    from jaxnets.first import x\n")
-    assert set(_circle(_graph(package))) == {"jaxnets.first", "jaxnets.second"}
+    assert set(_cycle(_graph(package))) == {"jaxnets.first", "jaxnets.second"}
 
 
-def test_configs_import_config_alone(repository: Path) -> None:
+def test_configs_import_only_the_config_package(repository: Path) -> None:
     for path in _files(repository, "configs"):
         assert _packages(_imports(path)) <= {"config"}, path
 
 
-def test_only_scripts_import_benchmarks_and_studies(repository: Path) -> None:
+def test_package_does_not_import_benchmarks_studies_or_tests(repository: Path) -> None:
     for path in [*_files(repository, "jaxnets"), *_files(repository, "configs")]:
         roots = {name.split(".")[0] for name in _imports(path)}
         assert not roots & {"benchmarks", "studies", "tests", "examples"}, path
 
 
-def test_the_library_never_imports_the_oracles(repository: Path) -> None:
-    reader = repository / "jaxnets" / "interop" / "weight_files.py"  # imports torch when it is called
+def test_package_does_not_import_other_frameworks(repository: Path) -> None:
+    reader = repository / "jaxnets" / "interop" / "weight_files.py"  # imports torch lazily
     for path in {*_files(repository, "jaxnets"), *_files(repository, "scripts")} - {reader}:
         roots = {name.split(".")[0] for name in _imports(path)}
         assert not roots & FORBIDDEN, path
 
 
-def test_tensorflow_and_torch_are_never_imported(repository: Path) -> None:
+def test_importing_the_package_does_not_load_other_frameworks(repository: Path) -> None:
     modules = [
         ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__")
         for path in _files(repository, "jaxnets")

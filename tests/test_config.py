@@ -1,4 +1,4 @@
-"""Configs: complete, locked, validated, durations in one unit."""
+"""Loading, validating and comparing configs."""
 
 from pathlib import Path
 
@@ -80,13 +80,13 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"train.ema_decay": 1.0}, "must be below 1"),
     ],
 )
-def test_an_invalid_override_names_the_field_and_a_fix(overrides: dict, message: str) -> None:
+def test_invalid_override_names_the_field_and_a_fix(overrides: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_lib.load_config(LUNG, overrides)
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("config_path", "message"),
     [
         (LUNG + ":skratch", "did you mean scratch"),
         (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
@@ -98,9 +98,9 @@ def test_an_invalid_override_names_the_field_and_a_fix(overrides: dict, message:
         (__file__, "get_config.. is missing"),
     ],
 )
-def test_a_wrong_config_names_the_nearest(spec: str, message: str) -> None:
+def test_wrong_config_name_suggests_the_nearest(config_path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config_lib.load_config(spec)
+        config_lib.load_config(config_path)
 
 
 def test_none_unsets_an_optional_field() -> None:
@@ -110,7 +110,7 @@ def test_none_unsets_an_optional_field() -> None:
         config_lib.load_config(LUNG, {"train.epochs": None})
 
 
-def test_an_override_replaces_the_unit_of_a_duration() -> None:
+def test_override_replaces_the_unit_of_a_duration() -> None:
     config = config_lib.load_config(LUNG, {"train.steps": 7})
     assert (config.train.steps, config.train.epochs, config.train.examples) == (7, None, None)
 
@@ -143,7 +143,7 @@ def test_json_round_trip() -> None:
     assert config_lib.differences(config_lib.from_json(config_lib.to_json(config)), config) == {}
 
 
-def test_tuples_of_strings_survive_json() -> None:
+def test_tuples_of_strings_round_trip_through_json() -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", "mlp_tanh"))
     config.model.activations = ("relu", "identity")
     assert config_lib.from_json(config_lib.to_json(config)).model.activations == (
@@ -157,24 +157,24 @@ def test_differences_name_fields_and_values() -> None:
     assert config_lib.differences(first, second) == {"seed": (0, 5)}
 
 
-def test_a_config_is_locked() -> None:
+def test_config_is_locked() -> None:
     with pytest.raises(AttributeError):
         config_lib.default_config().train.bach_size = 3
 
 
 @pytest.mark.parametrize("path", sorted(Path(LUNG).parent.glob("[!_]*.py")), ids=lambda p: p.stem)
-def test_every_config_is_valid_and_says_what_it_is(path: Path) -> None:
+def test_shipped_configs_and_variants_are_valid(path: Path) -> None:
     config = config_lib.load_config(str(path))
     assert config.name.split(":")[0] == path.stem
     assert path.read_text().startswith('"""')
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error_info:
         config_lib.load_config(f"{path}:none of them")
-    for variant in str(refused.value).partition("variants: ")[2].split(", "):
-        begun = {"transfer.weights": "random"} if variant in ("transfer", "finetune") else {}
-        assert config_lib.load_config(f"{path}:{variant}", begun).name == f"{path.stem}:{variant}"
+    for variant in str(error_info.value).partition("variants: ")[2].split(", "):
+        weights = {"transfer.weights": "random"} if variant in ("transfer", "finetune") else {}
+        assert config_lib.load_config(f"{path}:{variant}", weights).name == f"{path.stem}:{variant}"
 
 
-def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_is_from_the_config_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_lib.default_config()
     monkeypatch.delenv("JAXNETS_DATA", raising=False)
     assert config_lib.data_root(config) == Path("data")
@@ -188,9 +188,9 @@ def test_the_data_root_is_the_config_then_the_environment(monkeypatch: pytest.Mo
     "name", ["resnet", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet"]
 )
 @pytest.mark.parametrize("variant", ["scratch", "transfer"])
-def test_a_note_names_a_report_only_where_it_trained_the_network_so(name: str, variant: str) -> None:
-    begun = {"transfer.weights": "random"} if variant == "transfer" else {}
-    config = config_lib.load_config(LUNG.replace("resnet", name) + f":{variant}", begun)
+def test_notes_name_a_report_only_for_comparable_configs(name: str, variant: str) -> None:
+    weights = {"transfer.weights": "random"} if variant == "transfer" else {}
+    config = config_lib.load_config(LUNG.replace("resnet", name) + f":{variant}", weights)
     assert ("report A gives" in config.note) is (variant == "scratch" and config.entry is not None)
     assert ("report B gives" in config.note) is (variant == "transfer" and config.entry is not None)
     assert ("no report" in config.note) is (config.entry is None)
@@ -209,7 +209,7 @@ def test_a_note_names_a_report_only_where_it_trained_the_network_so(name: str, v
         ("alexnet_cifar10", "sgd", "E/alexnet"),
     ],
 )
-def test_a_report_s_config_is_the_reported_one(file: str, variant: str, entry: str) -> None:
+def test_configs_of_reports_match_their_entries(file: str, variant: str, entry: str) -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", file) + f":{variant}")
     printed = reported.entry(entry)
     theirs = printed["config"]
@@ -242,7 +242,7 @@ def test_a_report_s_config_is_the_reported_one(file: str, variant: str, entry: s
 
 
 @pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
-def test_a_renamed_field_is_refused_with_its_new_name(old: str, new: str) -> None:
+def test_renamed_field_raises_with_its_new_name(old: str, new: str) -> None:
     assert new in config_lib.FIELDS
     assert old not in config_lib.FIELDS
     with pytest.raises(ConfigError, match=rf"--config.{old} was renamed to --config.{new}"):

@@ -1,4 +1,4 @@
-"""Atomic writes: two writers, failures, full disks; and text from outside in a terminal and a spreadsheet."""
+"""Atomic writes, file locks, and escaping of external text for terminals and spreadsheets."""
 
 import csv
 import errno
@@ -43,7 +43,7 @@ for _ in range(writes):
 """
 
 
-def test_two_processes_that_write_one_file_never_fail_and_never_mix(tmp_path: Path) -> None:
+def test_concurrent_writers_never_fail_or_mix(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     sizes = {"a": 20_000, "b": 30_000}
     writers = [
@@ -60,9 +60,7 @@ def test_two_processes_that_write_one_file_never_fail_and_never_mix(tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", DISK_FULL)
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     path = tmp_path / "test.npz"
     atomic_write(path, "old")
 
@@ -76,7 +74,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     assert path.read_text() == "old"
 
 
-def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> None:
+def test_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -98,19 +96,19 @@ def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> N
         ValueError("RESOURCE_EXHAUSTED: no space"),
     ],
 )
-def test_orbax_s_errors_of_a_full_disk_are_known(error: Exception, tmp_path: Path) -> None:
+def test_full_disk_errors_of_orbax_are_recognised(error: Exception, tmp_path: Path) -> None:
     found = _disk_error(error, tmp_path)
     assert isinstance(found, MachineError)
     assert "the disk is full" in str(found)
 
 
-def test_the_longest_name_that_a_file_may_have(tmp_path: Path) -> None:
+def test_longest_file_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * os.pathconf(tmp_path, "PC_NAME_MAX"))
-    atomic_write(path, "whole")
-    assert path.read_text() == "whole"
+    atomic_write(path, "content")
+    assert path.read_text() == "content"
 
 
-def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     def interrupted() -> Any:
         with atomic_replace(tmp_path / "file") as temporary:
             temporary.write_text("half")
@@ -123,21 +121,21 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("second", [True, False])
-def test_locks_exclude_and_shared_ones_do_not(tmp_path: Path, first: bool, second: bool) -> None:
-    taken = threading.Event()
+def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -> None:
+    acquired = threading.Event()
 
-    def take() -> None:
+    def acquire() -> None:
         with file_lock(tmp_path / ".lock", shared=second):
-            taken.set()
+            acquired.set()
 
     with ThreadPoolExecutor(1) as pool:
         with file_lock(tmp_path / ".lock", shared=first):
-            pool.submit(take)
-            assert taken.wait(5 if first and second else 0.2) is (first and second)
-        assert taken.wait(5)
+            pool.submit(acquire)
+            assert acquired.wait(5 if first and second else 0.2) is (first and second)
+        assert acquired.wait(5)
 
 
-def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+def test_old_temporary_files_are_removed(tmp_path: Path) -> None:
     old, new, other = (tmp_path / name for name in (f".{'a' * 16}.tmp", f".{'b' * 16}.tmp", ".mine.tmp"))
     for path in (old, new, other):
         path.write_text("half")
@@ -147,7 +145,7 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
-def test_an_error_names_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+def test_write_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing") as raised:
         atomic_write(tmp_path / "missing" / "file.json", "{}")
     assert raised.value.filename == str(tmp_path / "missing" / "file.json")
@@ -165,43 +163,43 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_unsafe_characters_are_shown_as_escapes(name: str) -> None:
+def test_control_characters_are_escaped(name: str) -> None:
     given_text, expected = UNSAFE[name]
     assert printable(given_text) == expected
 
 
 @given(st.text())
-def test_what_is_printed_is_one_line_and_can_be_encoded(text: str) -> None:
+def test_printable_is_one_line_and_valid_utf8(text: str) -> None:
     shown = printable(text)
     assert shown.encode().decode() == shown
     assert shown.splitlines() in ([shown], [])
     assert "\x1b" not in shown
 
 
-def test_ordinary_names_stay_as_they_are() -> None:
+def test_ordinary_names_are_unchanged() -> None:
     for name in ("tissue 1.png", "漢字 é", "صورة", "👩‍👧.jpg", r"C:\x", ""):
         assert printable(name) == name
 
 
-def test_lines_stay_lines() -> None:
+def test_printable_lines_keeps_line_breaks() -> None:
     assert printable_lines("a\x1b\nb\n") == "a\\x1b\nb\n"
 
 
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@sum", "\t=1", "\r=1", "'=1"])
-def test_formulas_get_an_apostrophe_and_come_back(text: str) -> None:
+def test_formulas_are_prefixed_with_an_apostrophe(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
     assert from_csv_cell(f"'{text}") == text
 
 
 @given(st.text())
-def test_every_text_comes_back_and_no_cell_is_a_formula(text: str) -> None:
+def test_csv_cells_round_trip_and_are_not_formulas(text: str) -> None:
     cell = csv_cell(text)
     assert isinstance(cell, str)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
     assert from_csv_cell(cell) == text
 
 
-def test_numbers_stay_numbers() -> None:
+def test_numbers_are_unchanged() -> None:
     text = io.StringIO()
     csv.writer(text).writerow([csv_cell(value) for value in (-0.5, 3, None)])
     assert text.getvalue() == "-0.5,3,\r\n"

@@ -30,12 +30,12 @@ LUNG, OWN = "configs/lung_resnet.py:demo", "runs/image_folder-quick-s0"
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language; "" for commands and their output."""
+    """Returns the fenced code blocks of one language; "" for commands and output."""
     return [text for found, text in FENCE.findall(page.read_text()) if found == language]
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every `python scripts/NAME.py ...`: the page's name, and the words after `python`."""
+    """Yields the page and the arguments of every `python scripts/NAME.py ...`."""
     for page in PAGES:
         for block in blocks(page, "") + blocks(page, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
@@ -45,7 +45,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 @functools.cache
 def flags_of(script: Path) -> flags.FlagValues:
-    """The flags that a script defines when it is imported, those of every script included."""
+    """Returns the flags that a script defines, including those of all scripts."""
     before = set(flags.FLAGS)
     runpy.run_path(str(script))
     shared = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[runner.__name__]}
@@ -54,47 +54,47 @@ def flags_of(script: Path) -> flags.FlagValues:
     for name in own | shared:
         values[name] = flags.FLAGS[name]
     for name in own:
-        delattr(flags.FLAGS, name)  # the next script may define one of the same name
+        delattr(flags.FLAGS, name)  # another script may define the same name
     return values
 
 
-def understood(words: Sequence[str]) -> tuple[str | None, dict[str, object]]:
-    """Parses a command as its script does: the config, and the fields that are set.
+def parse_command(arguments: Sequence[str]) -> tuple[str | None, dict[str, object]]:
+    """Parses a command like its script and returns the config and the overrides.
 
-    Raises the errors of absl for a flag or a value that the script does not take.
+    Raises absl's errors for unknown flags and invalid values.
     """
-    script = REPOSITORY / words[0]
+    script = REPOSITORY / arguments[0]
     assert script.is_file()
-    config = [word for word in words if re.match(r"--config[.=]", word)]
-    flags_of(script)([words[0], *(word for word in words[1:] if word not in config)])
+    config = [word for word in arguments if re.match(r"--config[.=]", word)]
+    flags_of(script)([arguments[0], *(word for word in arguments[1:] if word not in config)])
     assert not config or "config" in flags_of(script)
-    fields, spec = {}, None
+    fields, config_path = {}, None
     for word in config:
         name, _, text = word.partition("=")
         path = name.removeprefix("--config").removeprefix(".")
         if path:
             fields[path] = value(path, text)
         else:
-            spec = text
-    return spec, fields
+            config_path = text
+    return config_path, fields
 
 
 def value(path: str, text: str) -> object:
     return text if config_lib.FIELDS[path].type is str else ast.literal_eval(text)
 
 
-@pytest.mark.parametrize(("page", "words"), list(commands()), ids=lambda part: str(part)[:60])
-def test_a_command_is_understood(page: str, words: list[str]) -> None:
+@pytest.mark.parametrize(("page", "arguments"), list(commands()), ids=lambda part: str(part)[:60])
+def test_commands_are_valid(page: str, arguments: list[str]) -> None:
     del page
-    spec, fields = understood(words)
-    if spec is not None:
-        load_config(str(REPOSITORY / spec), fields)
-    suites = [word.partition("=")[2] for word in words if word.startswith("--suite=")]
+    config_path, fields = parse_command(arguments)
+    if config_path is not None:
+        load_config(str(REPOSITORY / config_path), fields)
+    suites = [word.partition("=")[2] for word in arguments if word.startswith("--suite=")]
     assert set(suites) <= set(suite.SUITES)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["scripts/train.py", "--noworkdir"],
         ["scripts/train.py", "--budget=3"],
@@ -102,16 +102,16 @@ def test_a_command_is_understood(page: str, words: list[str]) -> None:
         ["scripts/predict.py", "--config=configs/lung_resnet.py"],
     ],
 )
-def test_a_flag_that_a_script_does_not_define_is_noticed(words: list[str]) -> None:
+def test_unknown_flags_and_values_raise(arguments: list[str]) -> None:
     with pytest.raises((flags.Error, AssertionError)):
-        understood(words)
+        parse_command(arguments)
 
 
-def test_rows_that_pages_ask_for_are_in_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_selected_with_only_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    asked = [words for _, words in commands() if words[0].endswith("/reproduce.py")]
+    reproduce_commands = [arguments for _, arguments in commands() if arguments[0].endswith("/reproduce.py")]
     chosen = 0
-    for _, table, *given in asked:
+    for _, table, *given in reproduce_commands:
         only = [flag.partition("=")[2] for flag in given if flag.startswith("--only=")]
         names = row_names(Path("configs/sweeps") / f"{table}.py")
         for text in (text for texts in only for text in texts.split(",")):
@@ -120,21 +120,21 @@ def test_rows_that_pages_ask_for_are_in_their_tables(monkeypatch: pytest.MonkeyP
     assert chosen >= 5
 
 
-def test_there_are_commands_and_snippets() -> None:
-    assert len({words[0] for _, words in commands()}) >= 6
+def test_commands_and_snippets_are_found() -> None:
+    assert len({arguments[0] for _, arguments in commands()}) >= 6
     assert len(blocks(PAGES[0], "python")) == 2
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the repository's scripts and configs, to stand in."""
+    """Changes to an empty folder with links to scripts and configs."""
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_snippet_that_predicts(checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prediction_snippet(checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = (code for code in blocks(PAGES[0], "python") if "jaxnets.load" in code)
     assert OWN in code
     assert len(code.strip().splitlines()) == 6
@@ -143,24 +143,24 @@ def test_the_snippet_that_predicts(checkout: Path, trained: Path, capsys: pytest
     for name in ("a.png", "b.jpg"):
         Image.new("RGB", (40, 30), (200, 120, 180)).save(name)
     exec(compile(code, "README.md", "exec"), {})
-    message = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in message] == ["a.png", "b.jpg"]
-    assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in message)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["a.png", "b.jpg"]
+    assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in lines)
 
 
-def test_the_callback_snippet_is_a_callback_and_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callback_snippet_calls_train(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
     (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
     exec(compile(code, "README.md", "exec"), {})
-    (((spec,), named),) = calls
-    assert spec == LUNG
+    (((config_path,), named),) = calls
+    assert config_path == LUNG
     (callback,) = named["callbacks"]
     assert isinstance(callback, Callback)
 
 
 @pytest.mark.slow
-def test_the_callback_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callback_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXNETS_DATA", str(checkout / "data"))
     (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
     easier = code.replace(LUNG, "configs/lung_resnet.py:smoke").replace("> 0.99", "> 0.0")
@@ -169,8 +169,8 @@ def test_the_callback_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_own_images_as_printed(checkout: Path) -> None:
-    """Train, evaluate and predict, word for word, on five classes of mixed formats and sizes."""
+def test_own_image_folder_commands(checkout: Path) -> None:
+    """Train, evaluate and predict as documented, on five classes of mixed formats and sizes."""
     generator = np.random.default_rng(0)
     for number, name in enumerate(("blue", "green", "grey", "red", "yellow")):
         (checkout / "own" / name).mkdir(parents=True)

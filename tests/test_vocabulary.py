@@ -1,4 +1,4 @@
-"""Names and sentences use the field's terms: words of earlier versions must not come back."""
+"""Names and sentences use the field's terms instead of words of earlier versions."""
 
 import io
 import re
@@ -40,7 +40,7 @@ TYPES = {tokenize.NAME, tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FS
 
 
 def _problems(source: str) -> list[str]:
-    """The words and phrases of a Python file that have a better term, each with its line."""
+    """Returns the disallowed words and phrases of a Python file, with line numbers and replacements."""
     found = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in TYPES or token.string in API:
@@ -54,7 +54,7 @@ def _problems(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_words_of_earlier_versions_do_not_come_back(repository: Path, folder: str) -> None:
+def test_no_disallowed_words(repository: Path, folder: str) -> None:
     found = [
         f"{path.relative_to(repository)}:{problem}"
         for path in sorted((repository / folder).rglob("*.py"))
@@ -73,6 +73,6 @@ def test_words_of_earlier_versions_do_not_come_back(repository: Path, folder: st
         ("raise ValueError('this is no run directory')", "is not a"),
     ],
 )
-def test_they_are_found(source: str, word: str) -> None:
+def test_disallowed_words_are_found(source: str, word: str) -> None:
     (problem,) = _problems(source)
     assert word in problem

@@ -17,7 +17,7 @@ Elementwise = Callable[[jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """A function of the pre-activation z, of any shape, and its derivative at z."""
+    """An elementwise function of the pre-activation z, and its derivative."""
 
     name: str
     value: Elementwise

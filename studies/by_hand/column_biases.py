@@ -1,4 +1,4 @@
-"""Column biases (n, 1) in torch.nn.Linear, which adds them along the batch.
+"""Column biases (n, 1) in torch.nn.Linear, which broadcasts them along the neurons.
 
 nn.Linear computes X Wᵀ + b as [samples, neurons], so a column (n, 1) is broadcast along the neurons: b[i] is
 added to sample i. PyTorch accepts this if n is the number of samples or 1.
@@ -25,7 +25,7 @@ def gradient_step(
     loss: str,
     learning_rate: float | jax.Array,
 ) -> mlp.Trace:
-    """Like `mlp.gradient_step`, as PyTorch computes it if every bias is a column (n, 1).
+    """Like `mlp.gradient_step`, but every bias is a column (n, 1), broadcast as in PyTorch.
 
     Raises ConfigError, like PyTorch, unless n is 1 or the number of samples.
     """

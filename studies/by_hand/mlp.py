@@ -65,7 +65,7 @@ def gradient_step(
     loss: str,
     learning_rate: float | jax.Array,
 ) -> Trace:
-    """One step of gradient descent on inputs [samples, inputs] and labels [samples, outputs].
+    """Takes one step of gradient descent on inputs [samples, inputs] and labels [samples, outputs].
 
     `parameters` are (weight [neurons, inputs], bias [neurons]) by layer; `activations` and `loss` are names
     in ACTIVATIONS and SQUARED_ERRORS, static under jit. Raises ConfigError for mismatched shapes and unknown
@@ -86,9 +86,9 @@ def propagate(
     loss: str,
     learning_rate: float | jax.Array,
 ) -> Trace:
-    """One step for biases that broadcast to [neurons, samples], usually columns [neurons, 1].
+    """Takes one step with biases that broadcast to [neurons, samples], usually columns [neurons, 1].
 
-    The gradient of a bias is delta, summed over the axes along which the bias was broadcast.
+    The gradient of a bias is delta summed over the axes along which the bias was broadcast.
     """
     functions = [activation(name) for name in activations]
     x, y = jnp.asarray(inputs).T, jnp.asarray(labels).T
@@ -101,11 +101,11 @@ def propagate(
     error = a[-1] - y
     delta = [2 * factor * error * functions[-1].derivative(z[-1])]
     for number in reversed(range(len(parameters) - 1)):
-        from_above = _product(parameters[number + 1].weight.T, delta[0])
-        delta.insert(0, from_above * functions[number].derivative(z[number]))
+        grad_a = _product(parameters[number + 1].weight.T, delta[0])
+        delta.insert(0, grad_a * functions[number].derivative(z[number]))
 
     gradients = tuple(
-        Layer(_product(d, before.T), _summed_to(layer.bias.shape, d))
+        Layer(_product(d, before.T), _sum_to_shape(layer.bias.shape, d))
         for layer, d, before in zip(parameters, delta, [x, *a[:-1]], strict=True)
     )
     updated = tuple(
@@ -116,7 +116,7 @@ def propagate(
 
 
 def with_biases(trace: Trace, change: Callable[[Any], Any]) -> Trace:
-    """Returns the trace with `change` applied to the biases and their gradients."""
+    """Returns the trace with `change` applied to all biases and their gradients."""
 
     def changed(layers: Parameters) -> Parameters:
         return tuple(Layer(layer.weight, change(layer.bias)) for layer in layers)
@@ -128,7 +128,7 @@ def _product(left: Array, right: Array) -> jax.Array:
     return jnp.matmul(left, right, precision="highest")  # accelerators would round float32 to 10 bits
 
 
-def _summed_to(shape: tuple[int, ...], delta: jax.Array) -> jax.Array:
+def _sum_to_shape(shape: tuple[int, ...], delta: jax.Array) -> jax.Array:
     axes = tuple(axis for axis, size in enumerate(shape) if size != delta.shape[axis])
     return jnp.sum(delta, axis=axes, keepdims=True)
 

@@ -100,7 +100,7 @@ class Value:
                 operand.gradient += slope * value.gradient
 
     def _in_topological_order(self) -> list["Value"]:
-        """Returns all operands, recursively, before their results; without recursion, for any depth."""
+        """Returns all operands before their results; iterative, to support graphs of any depth."""
         order: list[Value] = []
         seen = {id(self)}  # never iterated: its order is not deterministic
         stack: list[tuple[Value, Iterator[tuple[Value, float]]]] = [(self, iter(self._edges))]
@@ -138,16 +138,16 @@ def _ieee(function: Any, *operands: float) -> float:
 
 
 def _quotient(dividend: Value | float, divisor: Value | float) -> Value:
-    over, under = _number(dividend), _number(divisor)
-    result = _ieee(np.divide, over, under)
-    slopes = _ieee(np.divide, 1.0, under), _ieee(np.divide, -result, under)
+    x, y = _number(dividend), _number(divisor)
+    result = _ieee(np.divide, x, y)
+    slopes = _ieee(np.divide, 1.0, y), _ieee(np.divide, -result, y)
     return _node(result, (dividend, slopes[0]), (divisor, slopes[1]))
 
 
 def _power(base: Value | float, exponent: Value | float) -> Value:
-    """base^exponent with PyTorch's derivatives: 0 for exponent 0, and 0 by the exponent for base 0."""
+    """Returns base^exponent; as in PyTorch, d/dbase is 0 for exponent 0 and d/dexponent is 0 for base 0."""
     x, n = _number(base), _number(exponent)
     result = _ieee(np.power, x, n)
-    by_base = n * _ieee(np.power, x, n - 1) if n else 0.0
-    by_exponent = 0.0 if x == 0 and n >= 0 else result * _ieee(np.log, x)
-    return _node(result, (base, by_base), (exponent, by_exponent))
+    base_slope = n * _ieee(np.power, x, n - 1) if n else 0.0
+    exponent_slope = 0.0 if x == 0 and n >= 0 else result * _ieee(np.log, x)
+    return _node(result, (base, base_slope), (exponent, exponent_slope))

@@ -26,7 +26,7 @@ Inputs = Sequence[Value] | Sequence[float]
 
 
 class Neuron:
-    """f(w · x + b), summed from the bias on, in the order of the weights."""
+    """f(b + w · x), added in the order of the weights."""
 
     def __init__(self, weights: Iterable[float], bias: float, activation: str) -> None:
         if activation not in ACTIVATIONS:
@@ -120,7 +120,7 @@ def gradient_step(
     total = mlp.scale(loss, len(errors)) * sum(error**2 for error in errors)
     assert isinstance(total, Value)
     total.backward()
-    gradients = tuple(_collected(layer, "gradient") for layer in network.layers)
+    gradients = tuple(_layer_values(layer, "gradient") for layer in network.layers)
     for value in network.parameters():
         value.data -= learning_rate * value.gradient
     by_layer = range(len(network.layers))
@@ -130,11 +130,11 @@ def gradient_step(
         loss=np.asarray(total.data),
         delta=tuple(_table([row[number][0] for row in states], "gradient") for number in by_layer),
         gradients=gradients,
-        updated=tuple(_collected(layer, "data") for layer in network.layers),
+        updated=tuple(_layer_values(layer, "data") for layer in network.layers),
     )
 
 
-def _collected(layer: Layer, attribute: str) -> mlp.Layer:
+def _layer_values(layer: Layer, attribute: str) -> mlp.Layer:
     weight = _table([neuron.weights for neuron in layer.neurons], attribute).T
     return mlp.Layer(weight, np.array([getattr(neuron.bias, attribute) for neuron in layer.neurons]))
 

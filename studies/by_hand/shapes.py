@@ -27,7 +27,7 @@ def check(parameters: Sequence[tuple[Any, Any]], activations: Sequence[str]) -> 
                 f"inputs, but W{number - 1} has shape {before} and returns {before[0]}"
             )
         if biases != weights[:1]:
-            column = ": a column would go along the batch" if len(biases) == 2 else ""
+            column = ": a column would broadcast along the batch" if len(biases) == 2 else ""
             raise ConfigError(
                 f"b{number} has shape {biases}, but W{number} {weights} needs {weights[:1]}{column}"
             )

@@ -1,1 +1,1 @@
-"""What scripts/verify_mlp.py proves: the reports' one step of gradient descent, computed several ways."""
+"""One gradient descent step of the reports' MLP, by several implementations, for scripts/verify_mlp.py."""

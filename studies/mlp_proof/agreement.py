@@ -1,4 +1,4 @@
-"""The ways against the report's tables, and against each other."""
+"""The implementations compared with the report's tables and with each other."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from studies.mlp_proof.case import Case
-from studies.mlp_proof.check import Check
+from studies.mlp_proof.case import Case, Table
+from studies.mlp_proof.check import Check, max_difference
 from studies.mlp_proof.implementations import BY_HAND, GRAD32, Implementation
 
 FLOAT64_LIMIT, FLOAT32_LIMIT = 1e-12, 1e-6
@@ -15,7 +15,7 @@ FLOAT64_LIMIT, FLOAT32_LIMIT = 1e-12, 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A printed table against the ways that compute it: the largest difference of each, by name."""
+    """The largest difference of each implementation from a printed table."""
 
     table: str
     values: int
@@ -24,17 +24,17 @@ class Comparison:
 
     @property
     def largest(self) -> float:
-        """Of all ways."""
-        return float(np.max(list(self.differences.values())))  # nan too
+        """The largest difference of any implementation."""
+        return float(np.max(list(self.differences.values())))  # propagates NaN
 
     def check(self) -> Check:
-        """That every way rounds to what is printed."""
+        """Returns the check that every implementation rounds to the printed values."""
         return Check(f"{self.table} as printed", self.largest, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """All comparisons in doubles, of the ways among themselves, and of single precision with doubles."""
+    """All comparisons in float64, and the largest differences between implementations."""
 
     tables: tuple[Comparison, ...]
     single_sample: tuple[Comparison, ...]
@@ -43,66 +43,71 @@ class Agreement:
     of_float32: float
 
     def checks(self) -> list[Check]:
-        """One for each table, and two for the ways."""
-        compared = (*self.tables, *self.single_sample, *self.engine)
+        """Returns one check per table and two for the implementations."""
+        comparisons = (*self.tables, *self.single_sample, *self.engine)
         return [
-            *(comparison.check() for comparison in compared),
-            Check("float64 ways against each other", self.among_float64, FLOAT64_LIMIT),
+            *(comparison.check() for comparison in comparisons),
+            Check("float64 implementations against each other", self.among_float64, FLOAT64_LIMIT),
             Check("float32 against float64", self.of_float32, FLOAT32_LIMIT),
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
+        """Returns a JSON-serialisable dictionary."""
         return dataclasses.asdict(self)
 
 
-def compare(case: Case, ways: Mapping[str, Implementation]) -> Agreement:
-    """Every printed table with every way in doubles that computes it."""
-    doubles = [way for way in ways.values() if way.name != GRAD32]
-    engine = {
-        "the scalar engine's 4 predictions": (case.engine_predictions, lambda way: way.predictions),
-        "the scalar engine's 41 parameters": (case.engine_parameters, lambda way: way.updated),
-    }
-
-    def comparison(table: Any, name: str, first: slice) -> Comparison:
-        computing = [way for way in doubles if table.name in way.tables]
-        differences = {w.name: table.difference(w.tables[table.name][..., first]) for w in computing}
-        limit = table.half_unit * (1 + 1e-9)  # what is printed is no exact double
-        return Comparison(name, table.values.size, limit, differences)
-
+def compare(case: Case, implementations: Mapping[str, Implementation]) -> Agreement:
+    """Compares every printed table with every float64 implementation that computes it."""
+    float64 = [each for each in implementations.values() if each.name != GRAD32]
+    samples = {f"{table.name} of Xs1 alone": table for table in case.single_sample}
     return Agreement(
-        tables=tuple(comparison(t, t.name, slice(None)) for t in case.tables),
-        single_sample=tuple(comparison(t, f"{t.name} of Xs1 alone", slice(1)) for t in case.single_sample),
-        engine=tuple(
-            Comparison(
-                name,
-                printed.size,
-                FLOAT64_LIMIT,
-                {way.name: _largest(of(way) - printed) for way in doubles},
-            )
-            for name, (printed, of) in engine.items()
+        tables=tuple(_compare_table(table.name, table, float64, slice(None)) for table in case.tables),
+        single_sample=tuple(
+            _compare_table(name, table, float64, slice(1)) for name, table in samples.items()
         ),
-        among_float64=float(np.max([_distance(one, other) for one in doubles for other in doubles])),
-        of_float32=_relative_to_loss(ways[GRAD32], ways[BY_HAND]),
+        engine=(
+            Comparison(
+                "the scalar engine's 4 predictions",
+                case.engine_predictions.size,
+                FLOAT64_LIMIT,
+                {each.name: max_difference(each.predictions, case.engine_predictions) for each in float64},
+            ),
+            Comparison(
+                "the scalar engine's 41 parameters",
+                case.engine_parameters.size,
+                FLOAT64_LIMIT,
+                {each.name: max_difference(each.updated, case.engine_parameters) for each in float64},
+            ),
+        ),
+        among_float64=float(np.max([_difference(a, b) for a in float64 for b in float64])),
+        of_float32=_difference_relative_to_loss(implementations[GRAD32], implementations[BY_HAND]),
     )
 
 
-def _distance(one: Implementation, other: Implementation) -> float:
-    """The largest difference in anything that both compute."""
-    shared = one.tables.keys() & other.tables.keys()
-    tables = [_largest(one.tables[name] - other.tables[name]) for name in shared]
-    return float(np.max([_largest(one.values() - other.values()), *tables]))
+def _compare_table(
+    name: str, table: Table, implementations: list[Implementation], samples: slice
+) -> Comparison:
+    computed = {
+        each.name: each.tables[table.name][..., samples]
+        for each in implementations
+        if table.name in each.tables
+    }
+    differences = {name: table.difference(values) for name, values in computed.items()}
+    return Comparison(name, table.values.size, table.half_unit * (1 + 1e-9), differences)
 
 
-def _relative_to_loss(one: Implementation, other: Implementation) -> float:
-    """The largest difference of losses, as a share of them, predictions and parameters."""
+def _difference(first: Implementation, second: Implementation) -> float:
+    """Returns the largest difference of all values that both compute."""
+    shared = first.tables.keys() & second.tables.keys()
+    tables = [max_difference(first.tables[name], second.tables[name]) for name in shared]
+    return float(np.max([max_difference(first.values(), second.values()), *tables]))
+
+
+def _difference_relative_to_loss(first: Implementation, second: Implementation) -> float:
+    """Returns the largest of the losses' relative difference and those of predictions and parameters."""
     differences = [
-        abs(one.loss / other.loss - 1),
-        _largest(one.predictions - other.predictions),
-        _largest(one.updated - other.updated),
+        abs(first.loss / second.loss - 1),
+        max_difference(first.predictions, second.predictions),
+        max_difference(first.updated, second.updated),
     ]
     return float(np.max(differences))
-
-
-def _largest(differences: np.ndarray) -> float:
-    return float(np.max(np.abs(differences)))

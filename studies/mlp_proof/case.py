@@ -1,4 +1,4 @@
-"""Report A's network and data, and every number that the report prints of one step."""
+"""Report A's network and data, and every number that it prints of one gradient descent step."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,15 +8,16 @@ import numpy as np
 
 from jaxnets import reported
 from studies.by_hand.mlp import Layer, Parameters
+from studies.mlp_proof.check import max_difference
 
-FORWARD_DECIMALS, BACKWARD_DECIMALS, PAGE_DECIMALS = 3, 8, 4
-"""With how many decimals the report prints z and a; delta and updated parameters; PyTorch's page."""
+FORWARD_DECIMALS, BACKWARD_DECIMALS, PYTORCH_DECIMALS = 3, 8, 4
+"""Printed decimals of z and a; of delta and updated parameters; of PyTorch's updated parameters."""
 SUM, MEAN, HALF = "sum_squared_error", "mean_squared_error", "half_squared_error"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A printed table, by a name such as z1, delta_1 or W1'; `values` are in its orientation."""
+    """A printed table, named z1, delta_1, W1' and so on."""
 
     name: str
     values: np.ndarray
@@ -24,44 +25,44 @@ class Table:
 
     @property
     def half_unit(self) -> float:
-        """The most that a rounded value may be off: half a unit of its last digit."""
+        """Half a unit of the last printed digit: the largest rounding error."""
         return 0.5 * 10**-self.decimals
 
     def difference(self, computed: np.ndarray) -> float:
-        """The largest difference to the printed values."""
-        return float(np.max(np.abs(computed - self.values)))
+        """Returns the largest difference from the printed values."""
+        return max_difference(computed, self.values)
 
-    def off(self, computed: np.ndarray) -> int:
-        """How many of the computed values do not round to the printed ones."""
+    def count_mismatches(self, computed: np.ndarray) -> int:
+        """Returns how many computed values do not round to the printed ones."""
         return int(np.sum(np.abs(computed - self.values) > self.half_unit * (1 + 1e-9)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """The network before its step, the four samples, and what is printed of the step."""
+    """The initial network, the four samples, and the printed results of the step."""
 
     parameters: Parameters
-    rounded: Parameters  # the same weights with 3 decimals, as shown beside the hand tables
+    rounded: Parameters  # the weights with 3 decimals, as printed next to the tables
     inputs: np.ndarray  # shape=(samples, inputs)
     labels: np.ndarray  # shape=(samples, 1)
     activations: tuple[str, ...]
     learning_rate: float
-    tables: tuple[Table, ...]  # by hand
-    single_sample: tuple[Table, ...]  # the first sample alone, by hand
+    tables: tuple[Table, ...]  # computed by hand
+    single_sample: tuple[Table, ...]  # computed by hand for the first sample only
     engine_predictions: np.ndarray  # shape=(samples,), by the report's scalar engine
     engine_parameters: np.ndarray  # shape=(41,), in the order of `flat`
-    page: tuple[Table, ...]  # PyTorch's updated parameters
-    page_loss: float
-    computed: Mapping[str, Any]  # what was computed from the report, and is not printed in it
+    pytorch: tuple[Table, ...]  # PyTorch's updated parameters
+    pytorch_loss: float
+    computed: Mapping[str, Any]  # derived from the report, not printed in it
 
     @property
     def columns(self) -> Parameters:
-        """The parameters with biases (n, 1), as the report hands them to PyTorch."""
+        """The parameters with biases (n, 1), as the report passes them to PyTorch."""
         return tuple(Layer(layer.weight, layer.bias[:, None]) for layer in self.parameters)
 
     @property
     def step(self) -> dict[str, Any]:
-        """What every way of computing the step takes, but the parameters and the loss."""
+        """Keyword arguments of every `gradient_step`, without the parameters and the loss."""
         return {
             "inputs": self.inputs,
             "labels": self.labels,
@@ -71,15 +72,15 @@ class Case:
 
     @property
     def first_step(self) -> dict[str, Any]:
-        """The same on the first sample, Xs1, alone."""
+        """Like `step`, with the first sample Xs1 only."""
         return {**self.step, "inputs": self.inputs[:1], "labels": self.labels[:1]}
 
 
 def read_case() -> Case:
-    """Report A's case, in doubles."""
+    """Returns report A's case in float64."""
     printed = reported.document("mlp_tanh")
     names = list(_layer_names(printed["weights_full"]))
-    hand, page = printed["hand_tables"], printed["pytorch"]
+    hand, pytorch = printed["hand_tables"], printed["pytorch"]
     return Case(
         parameters=_parameters(printed["weights_full"]),
         rounded=_parameters(printed["weights_rounded"]),
@@ -104,17 +105,17 @@ def read_case() -> Case:
         ),
         engine_predictions=np.array(printed["micrograd"]["predictions"]),
         engine_parameters=np.array([entry["value"] for entry in printed["micrograd"]["updated_parameters"]]),
-        page=tuple(
-            Table(name, np.array(tensor["values"]), PAGE_DECIMALS)
-            for name, tensor in page["updated_parameters"].items()
+        pytorch=tuple(
+            Table(name, np.array(tensor["values"]), PYTORCH_DECIMALS)
+            for name, tensor in pytorch["updated_parameters"].items()
         ),
-        page_loss=page["final_loss"],
+        pytorch_loss=pytorch["final_loss"],
         computed=printed["computed"],
     )
 
 
 def flat(parameters: Parameters) -> np.ndarray:
-    """All values layer by layer, neuron by neuron, the weights by input and then the bias."""
+    """Returns all values by layer and neuron, the weights and then the bias."""
     rows = [np.column_stack([np.asarray(w), np.ravel(np.asarray(b))]) for w, b in parameters]
     return np.concatenate([row.ravel() for row in rows])
 

@@ -1,4 +1,4 @@
-"""Why PyTorch's page disagrees with the calculation by hand, reproduced."""
+"""Why the report's PyTorch results differ from those by hand: its listing, reproduced."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,110 +11,118 @@ from jaxnets.errors import ConfigError
 from studies.by_hand import mlp
 from studies.mlp_proof.agreement import FLOAT64_LIMIT
 from studies.mlp_proof.case import MEAN, SUM, Case, flat
-from studies.mlp_proof.check import Check, fact
+from studies.mlp_proof.check import Check, condition, max_difference
 from studies.mlp_proof.implementations import TorchReference, by_hand_step, column_biases_step
 
 FLOAT32_ROUNDING = float(np.finfo(np.float32).eps)
-"""One rounding step of a float32 in [1, 2), as the page's loss is."""
+"""The spacing of float32 in [1, 2), where the printed loss lies."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """One way to read the listing, against the page: `within` of its values, to the printed decimals."""
+class Interpretation:
+    """One interpretation of the listing, compared with the printed parameters."""
 
     name: str
     loss: float
     updated: np.ndarray  # shape=(41,), in the order of case.flat
-    largest: float
-    within: int
+    max_difference: float
+    matching: int  # values equal to the printed ones at their precision
 
 
 @dataclasses.dataclass(frozen=True)
 class Disagreement:
-    """The three readings, what our own code says to such biases, and PyTorch's word where there is one."""
+    """The three interpretations, our error for (n, 1) biases, and PyTorch's result if it is installed."""
 
-    columns: tuple[Column, ...]  # the sum; the mean done right; the mean with (n, 1) biases
-    page: np.ndarray  # shape=(41,), as printed
-    page_loss: float
+    interpretations: tuple[Interpretation, ...]  # sum; correct mean; mean with (n, 1) biases
+    printed: np.ndarray  # shape=(41,)
+    printed_loss: float
     loss_float32: float  # of the mean with (n, 1) biases
-    refusal: str  # our error for such biases; empty were they let through
-    expected: Mapping[str, float]  # the two mean losses, as they were found before
+    error: str  # our error message for (n, 1) biases; empty if none is raised
+    expected: Mapping[str, float]  # the two mean losses, from the report's data file
     pytorch: Mapping[str, float] | None
 
     def checks(self) -> list[Check]:
-        """That the third reading, and no other, is the page; that PyTorch and others found the same."""
-        total, right, wrong = self.columns
+        """Returns the checks that only the third interpretation reproduces the printed values."""
+        total, mean, with_columns = self.interpretations
         found = [
-            Check("the mean loss, done right", abs(right.loss - self.expected["right"]), FLOAT64_LIMIT),
+            Check("the mean loss", abs(mean.loss - self.expected["right"]), FLOAT64_LIMIT),
             Check(
                 "the mean loss with (n, 1) biases",
-                abs(wrong.loss - self.expected["wrong"]),
+                abs(with_columns.loss - self.expected["wrong"]),
                 FLOAT64_LIMIT,
             ),
-            fact("(n, 1) biases give all values of PyTorch's page", wrong.within == self.page.size),
-            fact("nothing else gives any", total.within == right.within == 0),
-            Check("the page's loss, in float32", abs(wrong.loss - self.page_loss), FLOAT32_ROUNDING),
-            fact("our code refuses (n, 1) biases", "(4, 1)" in self.refusal),
+            condition(
+                "(n, 1) biases reproduce all of PyTorch's values",
+                with_columns.matching == self.printed.size,
+            ),
+            condition("nothing else reproduces any", total.matching == mean.matching == 0),
+            Check(
+                "PyTorch's printed loss, in float32",
+                abs(with_columns.loss - self.printed_loss),
+                FLOAT32_ROUNDING,
+            ),
+            condition("our code rejects (n, 1) biases", "(4, 1)" in self.error),
         ]
         if self.pytorch is not None:
             found.append(Check("PyTorch with (n, 1) biases", self.pytorch["difference"], FLOAT64_LIMIT))
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
-        columns = [
-            {**dataclasses.asdict(column), "updated": column.updated.tolist()} for column in self.columns
+        """Returns a JSON-serialisable dictionary."""
+        interpretations = [
+            {**dataclasses.asdict(each), "updated": each.updated.tolist()} for each in self.interpretations
         ]
         return {
-            "columns": columns,
-            "page_loss": self.page_loss,
-            "page_parameters": self.page.tolist(),
+            "interpretations": interpretations,
+            "printed_loss": self.printed_loss,
+            "printed_parameters": self.printed.tolist(),
             "loss_float32": self.loss_float32,
-            "refusal": self.refusal,
+            "error": self.error,
             "pytorch": dict(self.pytorch) if self.pytorch is not None else None,
         }
 
 
 def reproduce(case: Case, oracle: TorchReference | None) -> Disagreement:
-    """The three readings of one step; JAX must compute in doubles."""
+    """Computes the three interpretations of the step; JAX must be in double precision."""
     total = by_hand_step(case.parameters, **case.step, loss=SUM)
-    right = by_hand_step(case.parameters, **case.step, loss=MEAN)
-    wrong = column_biases_step(case.columns, **case.step, loss=MEAN)
+    mean = by_hand_step(case.parameters, **case.step, loss=MEAN)
+    with_columns = column_biases_step(case.columns, **case.step, loss=MEAN)
     single = jax.tree.map(np.float32, (case.columns, case.inputs, case.labels))
     in_float32 = column_biases_step(
         *single, activations=case.activations, loss=MEAN, learning_rate=case.learning_rate
     )
-    tables = case.page  # weight and bias by layer
-    page = flat(tuple(mlp.Layer(w.values, b.values) for w, b in zip(tables[::2], tables[1::2], strict=True)))
+    tables = case.pytorch  # weight and bias by layer
+    printed = flat(
+        tuple(mlp.Layer(w.values, b.values) for w, b in zip(tables[::2], tables[1::2], strict=True))
+    )
     return Disagreement(
-        columns=tuple(
-            _column(name, trace, page, tables[0].half_unit)
+        interpretations=tuple(
+            _compare(name, trace, printed, tables[0].half_unit)
             for name, trace in [
                 ("sum", total),
-                ("mean, done right", right),
-                ("mean, biases (n, 1)", wrong),
+                ("mean", mean),
+                ("mean, biases (n, 1)", with_columns),
             ]
         ),
-        page=page,
-        page_loss=case.page_loss,
+        printed=printed,
+        printed_loss=case.pytorch_loss,
         loss_float32=float(in_float32.loss),
-        refusal=_refusal(case),
+        error=_error(case),
         expected={
             "right": case.computed["mean_of_squares"]["loss"],
             "wrong": case.computed["pytorch_page"]["loss_float64"],
         },
-        pytorch=None if oracle is None else _by_pytorch(case, oracle, wrong),
+        pytorch=None if oracle is None else _by_pytorch(case, oracle, with_columns),
     )
 
 
-def _column(name: str, trace: mlp.Trace, page: np.ndarray, half_unit: float) -> Column:
+def _compare(name: str, trace: mlp.Trace, printed: np.ndarray, half_unit: float) -> Interpretation:
     updated = flat(trace.updated)
-    differences = np.abs(updated - page)
-    within = int(np.sum(differences <= half_unit * (1 + 1e-9)))
-    return Column(name, float(trace.loss), updated, float(differences.max()), within)
+    matching = int(np.sum(np.abs(updated - printed) <= half_unit * (1 + 1e-9)))
+    return Interpretation(name, float(trace.loss), updated, max_difference(updated, printed), matching)
 
 
-def _refusal(case: Case) -> str:
+def _error(case: Case) -> str:
     try:
         mlp.gradient_step(case.columns, **case.step, loss=MEAN)
     except ConfigError as error:
@@ -126,9 +134,8 @@ def _by_pytorch(case: Case, oracle: TorchReference, ours: mlp.Trace) -> Mapping[
     step: dict[str, Any] = {**case.step, "loss": MEAN}
     double = oracle.gradient_step(case.columns, **step)
     single = oracle.gradient_step(case.columns, **step, dtype="float32")
-    difference = np.abs(flat(double.updated) - flat(ours.updated)).max()
     return {
         "loss": float(double.loss),
         "loss_float32": float(single.loss),
-        "difference": float(np.max([difference, abs(double.loss - ours.loss)])),
+        "difference": max_difference((double.loss, double.updated), (ours.loss, ours.updated)),
     }

@@ -1,7 +1,7 @@
-"""The ways to compute one step of gradient descent, side by side."""
+"""Implementations of one gradient descent step of an MLP."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.models.mlp import MLP
 from jaxnets.runtime import xla
-from jaxnets.training.loss import make_loss
+from jaxnets.training.loss import SQUARED_ERRORS, make_loss
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.step import TrainState, make_train_step
@@ -25,12 +26,12 @@ BY_HAND, SCALAR, GRAD64, GRAD32 = "by hand", "scalar engine", "jax.grad float64"
 PYTORCH = "PyTorch"
 
 by_hand_step = xla.jit(mlp.gradient_step, static_argnames=("activations", "loss"))
-"""Compiled: a step of one shape is compiled once, not each of its operations."""
+"""Compiled as a whole, which is faster than operation by operation."""
 column_biases_step = xla.jit(column_biases.gradient_step, static_argnames=("activations", "loss"))
 
 
 class TorchStep(Protocol):
-    """`studies.by_hand.mlp.gradient_step` as another library computes it."""
+    """The signature of `studies.by_hand.mlp.gradient_step` in another library."""
 
     def __call__(
         self,
@@ -43,12 +44,12 @@ class TorchStep(Protocol):
         learning_rate: float,
         dtype: str = "float64",
     ) -> mlp.Trace:
-        """The step, with biases taken in the shape that they have."""
+        """Takes one step; biases keep their shape."""
         ...
 
 
 class TorchReference(NamedTuple):
-    """PyTorch, where it is installed."""
+    """PyTorch's version and its implementation."""
 
     version: str
     gradient_step: TorchStep
@@ -56,7 +57,7 @@ class TorchReference(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Implementation:
-    """What one way computes of the step: `tables` by the printed tables' names, a3 the predictions."""
+    """The results of one implementation; `tables` have the names of the printed tables."""
 
     name: str
     loss: float
@@ -66,7 +67,7 @@ class Implementation:
 
     @classmethod
     def of(cls, name: str, trace: mlp.Trace) -> "Implementation":
-        """A way that shows every intermediate."""
+        """Creates an implementation from a trace of all intermediate values."""
         numbers = range(1, len(trace.z) + 1)
         columns = {"z": trace.z, "a": trace.a, "delta_": trace.delta}
         tables = {f"{kind}{n}": np.asarray(columns[kind][n - 1]) for kind in columns for n in numbers}
@@ -75,26 +76,26 @@ class Implementation:
         return cls(name, float(trace.loss), predictions, flat(trace.updated), tables)
 
     def values(self) -> np.ndarray:
-        """The loss, the predictions and the updated parameters, in one row."""
+        """Returns the loss, the predictions and the updated parameters as one vector."""
         return np.concatenate([[self.loss], self.predictions, self.updated])
 
 
 def compute(case: Case, oracle: TorchReference | None, loss: str = SUM) -> dict[str, Implementation]:
-    """Every way that there is, by name; JAX must compute in doubles."""
+    """Returns the results of all implementations by name; JAX must be in double precision."""
     step: dict[str, Any] = {**case.step, "loss": loss}
-    ways = [
+    implementations = [
         Implementation.of(BY_HAND, by_hand_step(case.parameters, **step)),
         Implementation.of(SCALAR, scalar_network.gradient_step(case.parameters, **step)),
-        by_training_code(GRAD64, case, loss, "float64"),
-        by_training_code(GRAD32, case, loss, "float32"),
+        _by_training_code(GRAD64, case, loss, "float64"),
+        _by_training_code(GRAD32, case, loss, "float32"),
     ]
     if oracle is not None:
-        ways.append(Implementation.of(PYTORCH, oracle.gradient_step(case.parameters, **step)))
-    return {way.name: way for way in ways}
+        implementations.append(Implementation.of(PYTORCH, oracle.gradient_step(case.parameters, **step)))
+    return {each.name: each for each in implementations}
 
 
-def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementation:
-    """`jax.grad` of the Linen MLP with optax's SGD, by the step that trains every network."""
+def _by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementation:
+    """Takes the step with the package's own training step: the Linen MLP, `jax.grad` and optax's SGD."""
     config = _config(case, loss, dtype)
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
@@ -112,7 +113,7 @@ def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementa
         "epoch": np.zeros(samples, np.int32),
         "weight": np.ones(samples, np.float32),
     }
-    with jax.default_matmul_precision("highest"):  # or accelerators round float32 to 10 bits
+    with jax.default_matmul_precision("highest"):  # accelerators would round float32 to 10 bits
         predictions = xla.jit(model.apply)(state.variables(), jnp.asarray(case.inputs, dtype))
         state, metrics = xla.jit(step)(state, batch)
     updated = tuple(
@@ -130,7 +131,7 @@ def by_training_code(name: str, case: Case, loss: str, dtype: str) -> Implementa
 
 
 def as_params(parameters: mlp.Parameters, dtype: str = "float64") -> dict[str, dict[str, jax.Array]]:
-    """The parameters as the Linen MLP holds them: kernels [inputs, neurons]."""
+    """Returns the parameters of the Linen MLP, with kernels [inputs, neurons]."""
     return {
         f"layer{number}": {
             "kernel": jnp.asarray(layer.weight, dtype).T,
@@ -138,6 +139,21 @@ def as_params(parameters: mlp.Parameters, dtype: str = "float64") -> dict[str, d
         }
         for number, layer in enumerate(parameters, 1)
     }
+
+
+def training_loss(
+    sizes: tuple[int, ...], activations: tuple[str, ...], loss: str
+) -> Callable[[mlp.Parameters, ArrayLike, ArrayLike], jax.Array]:
+    """Returns the loss of the Linen MLP in float64, a function of parameters, inputs and labels."""
+    model = MLP(layer_sizes=sizes, activations=activations, dtype=jnp.float64)
+
+    def compute(parameters: mlp.Parameters, inputs: ArrayLike, labels: ArrayLike) -> jax.Array:
+        x, y = jnp.asarray(inputs), jnp.asarray(labels)
+        outputs: Any = model.apply({"params": as_params(parameters)}, x)
+        terms = SQUARED_ERRORS[loss](outputs, y, jnp.ones(len(x)))
+        return terms.total if terms.weight_sum is None else terms.total / terms.weight_sum
+
+    return compute
 
 
 def _config(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:

@@ -1,4 +1,4 @@
-"""Pictures, labelled in symbols alone: the network on one sample, and the loss over the first steps."""
+"""Figures of the network with one sample's values and gradients, and of the loss over the first steps."""
 
 import hashlib
 import importlib.util
@@ -23,15 +23,15 @@ NETWORK, LOSS = "mlp_network.png", "mlp_loss.png"
 STEPS = 50
 POSITIVE, NEGATIVE, GRADIENT = "#1f5fa8", "#b8480b", "#4d4d4d"
 SIZE, BELOW = 9, 0.32
-"""Of labels, in points; how far below its neuron a bias stands."""
+"""The font size of labels in points; the distance of a bias below its neuron."""
 DPI, COLORS = 110, 64
 DIGEST = "numbers"
-"""The entry of a picture's file with the digest of the numbers that it shows."""
+"""The PNG text entry with the digest of the numbers shown."""
 MINUS = "\N{MINUS SIGN}"
 
 
 def prepare(folder: Path) -> None:
-    """Makes the folder; raises ConfigError where it cannot, or where matplotlib is not installed."""
+    """Creates the folder; raises ConfigError if that fails or matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib: pip install -e '.[plots]'")
     try:
@@ -39,11 +39,11 @@ def prepare(folder: Path) -> None:
     except FileExistsError:
         raise ConfigError(f"--plot={folder} is a file: name a folder") from None
     except OSError as error:
-        raise ConfigError(f"--plot={folder} cannot be made: {error.strerror}") from None
+        raise ConfigError(f"--plot={folder} cannot be created: {error.strerror}") from None
 
 
 def draw(case: Case, folder: Path) -> list[Path]:
-    """Writes both pictures into `folder`, and gives their paths."""
+    """Writes both figures into `folder` and returns their paths."""
     with jax.enable_x64(True):
         step = by_hand_step(case.parameters, **case.first_step, loss=SUM)
         trace = jax.tree.map(np.asarray, step)
@@ -55,14 +55,14 @@ def draw(case: Case, folder: Path) -> list[Path]:
 
 
 def first_losses(case: Case, steps: int = STEPS) -> dict[str, list[float]]:
-    """The mean squared error before each step and after the last, by what is minimised."""
-    readings = {
+    """Returns the mean squared error before each step and after the last, by loss and biases."""
+    settings = {
         "Σ (ŷ - y)²": (mlp.gradient_step, SUM, case.parameters),
         "(1/n) Σ (ŷ - y)²": (mlp.gradient_step, MEAN, case.parameters),
         "(1/n) Σ (ŷ - y)², b: (n, 1)": (column_biases.gradient_step, MEAN, case.columns),
     }
     losses: dict[str, list[float]] = {}
-    for name, (step, loss, parameters) in readings.items():
+    for name, (step, loss, parameters) in settings.items():
         jitted = xla.jit(lambda p, step=step, loss=loss: step(p, **case.step, loss=loss))
         losses[name] = []
         for _ in range(steps + 1):
@@ -73,7 +73,7 @@ def first_losses(case: Case, steps: int = STEPS) -> dict[str, list[float]]:
 
 
 def _network(case: Case, trace: mlp.Trace) -> Any:
-    """Neurons with their activation, edges with their weight and its gradient."""
+    """Draws neurons with activations, and edges with weights and gradients."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.6, 7.4), layout="constrained")
@@ -93,14 +93,14 @@ def _network(case: Case, trace: mlp.Trace) -> Any:
         for y, value in zip(ys, column, strict=True):
             _neuron(axes, x, y, _number(value))
         axes.text(x, top + 0.38, heads[x], ha="center", fontsize=SIZE + 3, fontweight="bold")
-    _key(axes, len(values) - 1, bottom + 0.2)
+    _legend(axes, len(values) - 1, bottom + 0.2)
     axes.set(xlim=(-0.2, len(values) - 0.8), ylim=(bottom - 0.5, top + 0.5))
     axes.set_axis_off()
     return figure
 
 
-def _key(axes: Any, x: float, y: float) -> None:
-    """A neuron with one edge, and what stands where."""
+def _legend(axes: Any, x: float, y: float) -> None:
+    """Draws a neuron and an edge that explain the labels."""
     axes.plot([x - 0.55, x], [y, y], color="black", linewidth=1.5, alpha=0.4)
     _neuron(axes, x, y, "a")
     _label(axes, x - 0.33, y, ("w", "∂E/∂w = δ a"), "black")
@@ -108,7 +108,7 @@ def _key(axes: Any, x: float, y: float) -> None:
 
 
 def _edges(axes: Any, x: int, heights: Sequence[np.ndarray], weight: Any, gradient: Any) -> None:
-    """Their labels stand on the line where all edges between two layers are equally far apart."""
+    """Draws the edges between two layers, with labels where the edges are equally far apart."""
     inputs, neurons = heights
     along = len(inputs) / (len(inputs) + 1)
     for neuron, end in enumerate(neurons):
@@ -126,7 +126,7 @@ def _neuron(axes: Any, x: float, y: float, text: str) -> None:
 
 
 def _label(axes: Any, x: float, y: float, texts: tuple[str, str], color: str) -> None:
-    """A value in its colour, and its gradient below."""
+    """Writes a value in its colour and its gradient below."""
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.9}
     shared = {"ha": "center", "fontsize": SIZE, "bbox": box, "zorder": 2}
     axes.text(x, y, texts[0], va="bottom", color=color, fontweight="bold", **shared)
@@ -155,7 +155,7 @@ def _losses(losses: dict[str, list[float]]) -> Any:
 
 
 def _digest(figure: Any) -> str:
-    """Of all that is written or plotted, to three digits."""
+    """Returns a hash of all texts and lines, to three digits."""
     shown = [
         [text.get_text() for text in axes.texts]
         + [[f"{value:.2e}" for value in line.get_ydata()] for line in axes.lines]
@@ -165,11 +165,10 @@ def _digest(figure: Any) -> str:
 
 
 def save(figure: Any, path: Path, digest: str) -> None:
-    """Writes a figure whole, in few colours, with the digest of its numbers in the file."""
-    noted = PngInfo()
-    noted.add_text(DIGEST, digest)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    with Image.open(drawn) as image, atomic_replace(path) as temporary:
-        small = image.convert("RGB").quantize(COLORS)  # with a palette it is a third as large
-        small.save(temporary, "PNG", optimize=True, pnginfo=noted)
+    """Writes a figure atomically as a PNG with a palette and the digest of its numbers."""
+    metadata = PngInfo()
+    metadata.add_text(DIGEST, digest)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    with Image.open(buffer) as image, atomic_replace(path) as temporary:
+        image.convert("RGB").quantize(COLORS).save(temporary, "PNG", optimize=True, pnginfo=metadata)

@@ -148,7 +148,7 @@ def of_adam() -> str:
         "uncorrected step",
     )
     columns = [[name] for name in names]
-    parameter, state = jnp.zeros(()), adam.start(jnp.zeros(()))
+    parameter, state = jnp.zeros(()), adam.init(jnp.zeros(()))
     for gradient in (2.0, 2.0, 2.0, -2.0, 0.0, 0.0):
         after, state = adam.adam(parameter, jnp.asarray(gradient), state, learning_rate=0.1)
         mean = adam.correct_bias(state.mean, adam.BETA1, state.step)

@@ -65,7 +65,7 @@ def _places(rule: str, rate: jax.Array, matrix: jax.Array, beginning: jax.Array)
             place = descent.sgd(place, gradient, learning_rate=rate)
         return (place, memory), place
 
-    memory = adam.start(beginning) if rule == "Adam" else jnp.zeros_like(beginning)
+    memory = adam.init(beginning) if rule == "Adam" else jnp.zeros_like(beginning)
     _, places = lax.scan(step, (beginning, memory), length=LONGEST)
     return jnp.concatenate([beginning[None], places])
 

@@ -77,7 +77,7 @@ def by_hand(steps: int) -> Iterator[tuple[network.Parameters, float]]:
     rule = functools.partial(network.train_step, rate=RATE, learning_rate=LEARNING_RATE)
     step = jax.jit(rule, compiler_options=QUICK_TO_COMPILE)
     parameters = start()
-    state = adam.start(parameters)
+    state = adam.init(parameters)
     for batch in batches(steps):
         parameters, state, value = step(parameters, state, *batch)
         yield parameters, float(value)

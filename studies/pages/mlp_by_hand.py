@@ -37,14 +37,14 @@ def pages(proof: verify_mlp.Proof) -> dict[str, str]:
 def values(proof: verify_mlp.Proof) -> dict[str, str]:
     """Returns the value of every placeholder."""
     case = proof.case
-    tables = proof.ways[BY_HAND].tables
+    tables = proof.results[BY_HAND].tables
     return {
         **_network(case),
         **_first_sample(case, tables),
         **_one_weight(case, tables),
-        **_ways(proof),
+        **_implementations(proof),
         **_disagreement(proof),
-        **_slips(proof),
+        **_errata(proof),
         **_relu_variant(proof),
     }
 
@@ -113,26 +113,26 @@ def _one_weight(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str]:
     }
 
 
-def _ways(proof: verify_mlp.Proof) -> dict[str, str]:
+def _implementations(proof: verify_mlp.Proof) -> dict[str, str]:
     names = {BY_HAND: "by_hand", SCALAR: "scalar", GRAD64: "grad64", GRAD32: "grad32"}
     first = parameter_names(proof.case).index("W1'[0][0]")
     named = {}
     for name, short in names.items():
-        way, digits = proof.ways[name], 6 if name == GRAD32 else 12
-        shown = (way.loss, way.predictions[0], way.updated[first])
-        named[f"way_{short}"] = _cells(shown, digits)
+        result, digits = proof.results[name], 6 if name == GRAD32 else 12
+        shown = (result.loss, result.predictions[0], result.updated[first])
+        named[f"result_{short}"] = _cells(shown, digits)
     rows: dict[str, list[str]] = {}
-    for compared in proof.agreement.tables:
-        kind = compared.table.rstrip("'0123456789").rstrip("_")
-        rows.setdefault(kind, []).append(_small(compared.largest, 2))
+    for comparison in proof.agreement.tables:
+        kind = comparison.table.rstrip("'0123456789").rstrip("_")
+        rows.setdefault(kind, []).append(_small(comparison.largest, 2))
     engine = (None, proof.case.engine_predictions[0], proof.case.engine_parameters[first])
     return {
         **named,
         **{f"off_{kind}": " | ".join(cells) for kind, cells in rows.items()},
         "half_unit_forward": _small(proof.case.tables[0].half_unit),
         "half_unit_backward": _small(proof.case.tables[-1].half_unit),
-        "way_printed": " | ".join("" if v is None else f"{v:.12f}" for v in engine),
-        "tabled": str(sum(table.values.size for table in proof.case.tables)),
+        "result_printed": " | ".join("" if v is None else f"{v:.12f}" for v in engine),
+        "printed_values": str(sum(table.values.size for table in proof.case.tables)),
         "limit": _small(FLOAT64_LIMIT),
         "limit32": _small(FLOAT32_LIMIT),
     }
@@ -144,19 +144,22 @@ def _disagreement(proof: verify_mlp.Proof) -> dict[str, str]:
     shown = {name: names.index(name) for name in ("W1'[0][0]", "b1'[0]", "W3'[0][0]", "b3'[0]")}
     rows = {
         f"page_{name[:2]}": " | ".join(
-            f"{value:.4f}" for value in [*(c.updated[at] for c in found.columns), found.page[at]]
+            f"{value:.4f}"
+            for value in [*(each.updated[index] for each in found.interpretations), found.printed[index]]
         )
-        for name, at in shown.items()
+        for name, index in shown.items()
     }
     return {
         **rows,
-        "page_losses": " | ".join(f"{column.loss:.12f}" for column in found.columns),
-        "page_loss": f"{found.page_loss!r}",
-        "wrong_loss": f"{found.columns[2].loss:.12f}",
-        "page_within": " | ".join(f"{c.within} / {found.page.size}" for c in found.columns),
-        "page_farthest": " | ".join(_small(column.largest, 2) for column in found.columns),
-        "page_decimals": str(proof.case.page[0].decimals),
-        "refusal": found.refusal,
+        "page_losses": " | ".join(f"{each.loss:.12f}" for each in found.interpretations),
+        "page_loss": f"{found.printed_loss!r}",
+        "wrong_loss": f"{found.interpretations[2].loss:.12f}",
+        "page_matching": " | ".join(
+            f"{each.matching} / {found.printed.size}" for each in found.interpretations
+        ),
+        "page_max_difference": " | ".join(_small(each.max_difference, 2) for each in found.interpretations),
+        "page_decimals": str(proof.case.pytorch[0].decimals),
+        "error": found.error,
         "rounding": _small(FLOAT32_ROUNDING, 1),
         **{
             f"mse_{name}_{step}": f"{losses[step]:.4f}"
@@ -167,12 +170,12 @@ def _disagreement(proof: verify_mlp.Proof) -> dict[str, str]:
     }
 
 
-def _slips(proof: verify_mlp.Proof) -> dict[str, str]:
+def _errata(proof: verify_mlp.Proof) -> dict[str, str]:
     keys = ("z1", "delta_2", "delta_1", "W1", "W2", "W3", "b", "w", "loss", "derivative", "layer")
     named = {}
-    for key, slip in zip(keys, proof.errata.formulas, strict=True):
-        shapes = slip.description.partition(": ")[2]
-        named[f"slip_{key}"] = shapes if slip.difference is None else f"{slip.difference:.2f}"
+    for key, erratum in zip(keys, proof.errata.formulas, strict=True):
+        shapes = erratum.description.partition(": ")[2]
+        named[f"erratum_{key}"] = shapes if erratum.difference is None else f"{erratum.difference:.2f}"
     rounded = proof.errata.rounded
     return {
         **named,

@@ -1,4 +1,4 @@
-"""The first layer that differs is named, whatever the network is compared with."""
+"""compare_activations: names the first layer whose outputs differ."""
 
 import dataclasses
 from pathlib import Path
@@ -34,14 +34,14 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
     return folder, weights
 
 
-def test_a_network_is_the_same_as_itself(lenet) -> None:
+def test_identical_weights_have_no_difference(lenet) -> None:
     found = compare_activations(lenet[0], lenet[0])
     assert list(found) == ORDER
     assert max(found.values()) == 0
 
 
 @pytest.mark.parametrize("layer", ["conv2", "dense2"])
-def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path) -> None:
+def test_first_differing_layer_is_named(layer: str, lenet, tmp_path: Path) -> None:
     flat = dict(flatten(lenet[1].variables))
     path = f"params/{layer}/kernel"
     flat[path] = flat[path][..., ::-1]
@@ -50,28 +50,28 @@ def test_the_first_layer_that_differs_is_named(layer: str, lenet, tmp_path: Path
         compare_activations(lenet[0], tmp_path)
 
 
-def test_recorded_activations_are_compared(lenet, tmp_path: Path) -> None:
+def test_compares_with_recorded_activations(lenet, tmp_path: Path) -> None:
     inputs = np.random.default_rng(1).normal(size=(3, *SHAPE)).astype(np.float32)
     recorded = outputs(lenet[1], inputs)
     path = tmp_path / "activations.safetensors"
-    some = {name: np.array(recorded[name]) for name in ("conv2", "classifier")}
-    safetensors.numpy.save_file({**some, "inputs": inputs}, path)
+    two_layers = {name: np.array(recorded[name]) for name in ("conv2", "classifier")}
+    safetensors.numpy.save_file({**two_layers, "inputs": inputs}, path)
     assert list(compare_activations(lenet[0], path)) == ["conv2", "classifier"]
-    turned = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    channels_first = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
     conv1 = np.ascontiguousarray(recorded["conv1"].transpose(0, 3, 1, 2))
-    theirs = {"inputs": turned, "conv1": conv1, "fc2": np.array(recorded["dense2"])}  # PyTorch's
-    safetensors.numpy.save_file(theirs, path)
+    torch_names = {"inputs": channels_first, "conv1": conv1, "fc2": np.array(recorded["dense2"])}
+    safetensors.numpy.save_file(torch_names, path)
     assert list(compare_activations(lenet[0], path)) == ["conv1", "dense2"]
-    theirs["fc2"][0, 0] += 1 + np.abs(theirs["fc2"]).max()
-    safetensors.numpy.save_file(theirs, path)
+    torch_names["fc2"][0, 0] += 1 + np.abs(torch_names["fc2"]).max()
+    safetensors.numpy.save_file(torch_names, path)
     with pytest.raises(CheckFailedError, match="dense2"):
         compare_activations(lenet[0], path)
-    safetensors.numpy.save_file(some, path)
+    safetensors.numpy.save_file(two_layers, path)
     with pytest.raises(CheckpointError, match="lacks 'inputs'"):
         compare_activations(lenet[0], path)
 
 
-def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
+def test_different_networks_or_input_shapes_raise(lenet, tmp_path: Path) -> None:
     def write(name: str, shape: tuple[int, ...]) -> Path:
         model = config_lib.default_config().model
         model.name, model.num_classes = name, 3
@@ -88,7 +88,7 @@ def test_two_networks_are_not_compared(lenet, tmp_path: Path) -> None:
         compare_activations(lenet[0], write("lenet5", (20, 20, 1)))
 
 
-def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> None:
+def test_recorded_inputs_of_another_shape_raise(lenet, tmp_path: Path) -> None:
     path = tmp_path / "activations.safetensors"
     inputs = np.zeros((2, 40, 40, 1), np.float32)
     safetensors.numpy.save_file({"inputs": inputs, "conv1": inputs}, path)
@@ -97,18 +97,18 @@ def test_recorded_inputs_of_another_shape_are_refused(lenet, tmp_path: Path) -> 
 
 
 @pytest.mark.oracle
-def test_a_pytorch_network_recorded_with_forward_hooks(lenet, tmp_path: Path) -> None:
+def test_compares_with_pytorch_forward_hooks(lenet, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    theirs = load("lenet5").LeNet5(10)
-    load("networks").load_arrays(theirs, to_layout("torch", lenet[1]))
+    torch_model = load("lenet5").LeNet5(10)
+    load("networks").load_arrays(torch_model, to_layout("torch", lenet[1]))
     images = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 1, 28, 28)).astype("f4"))
     path = tmp_path / "activations.safetensors"
-    recorded = load("activations").record(theirs, images)
+    recorded = load("activations").record(torch_model, images)
     safetensors.numpy.save_file(recorded, path)
     assert list(compare_activations(lenet[0], path)) == ORDER
 
 
-def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
+def test_folded_batch_norm_gives_the_same_activations(tmp_path: Path) -> None:
     model = config_lib.default_config().model
     model.name, model.num_classes, model.stage_sizes, model.width = "resnet50", 3, (1, 1, 1, 1), 4
     shape = (32, 32, 3)
@@ -134,5 +134,5 @@ def test_folded_weights_are_the_same_function(tmp_path: Path) -> None:
         given = Weights(unflatten(arrays), model, shape, source=source)
         write_weights(tmp_path / name, given)
     found = compare_activations(tmp_path / "plain", tmp_path / "folded")
-    assert len(found) == len(convert.norms(plain)) + 1  # and the classifier
+    assert len(found) == len(convert.norms(plain)) + 1  # the classifier has no norm
     assert max(found.values()) < 1e-4

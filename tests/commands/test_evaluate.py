@@ -1,4 +1,4 @@
-"""The table that `evaluate` prints, and two runs beside each other, only where both were asked the same."""
+"""The confusion table of `evaluate`, and the paired comparison of two runs."""
 
 import dataclasses
 from pathlib import Path
@@ -31,15 +31,15 @@ def make_predictions(accuracy: float, seed: int, *, group_ids: bool = True) -> P
 
 
 @pytest.fixture(autouse=True)
-def config(tmp_path: Path) -> None:
-    """Two run directories that answers can be written to."""
+def run_directories(tmp_path: Path) -> None:
+    """Makes two run directories, `a` and `b`, without predictions."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        config = made_results.config_of(made_results.made())
+        config = made_results.config_json(made_results.make_result())
         (tmp_path / name / "config.json").write_text(config)
 
 
-def test_two_runs_are_compared_by_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
     better.save(predictions_path(tmp_path / "a"))
     worse.save(predictions_path(tmp_path / "b"))
@@ -50,18 +50,18 @@ def test_two_runs_are_compared_by_groups(tmp_path: Path, capsys: pytest.CaptureF
     assert message.startswith(f"difference  {100 * found.difference:+.2f} points [")
     assert f"p = {found.permutation_p:.2g} (permutation test)" in message
     assert message.endswith(", 50 groups\n")
-    back = compare_runs(tmp_path / "b", tmp_path / "a")
-    assert back.difference == -found.difference
+    reverse = compare_runs(tmp_path / "b", tmp_path / "a")
+    assert reverse.difference == -found.difference
     compare_runs(tmp_path / "b", tmp_path / "b")
     assert "p = 1 (permutation test)" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("field", ["index", "label", "files"])
-def test_other_examples_are_refused(tmp_path: Path, field: str) -> None:
-    one = make_predictions(0.9, 0)
-    other = dataclasses.replace(one, **{field: getattr(one, field)[::-1]})
-    one.save(predictions_path(tmp_path / "a"))
-    other.save(predictions_path(tmp_path / "b"))
+def test_compare_runs_with_different_test_examples_raises(tmp_path: Path, field: str) -> None:
+    original = make_predictions(0.9, 0)
+    reversed_field = dataclasses.replace(original, **{field: getattr(original, field)[::-1]})
+    original.save(predictions_path(tmp_path / "a"))
+    reversed_field.save(predictions_path(tmp_path / "b"))
     with pytest.raises(ConfigError, match="not tested on the same test examples"):
         compare_runs(tmp_path / "a", tmp_path / "b")
     with pytest.raises(CheckpointError, match="is missing"):
@@ -69,7 +69,7 @@ def test_other_examples_are_refused(tmp_path: Path, field: str) -> None:
 
 
 @pytest.mark.parametrize("fits", [True, False])
-def test_names_of_classes_write_nothing_on_the_terminal(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_in_class_names_are_escaped(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fits:
         monkeypatch.setattr(evaluate, "MAX_TABLE_CLASSES", 1)
     names = ("\x1b[2Ja\nb", "c\x07")

@@ -1,4 +1,4 @@
-"""What is exported runs where there is nothing of this package, and says what it is."""
+"""Export: a program and weights that run without this package, and a model card."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exporting.export(trained, tmp_path_factory.mktemp("exported") / "out", layout="torch")
 
 
-def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> None:
+def test_exported_program_gives_the_same_logits_without_jaxnets(trained: Path, exported: Path) -> None:
     network = jaxnets.load(trained)
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     np.save(exported.parent / "images.npy", images)
@@ -65,19 +65,19 @@ def test_a_fresh_process_gets_the_same_logits(trained: Path, exported: Path) -> 
     np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-5)
 
 
-def test_the_program_is_for_both_platforms(exported: Path) -> None:
+def test_program_runs_on_cpu_and_cuda(exported: Path) -> None:
     program = jax_export.deserialize((exported / exporting.PROGRAM).read_bytes())
     assert program.platforms == ("cpu", "cuda")
 
 
-def test_the_folder_loads_as_the_run(trained: Path, exported: Path) -> None:
+def test_exported_folder_predicts_like_the_run(trained: Path, exported: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     run, folder = jaxnets.load(trained), jaxnets.load(exported)
     assert folder.classes == run.classes
     np.testing.assert_array_equal(folder.probabilities(images), run.probabilities(images))
 
 
-def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
+def test_model_card_has_the_results_of_the_run(trained: Path, exported: Path) -> None:
     card = (exported / "README.md").read_text()
     result = json.loads((trained / "result.json").read_text())
     low, high = result["test_interval"]
@@ -93,18 +93,18 @@ def test_the_card_is_filled_from_the_run(trained: Path, exported: Path) -> None:
     assert "None" not in card
 
 
-def test_another_library_s_names_are_beside_it(exported: Path) -> None:
+def test_layout_torch_writes_pytorch_weights(exported: Path) -> None:
     assert "fc3.weight" in safetensors.numpy.load_file(exported / "torch.safetensors")
 
 
-def test_another_export_leaves_no_weights_of_the_one_before(trained: Path, tmp_path: Path) -> None:
+def test_second_export_removes_files_of_the_first(trained: Path, tmp_path: Path) -> None:
     exporting.export(trained, tmp_path / "out", layout="torch")
     exporting.export(trained, tmp_path / "out")
     assert not (tmp_path / "out" / "torch.safetensors").exists()
     assert (tmp_path / "out" / "weights.safetensors").is_file()
 
 
-def test_what_cannot_be_exported_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_invalid_exports_raise(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not empty and not an export"):
         exporting.export(trained, tmp_path)
@@ -119,25 +119,25 @@ def test_what_cannot_be_exported_is_refused(trained: Path, tmp_path: Path) -> No
     assert not (tmp_path / "new").exists()
 
 
-def test_a_network_comes_back_from_its_export_for_keras(tmp_path: Path) -> None:
-    """Keras's ResNet-50 takes BGR."""
+def test_keras_export_round_trip(tmp_path: Path) -> None:
+    """Keras's ResNet-50 expects BGR images."""
     caffe = Preprocessing(32, PRESETS["caffe"].mean, PRESETS["caffe"].std)
-    drawn = _drawn("resnet50", (32, 32, 3), variant="keras")
-    given = dataclasses.replace(drawn, preprocessing=caffe)
+    weights = _random_weights("resnet50", (32, 32, 3), variant="keras")
+    given = dataclasses.replace(weights, preprocessing=caffe)
     write_weights(tmp_path / "given", given)
     exporting.export(tmp_path / "given", tmp_path / "out", layout="keras")
     file = tmp_path / "out" / "keras.safetensors"
-    ours = flatten(given.variables)
-    first = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
-    np.testing.assert_array_equal(first, ours["params/conv1/kernel"][:, :, ::-1])
+    original = flatten(given.variables)
+    kernel = safetensors.numpy.load_file(file)["conv1_conv/kernel"]
+    np.testing.assert_array_equal(kernel, original["params/conv1/kernel"][:, :, ::-1])
     options = Options(image_size=32)
-    back = import_weights.import_weights(str(file), tmp_path / "back", options)
-    assert back.preprocessing == given.preprocessing
-    for path, array in flatten(back.variables).items():
-        np.testing.assert_array_equal(array, ours[path], err_msg=path)
+    imported = import_weights.import_weights(str(file), tmp_path / "imported", options)
+    assert imported.preprocessing == given.preprocessing
+    for path, array in flatten(imported.variables).items():
+        np.testing.assert_array_equal(array, original[path], err_msg=path)
 
 
-def test_a_file_says_what_pixels_its_network_takes() -> None:
+def test_metadata_stores_the_preprocessing() -> None:
     model = config_lib.default_config().model
     model.name, model.variant = "resnet50", "keras"
     for mean, bgr in ((PRESETS["caffe"].mean, True), ((0.5, 0.4, 0.3), False)):
@@ -152,14 +152,14 @@ def test_a_file_says_what_pixels_its_network_takes() -> None:
         foreign.from_metadata({foreign.METADATA_KEY: "{}"})
 
 
-def test_weights_that_were_imported_are_not_overwritten(trained: Path, tmp_path: Path) -> None:
-    write_weights(tmp_path / "mine", _drawn("lenet5", (28, 28, 1)))
+def test_export_does_not_overwrite_imported_weights(trained: Path, tmp_path: Path) -> None:
+    write_weights(tmp_path / "mine", _random_weights("lenet5", (28, 28, 1)))
     with pytest.raises(ConfigError, match="is not empty and not an export"):
         exporting.export(trained, tmp_path / "mine")
 
 
-def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
-    """Random weights, whose batch norms change what comes through them."""
+def _random_weights(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
+    """Returns random weights with batch norms far from the identity."""
     model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = name, 3, False
     model.update(fields)
@@ -175,28 +175,28 @@ def _drawn(name: str, shape: tuple[int, ...], **fields: Any) -> Weights:
     return Weights(unflatten(arrays), model, shape)
 
 
-def _require_same_logits(given: Weights) -> None:
-    """The program, written and read, gives what the network gives, to 1e-5 of the largest logit."""
+def _check_exported_logits(given: Weights) -> None:
+    """Asserts that the serialized program and the network agree to 1e-5 of the largest logit."""
     size = given.input_shape[0]
     preprocessing = Preprocessing(size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
-    written = bytes(exporting.program(given, preprocessing).serialize())
+    serialized = bytes(exporting.program(given, preprocessing).serialize())
     images = np.random.default_rng(1).integers(0, 256, (2, *given.input_shape), np.uint8)
-    logits = jax_export.deserialize(bytearray(written)).call(flatten(given.variables), images)
+    logits = jax_export.deserialize(bytearray(serialized)).call(flatten(given.variables), images)
     inputs = (images / np.float32(255) - np.float32((0.4, 0.5, 0.6))) / np.float32((0.2, 0.3, 0.4))
     network = models.create(given.model)
     direct: Any = jax.jit(lambda v, x: network.apply(v, x, train=False))(given.variables, inputs)
     assert np.isfinite(direct).all()
-    assert np.abs(direct[0] - direct[1]).max() > 1e-3  # it does see the images
+    assert np.abs(direct[0] - direct[1]).max() > 1e-3  # the logits depend on the image
     np.testing.assert_allclose(logits, direct, rtol=0, atol=1e-5 * np.abs(direct).max())
 
 
-def test_batch_norm_is_exported_as_it_is() -> None:
-    _require_same_logits(_drawn("resnet50", (32, 32, 3), stage_sizes=(1, 1), width=4))
+def test_batch_norm_is_exported_correctly() -> None:
+    _check_exported_logits(_random_weights("resnet50", (32, 32, 3), stage_sizes=(1, 1), width=4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
 )
-def test_every_network_has_a_program(name: str) -> None:
-    _require_same_logits(_drawn(name, (75, 75, 3)))
+def test_every_network_exports_correctly(name: str) -> None:
+    _check_exported_logits(_random_weights(name, (75, 75, 3)))

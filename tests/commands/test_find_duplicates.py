@@ -1,4 +1,4 @@
-"""The search as a user has it: any folder in, one table out, and nothing where an image is bad."""
+"""find_duplicates: a folder of images to a table of near-duplicate groups."""
 
 import csv
 import functools
@@ -31,18 +31,18 @@ def _save(image: np.ndarray, path: Path, quality: int = 85) -> None:
     Image.fromarray(image).save(path, quality=quality)
 
 
-def _crop(field: np.ndarray, left: int, turn: int = 0, mirror: bool = False) -> np.ndarray:
-    """SIZE x SIZE of a field about its middle's height, turned by a free angle about its centre."""
+def _crop(field: np.ndarray, left: int, degrees: int = 0, mirror: bool = False) -> np.ndarray:
+    """Returns a SIZE x SIZE crop at half height, rotated about its centre by `degrees`."""
     picture = Image.fromarray(field)
     centre = (left + SIZE / 2, field.shape[0] / 2)
-    turned = picture.rotate(turn, Image.Resampling.BICUBIC, center=centre)
+    rotated = picture.rotate(degrees, Image.Resampling.BICUBIC, center=centre)
     box = (left, round(centre[1] - SIZE / 2), left + SIZE, round(centre[1] + SIZE / 2))
-    cut = turned.crop(box)
-    return np.array(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else cut)
+    crop = rotated.crop(box)
+    return np.array(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else crop)
 
 
-def _plant(folder: Path, count: int) -> dict[str, set[str]]:
-    """Five classes of drawn fields; what is planted among them, by kind."""
+def _write_duplicates(folder: Path, count: int) -> dict[str, set[str]]:
+    """Writes five classes of synthetic images with near-duplicates; returns these by kind."""
     source = SyntheticTissue(count, 240, seed=11)
     for index in range(count):
         _save(_crop(source[index]["image"], 24), folder / f"c{index % 5}" / f"{index}.png")
@@ -60,30 +60,32 @@ def _plant(folder: Path, count: int) -> dict[str, set[str]]:
     }
 
 
-def _members(path: Path, column: int) -> list[set[str]]:
-    """The sets of files that the table has in one original (0) or group (1), without single ones."""
+def _groups(path: Path, column: int) -> list[set[str]]:
+    """Returns the sets of two or more files with the same original (column 0) or group (column 1)."""
     sets: dict[str, set[str]] = {}
     for file, labels in read_groups(path).members.items():
         sets.setdefault(labels[column], set()).add(file)
     return sorted((files for files in sets.values() if len(files) > 1), key=min)
 
 
-def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    planted = _plant(tmp_path / "images", 10)
+def test_rotated_mirrored_and_overlapping_copies_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    duplicates = _write_duplicates(tmp_path / "images", 10)
     out = tmp_path / "tables" / "groups.csv"
     search = lambda: find_duplicates(  # noqa: E731
         [str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS
     )
     search()
-    assert _members(out, 0) == [planted["original"], planted["across"]]
-    assert _members(out, 1) == [planted["original"], planted["overlap"]]
-    message = json.loads(out.with_suffix(".json").read_text())
-    assert message["overlaps"]["joined_across_classes"] + message["overlaps"]["joined"] >= 1
-    assert message["settings"]["side"] == SIZE
+    assert _groups(out, 0) == [duplicates["original"], duplicates["across"]]
+    assert _groups(out, 1) == [duplicates["original"], duplicates["overlap"]]
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert report["overlaps"]["joined_across_classes"] + report["overlaps"]["joined"] >= 1
+    assert report["settings"]["side"] == SIZE
     left_out = "1 other files skipped, 1 images outside of class folders skipped, as in training"
     assert f"14 in 5 classes, {left_out}" in capsys.readouterr().out
     text, task_files = out.read_bytes(), sorted(tmp_path.rglob("*.npy"))
-    # What is done is not done again; what is lost is.
+    # Finished tasks are reused; a task whose file is missing runs again.
     times = {file: file.stat().st_mtime_ns for file in task_files}
     task_files[-1].unlink()
     search()
@@ -98,8 +100,8 @@ def test_what_was_planted_is_found(tmp_path: Path, capsys: pytest.CaptureFixture
         search()
 
 
-def test_nothing_is_written_among_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _plant(tmp_path / "images", 10)
+def test_output_inside_the_image_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_duplicates(tmp_path / "images", 10)
     monkeypatch.chdir(tmp_path / "images")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError, match="give a path outside"):
@@ -107,11 +109,11 @@ def test_nothing_is_written_among_the_images(tmp_path: Path, monkeypatch: pytest
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
+def test_unreadable_images_raise_and_write_nothing(tmp_path: Path) -> None:
     source = SyntheticTissue(3, 64)
     for index in range(3):
         _save(source[index]["image"], tmp_path / "images" / f"{index}.jpg")
-    (tmp_path / "images" / "text.jpg").write_text("these are words")
+    (tmp_path / "images" / "text.jpg").write_text("not an image")
     content = (tmp_path / "images" / "0.jpg").read_bytes()
     (tmp_path / "images" / "short.jpg").write_bytes(content[: len(content) // 2])
     out = tmp_path / "out" / "groups.csv"
@@ -128,12 +130,12 @@ def test_unreadable_images_leave_nothing(tmp_path: Path) -> None:
         (["a"], "g.txt", ".csv"),
     ],
 )
-def test_a_wrong_command(arguments: list[str], out: str, message: str) -> None:
+def test_invalid_arguments_raise(arguments: list[str], out: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_duplicates(arguments, out=out)
 
 
-def test_without_opencv_the_error_names_the_command_that_installs_it(
+def test_missing_opencv_names_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
@@ -143,8 +145,8 @@ def test_without_opencv_the_error_names_the_command_that_installs_it(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
-    _plant(tmp_path / "images", 300)
+def test_killed_search_resumes_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
+    _write_duplicates(tmp_path / "images", 300)
     command = [
         sys.executable,
         "scripts/find_duplicates.py",
@@ -166,9 +168,9 @@ def test_a_killed_search_goes_on_and_leaves_no_worker(repository: Path, tmp_path
     done = subprocess.run(killed, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "tasks reused" in done.stdout
-    straight = [*command, f"--out={tmp_path / 'straight.csv'}"]
-    subprocess.run(straight, cwd=repository, check=True, capture_output=True)
-    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+    uninterrupted = [*command, f"--out={tmp_path / 'uninterrupted.csv'}"]
+    subprocess.run(uninterrupted, cwd=repository, check=True, capture_output=True)
+    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "uninterrupted.csv").read_bytes()
 
 
 def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
@@ -178,11 +180,11 @@ def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes] | None
 
 
 def _has_no_workers(parent: int) -> bool:
-    """Whether every process of the session that `parent` led has ended."""
+    """Returns whether every process of the session of `parent` has ended."""
     return subprocess.run(["pgrep", "--session", str(parent)], capture_output=True).returncode == 1
 
 
-def test_the_table_opens_as_csv(tmp_path: Path) -> None:
+def test_table_is_valid_csv(tmp_path: Path) -> None:
     source = SyntheticTissue(2, 64)
     for index in range(2):
         _save(source[index]["image"], tmp_path / "images" / f"{index}.png")

@@ -1,4 +1,4 @@
-"""scripts/import_weights.py: what it takes, what it refuses, and what predicts afterwards."""
+"""scripts/import_weights.py: safetensors, Keras, PyTorch and Hugging Face Hub weights."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SHAPE = (28, 28, 1)
 
 @pytest.fixture(scope="module")
 def state_dict() -> dict[str, np.ndarray]:
-    """A LeNet-5 as PyTorch names it."""
+    """Returns a LeNet-5 with PyTorch's names."""
     model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
     generator = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def _import(source: Path | str, destination: Path, **options) -> Weights:
     return import_weights.import_weights(str(source), destination, Options(**options))
 
 
-def test_a_file_becomes_a_weights_folder_that_predicts(
+def test_imported_weights_predict(
     lenet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = tmp_path / "names.txt"
@@ -70,7 +70,7 @@ def test_a_file_becomes_a_weights_folder_that_predicts(
     assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_names_that_stand_there_twice_stay_apart(lenet_file: Path, tmp_path: Path) -> None:
+def test_duplicate_class_names_are_numbered(lenet_file: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\ufeffcrane\n" + "\n".join("bcdefghi") + "\ncrane\n")
     imported = _import(lenet_file, tmp_path / "lenet", preprocessing="half", classes=str(names))
@@ -80,13 +80,13 @@ def test_names_that_stand_there_twice_stay_apart(lenet_file: Path, tmp_path: Pat
         _import(lenet_file, tmp_path / "other", preprocessing="half", classes=str(names))
 
 
-def test_weights_of_unknown_preprocessing_do_not_predict(lenet_file: Path, tmp_path: Path) -> None:
+def test_loading_weights_without_preprocessing_raises(lenet_file: Path, tmp_path: Path) -> None:
     _import(lenet_file, tmp_path / "lenet")
     with pytest.raises(CheckpointError, match="--preprocessing"):
         jaxnets.load(tmp_path / "lenet")
 
 
-def test_parts_are_taken_only_when_asked_for(
+def test_missing_arrays_raise_unless_partial(
     state_dict: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest = {name: array for name, array in state_dict.items() if not name.startswith("fc3.b")}
@@ -104,7 +104,7 @@ def test_parts_are_taken_only_when_asked_for(
         jaxnets.load(tmp_path / "part")
 
 
-def test_files_of_another_kind_or_network_are_refused(
+def test_invalid_files_and_options_raise(
     state_dict: dict[str, np.ndarray], lenet_file: Path, tmp_path: Path
 ) -> None:
     data = lenet_file.read_bytes()
@@ -138,15 +138,15 @@ def test_files_of_another_kind_or_network_are_refused(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(("given", "meant"), [(None, None), ("pool3", None), ("pool2", "pool2")])
-def test_a_variant_is_named(given: str | None, meant: str | None) -> None:
+@pytest.mark.parametrize(("given", "expected"), [(None, None), ("pool3", None), ("pool2", "pool2")])
+def test_variant_option_selects_the_variant(given: str | None, expected: str | None) -> None:
     model = model_of({}, "alexnet", "torch", Options(variant=given))
-    assert model.variant == meant
+    assert model.variant == expected
     with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
         model_of({}, "alexnet", "torch", Options(variant="pool"))
 
 
-def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path) -> None:
+def test_import_does_not_overwrite_another_network(lenet_file: Path, tmp_path: Path) -> None:
     _import(lenet_file, tmp_path / "new")
     _import(lenet_file, tmp_path / "new")
     described = json.loads((tmp_path / "new" / "weights.json").read_text())
@@ -169,7 +169,7 @@ def test_another_network_s_weights_are_not_lost(lenet_file: Path, tmp_path: Path
         ({"model": {"name": "resnet50"}}, "is of another network|damaged or of another"),
     ],
 )
-def test_a_description_that_was_edited_wrongly(
+def test_invalid_weights_json_raises(
     change: dict[str, Any], message: str, lenet_file: Path, tmp_path: Path
 ) -> None:
     _import(lenet_file, tmp_path / "new", preprocessing="half")
@@ -183,7 +183,7 @@ def test_a_description_that_was_edited_wrongly(
 
 
 class TestKerasFiles:
-    def test_keras_3_and_legacy_name_the_same_arrays(self, tmp_path: Path) -> None:
+    def test_keras_3_and_legacy_files_give_the_same_names(self, tmp_path: Path) -> None:
         kernel, gamma = np.ones((3, 3, 1, 2), np.float32), np.arange(2, dtype=np.float32)
         with h5py.File(tmp_path / "a.weights.h5", "w") as file:
             for group, name, arrays in (
@@ -211,7 +211,7 @@ class TestKerasFiles:
         assert set(found) == {"conv2d/kernel", "conv2d_1/kernel"}
         np.testing.assert_array_equal(found["conv2d_1/kernel"], kernel + 1)
 
-    def test_layers_of_a_model_within_a_model_stay_apart(self, tmp_path: Path) -> None:
+    def test_layers_of_nested_models_have_distinct_names(self, tmp_path: Path) -> None:
         kernel, path = np.ones((3, 3, 1, 2), np.float32), tmp_path / "nested.h5"
         with h5py.File(path, "w") as file:
             for number in (1, 2):
@@ -239,7 +239,7 @@ class TestKerasFiles:
             (lambda f: None, "does not contain weights"),
         ],
     )
-    def test_nothing_is_followed_out_of_the_file(self, make, message: str, tmp_path: Path) -> None:
+    def test_links_and_external_data_raise(self, make, message: str, tmp_path: Path) -> None:
         path = tmp_path / "bad.h5"
         with h5py.File(path, "w") as file:
             file.create_group("x")
@@ -247,7 +247,7 @@ class TestKerasFiles:
         with pytest.raises(CheckpointError, match=message):
             weight_files.read_keras(path)
 
-    def test_a_cut_file(self, tmp_path: Path) -> None:
+    def test_truncated_file_raises(self, tmp_path: Path) -> None:
         path = tmp_path / "cut.h5"
         with h5py.File(path, "w") as file:
             file["x/x/kernel"] = np.zeros((64, 64))
@@ -256,14 +256,16 @@ class TestKerasFiles:
             weight_files.read_keras(path)
 
 
-def test_a_pytorch_file_without_pytorch_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pth_file_without_pytorch_names_the_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="PyTorch is not installed: pip install torch"):
         weight_files.read_pth(tmp_path / "x.pth")
 
 
-class _Hostile:
-    """Unpickled in the ordinary way, this makes a file."""
+class _Malicious:
+    """Creates a file when unpickled without restrictions."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -274,7 +276,7 @@ class _Hostile:
 
 @pytest.mark.oracle
 class TestPyTorchFiles:
-    def test_a_state_dict_is_read(self, state_dict: dict[str, np.ndarray], tmp_path: Path) -> None:
+    def test_state_dict_is_read(self, state_dict: dict[str, np.ndarray], tmp_path: Path) -> None:
         import torch
 
         tensors = {name: torch.from_numpy(array) for name, array in state_dict.items()}
@@ -284,12 +286,12 @@ class TestPyTorchFiles:
         for name, array in state_dict.items():
             np.testing.assert_array_equal(found[name], array)
 
-    def test_a_pickle_that_runs_code_is_not_read(self, tmp_path: Path) -> None:
+    def test_malicious_pickle_does_not_run(self, tmp_path: Path) -> None:
         import torch
 
         touched = tmp_path / "touched"
-        torch.save({"weight": _Hostile(touched)}, tmp_path / "zip.pth")
-        (tmp_path / "plain.pth").write_bytes(pickle.dumps(_Hostile(touched)))
+        torch.save({"weight": _Malicious(touched)}, tmp_path / "zip.pth")
+        (tmp_path / "plain.pth").write_bytes(pickle.dumps(_Malicious(touched)))
         (tmp_path / "cut.pth").write_bytes((tmp_path / "zip.pth").read_bytes()[:200])
         torch.save({"epoch": 3}, tmp_path / "epoch.pth")
         for name in ("zip.pth", "plain.pth", "cut.pth", "epoch.pth", "absent.pth"):
@@ -300,7 +302,7 @@ class TestPyTorchFiles:
 
 
 def _serve(stub: ModuleType, weights: Path, config: Path, text: str) -> None:
-    """Makes the stub have two files, one the weights, the other a description of this text."""
+    """Makes the stub serve a weights file and a config.json with `text`."""
     config.write_text(text)
     files = {"model.safetensors": weights, "config.json": config}
     stub.list_repo_files = lambda *a, **k: list(files)
@@ -310,18 +312,18 @@ def _serve(stub: ModuleType, weights: Path, config: Path, text: str) -> None:
 class TestHub:
     @pytest.fixture
     def stub(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        """Stands for huggingface_hub, installed or not."""
+        """Replaces the module huggingface_hub, installed or not."""
         module = ModuleType("huggingface_hub")
         module.__spec__ = ModuleSpec("huggingface_hub", None)
         monkeypatch.setitem(sys.modules, "huggingface_hub", module)
         return module
 
-    def test_without_the_package_it_is_named(self, tmp_path: Path, monkeypatch) -> None:
+    def test_missing_package_names_the_install_command(self, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.setattr(weight_files.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install -e '\.\[hub\]'"):
             _import("hub:timm/lenet", tmp_path / "new")
 
-    def test_the_hub_describes_its_preprocessing(
+    def test_preprocessing_and_class_names_come_from_config_json(
         self, lenet_file: Path, tmp_path: Path, stub: ModuleType
     ) -> None:
         config = {
@@ -346,7 +348,7 @@ class TestHub:
             ({"crop_pct": 1.0, "crop_mode": "center"}, None),
         ],
     )
-    def test_another_way_to_a_square_is_named(
+    def test_ignored_crop_settings_are_reported(
         self,
         given: dict[str, Any],
         message: str | None,
@@ -363,9 +365,9 @@ class TestHub:
         assert ("of the source ignored" in printed) is bool(message)
         assert len(imported.source["notes"]) == bool(message)
 
-    def test_without_a_network_it_is_one_line(self, tmp_path: Path, stub: ModuleType) -> None:
+    def test_connection_failure_is_a_one_line_error(self, tmp_path: Path, stub: ModuleType) -> None:
         class ConnectError(Exception):
-            """As httpx has it: no OSError."""
+            """Like httpx's, not an OSError."""
 
         def fail(*arguments: Any, **options: Any) -> None:
             raise ConnectError("[Errno 111] Connection\nrefused")
@@ -382,21 +384,21 @@ class TestHub:
             ("{", "is not valid JSON"),
         ],
     )
-    def test_a_description_of_another_form_is_refused(
+    def test_invalid_config_json_raises(
         self, text: str, message: str, lenet_file: Path, tmp_path: Path, stub: ModuleType
     ) -> None:
         _serve(stub, lenet_file, tmp_path / "config.json", text)
         with pytest.raises(CheckpointError, match=message):
             _import("hub:owner/lenet", tmp_path / "new")
 
-    def test_a_name_without_weights_is_refused(self, tmp_path: Path, stub: ModuleType) -> None:
+    def test_repository_without_safetensors_raises(self, tmp_path: Path, stub: ModuleType) -> None:
         stub.list_repo_files = lambda *a, **k: ["pytorch_model.bin"]
         with pytest.raises(CheckpointError, match=r"none of model\.safetensors"):
             _import("hub:owner/lenet", tmp_path / "new")
 
     @pytest.mark.oracle
-    @pytest.mark.slow  # its retries wait for half a minute
-    def test_the_package_itself_without_a_network(self, repository: Path, tmp_path: Path) -> None:
+    @pytest.mark.slow  # the retries take half a minute
+    def test_huggingface_hub_without_connection_exits_with_4(self, repository: Path, tmp_path: Path) -> None:
         pytest.importorskip("huggingface_hub")
         script = str(repository / "scripts" / "import_weights.py")
         done = subprocess.run(
@@ -411,7 +413,7 @@ class TestHub:
         assert "Traceback" not in done.stderr
 
 
-def test_the_script_ends_with_the_code_of_the_design(lenet_file: Path, repository: Path) -> None:
+def test_script_exits_with_4_for_a_damaged_file(lenet_file: Path, repository: Path) -> None:
     lenet_file.write_bytes(lenet_file.read_bytes()[:100])
     script = str(repository / "scripts" / "import_weights.py")
     command = [sys.executable, script, str(lenet_file), "new"]

@@ -36,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_six_lines_of_python(trained: Path, images: Path) -> None:
+def test_load_and_predict_paths(trained: Path, images: Path) -> None:
     network = jaxnets.load(trained)
     paths = sorted(images.iterdir())
     for path, prediction in zip(paths, network.predict(paths), strict=True):
@@ -45,14 +45,14 @@ def test_six_lines_of_python(trained: Path, images: Path) -> None:
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_pixels_and_paths_give_the_same(trained: Path, images: Path) -> None:
+def test_arrays_and_paths_give_the_same_predictions(trained: Path, images: Path) -> None:
     network = jaxnets.load(trained)
     path = images / "tile3.png"
     pixels = np.asarray(Image.open(path))
     assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
 
 
-def test_the_batch_size_does_not_change_predictions(trained: Path) -> None:
+def test_predictions_do_not_depend_on_the_batch_size(trained: Path) -> None:
     network = jaxnets.load(trained)
     source = SyntheticTissue(70, 16, seed=2)
     pixels = [source[i]["image"] for i in range(70)]
@@ -62,28 +62,28 @@ def test_the_batch_size_does_not_change_predictions(trained: Path) -> None:
     assert network.predict([]) == []
 
 
-def test_predictions_on_the_test_set_make_the_result_s_accuracy(trained: Path, smoke_overrides: dict) -> None:
+def test_predictions_reproduce_the_test_accuracy(trained: Path, smoke_overrides: dict) -> None:
     rows = list(csv.DictReader(io.StringIO((trained / "split.csv").read_text())))
     config = json.loads((trained / "config.json").read_text())["data"]
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
     tests = [row for row in rows if row["split"] == "test"]
-    message = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
-    right = sum(p.label == row["label"] for p, row in zip(message, tests, strict=True))
+    predictions = jaxnets.load(trained).predict([source[int(row["index"])]["image"] for row in tests])
+    correct = sum(p.label == row["label"] for p, row in zip(predictions, tests, strict=True))
     result = json.loads((trained / "result.json").read_text())
-    assert right / len(tests) == result["test_accuracy"]
+    assert correct / len(tests) == result["test_accuracy"]
 
 
-def test_grey_pictures_and_colour_ones_go_to_either_kind_of_network(trained: Path) -> None:
+def test_grey_and_colour_images_are_converted(trained: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (20, 16, 1), dtype=np.uint8)
     network = jaxnets.load(trained)
     (as_grey,), (as_colour,) = network.predict(grey), network.predict(np.repeat(grey, 3, axis=2))
     assert as_grey.probabilities == as_colour.probabilities
-    seen = Preprocess(16, "crop", 1, (0.5,), (0.5,), 10**6).read(np.repeat(grey, 3, axis=2))
-    np.testing.assert_array_equal(seen, grey[2:18])
+    preprocessed = Preprocess(16, "crop", 1, (0.5,), (0.5,), 10**6).read(np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(preprocessed, grey[2:18])
 
 
 @pytest.mark.parametrize("ema", [True, False])
-def test_the_weights_that_were_tested_are_those_that_predict(
+def test_predict_uses_the_tested_weights(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, ema: bool
 ) -> None:
     averaged = {**smoke_overrides, "train.ema_decay": 0.9, "eval.ema": ema}
@@ -98,16 +98,16 @@ def test_the_weights_that_were_tested_are_those_that_predict(
     assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
 
 
-def test_wrong_pixels_are_named(trained: Path) -> None:
+def test_invalid_array_raises(trained: Path) -> None:
     with pytest.raises(DataError, match=r"float64\[4, 4, 3\], expected uint8"):
         jaxnets.load(trained).predict(np.zeros((4, 4, 3)))
 
 
-def test_bad_files_are_named_and_the_rest_answered(
+def test_unreadable_files_are_reported_and_the_rest_predicted(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "text.jpg").write_text("not an image")
     good = str(images / "tile0.png")
     with pytest.raises(DataError, match="2 of 3 files could not be read"):
         predict.predict_files(
@@ -126,16 +126,16 @@ def test_bad_files_are_named_and_the_rest_answered(
     assert stored[2]["class"] == rows[2]["class"]
 
 
-def test_rows_before_an_interruption_are_written(
+def test_interrupted_prediction_writes_the_finished_rows(
     trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted(map(str, images.iterdir()))
-    tell, message = predict._print, []
+    print_row, printed = predict._print, []
 
     def interrupted(row: dict, reporter: object) -> None:
-        tell(row, reporter)
-        message.append(row)
-        if len(message) == 3:
+        print_row(row, reporter)
+        printed.append(row)
+        if len(printed) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(predict, "_print", interrupted)
@@ -146,7 +146,7 @@ def test_rows_before_an_interruption_are_written(
     assert [row["file"] for row in rows] == paths[:3]
 
 
-def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: Path) -> None:
+def test_invalid_output_paths_raise(trained: Path, images: Path, tmp_path: Path) -> None:
     path = images / "tile0.png"
     before = path.read_bytes()
     for table in (path, tmp_path / "other.jpg"):
@@ -157,19 +157,19 @@ def test_a_table_takes_no_image_s_place(trained: Path, images: Path, tmp_path: P
         predict.predict_files(str(trained), [str(path)], json_path=str(path / "x" / "t.json"))
     with pytest.raises(ConfigError, match="both write to standard output"):
         predict.predict_files(str(trained), [str(path)], csv_path="-", json_path="-")
-    both = str(tmp_path / "answers")
+    both = str(tmp_path / "table")
     with pytest.raises(ConfigError, match="would both write"):
         predict.predict_files(str(trained), [str(path)], csv_path=both, json_path=both)
 
 
-def test_a_folder_without_images_does_not_stop_the_others(
+def test_folder_without_images_is_reported_and_the_rest_predicted(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [tmp_path / name for name in ("empty", "full")]
     for folder in folders:
         folder.mkdir()
-        (folder / "._tile.png").write_bytes(b"what macOS leaves beside a file")
-        (folder / "notes.txt").write_text("no image")
+        (folder / "._tile.png").write_bytes(b"a macOS resource fork")
+        (folder / "notes.txt").write_text("not an image")
         (folder / ".thumbnails").mkdir()
         shutil.copy(images / "tile0.png", folder / ".thumbnails" / "small.png")
     shutil.copy(images / "tile1.png", folders[1] / "tile.png")
@@ -188,11 +188,11 @@ def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
     predict.predict_files(str(trained), list(map(str, paths)), gradcam_folder=folder)
 
 
-def test_an_overlay_an_image_is_written(trained: Path, images: Path, tmp_path: Path) -> None:
+def test_one_overlay_is_written_per_image(trained: Path, images: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
     (given / "deeper").mkdir(parents=True)
-    for place in (given / "tile.png", given / "deeper" / "tile.png"):
-        Image.open(images / "tile0.png").resize((300, 400)).save(place)
+    for path in (given / "tile.png", given / "deeper" / "tile.png"):
+        Image.open(images / "tile0.png").resize((300, 400)).save(path)
     (given / "broken.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="1 of 3"):
         predict.predict_files(
@@ -211,13 +211,13 @@ def test_an_overlay_an_image_is_written(trained: Path, images: Path, tmp_path: P
     assert len(list((tmp_path / "overlays").rglob("*"))) == 3
 
 
-def test_no_other_picture_is_overwritten(trained: Path, images: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "tile0.png.gradcam.png"
-    theirs.write_bytes((images / "tile5.png").read_bytes())
-    (tmp_path / "tile1.png.gradcam.png").write_text("not even a picture")
+def test_overlays_do_not_overwrite_other_files(trained: Path, images: Path, tmp_path: Path) -> None:
+    other = tmp_path / "tile0.png.gradcam.png"
+    other.write_bytes((images / "tile5.png").read_bytes())
+    (tmp_path / "tile1.png.gradcam.png").write_text("not an image")
     for _ in range(2):
         _predict_with_overlays(trained, tmp_path, images / "tile0.png", images / "tile1.png")
-    assert theirs.read_bytes() == (images / "tile5.png").read_bytes()
+    assert other.read_bytes() == (images / "tile5.png").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {
         "tile0.png.gradcam.png",
         "tile0.png-2.gradcam.png",
@@ -226,7 +226,7 @@ def test_no_other_picture_is_overwritten(trained: Path, images: Path, tmp_path: 
     }
 
 
-def test_a_map_of_few_places_is_said(
+def test_coarse_feature_map_is_reported(
     trained: Path,
     images: Path,
     tmp_path: Path,
@@ -244,34 +244,34 @@ def test_a_map_of_few_places_is_said(
         predict.predict_files(str(trained), [str(images)], csv_path=str(tmp_path))
 
 
-def test_nothing_to_predict_is_said(trained: Path, tmp_path: Path) -> None:
+def test_no_images_raises(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give images"):
         predict.predict_files(str(trained), [], csv_path=None, json_path=None)
     with pytest.raises(DataError, match="contains no image"):
         predict.predict_files(str(trained), [str(tmp_path)], csv_path=None, json_path=None)
 
 
-def test_a_directory_that_is_no_run_is_said(tmp_path: Path) -> None:
+def test_loading_another_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a run directory"):
         jaxnets.load(tmp_path)
 
 
-def test_a_run_without_checkpoint_is_said(trained: Path, tmp_path: Path) -> None:
+def test_run_without_checkpoint_raises(trained: Path, tmp_path: Path) -> None:
     for name in ("config.json", "manifest.json"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     with pytest.raises(CheckpointError, match="no valid checkpoint"):
         jaxnets.load(tmp_path)
 
 
-def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
+def test_ignore_damage_uses_an_earlier_step_with_a_warning(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     older, tested = sorted((run / "checkpoints").iterdir())[-2:]
-    position = tested / "host_state.json"
-    position.write_text(position.read_text().replace("0", "1", 1))
-    refused = f"host_state.json has changed.*use step {int(older.name)} instead with --ignore_damage"
+    host_state = tested / "host_state.json"
+    host_state.write_text(host_state.read_text().replace("0", "1", 1))
+    error = f"host_state.json has changed.*use step {int(older.name)} instead with --ignore_damage"
     image = str(images / "tile0.png")
     for command in (
         lambda: jaxnets.load(run),
@@ -279,7 +279,7 @@ def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
         lambda: evaluate(run),
         lambda: exporting.export(run, tmp_path / "out"),
     ):
-        with pytest.raises(CheckpointError, match=refused):
+        with pytest.raises(CheckpointError, match=error):
             command()
     assert not (tmp_path / "out").exists()
     message = f"step {int(tested.name)}, which result.json .* is damaged .*: using step {int(older.name)}"
@@ -294,7 +294,7 @@ def test_predictions_of_another_step_than_the_tested_one_give_a_warning(
     assert re.search(message, (tmp_path / "out" / exporting.CARD).read_text())
 
 
-def test_weights_that_are_not_finite_raise(trained: Path) -> None:
+def test_non_finite_outputs_raise(trained: Path) -> None:
     network = jaxnets.load(trained)
     network._variables = jax.tree.map(lambda values: values * np.nan, network._variables)
     pixels = np.zeros((16, 16, 3), np.uint8)
@@ -302,7 +302,7 @@ def test_weights_that_are_not_finite_raise(trained: Path) -> None:
         network.predict(pixels)
 
 
-def test_tables_have_no_formulas_and_numbers_stay_numbers(tmp_path: Path) -> None:
+def test_csv_cells_are_not_formulas(tmp_path: Path) -> None:
     names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
     tables = predict._Tables(["=a", "b"], str(tmp_path / "table.csv"), None, with_gradcam=False)
     tables.rows += [{"file": name, "class": "=a", "confidence": -0.5} for name in names]
@@ -312,7 +312,7 @@ def test_tables_have_no_formulas_and_numbers_stay_numbers(tmp_path: Path) -> Non
     assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
 
 
-def test_names_that_are_long_or_not_utf_8_have_overlays_and_rows(
+def test_long_and_non_utf8_file_names(
     trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["x" * 251 + ".png", "x" * 250 + "y.png", os.fsdecode(b"caf\xe9.png")]
@@ -332,10 +332,10 @@ def test_names_that_are_long_or_not_utf_8_have_overlays_and_rows(
 
 
 @pytest.mark.slow
-def test_a_home_that_cannot_be_written_says_nothing(
+def test_unwritable_home_prints_no_warning(
     trained: Path, images: Path, repository: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "home").write_text("no folder")
+    (tmp_path / "home").write_text("not a folder")
     environment = {**os.environ, "HOME": str(tmp_path / "home")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""How a script ends: one line and a code for what has a known cause, a traceback for a fault of ours."""
+"""Exit codes of scripts: one line for a known cause, a traceback for an internal error."""
 
 import errno
 import os
@@ -16,13 +16,13 @@ from jaxnets.errors import ConfigError, DataError, InterruptedRunError
 
 @pytest.fixture
 def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Flags that change nothing in the process of the tests."""
+    """Sets flags that leave the test process unchanged."""
     flags = ["--nokeep_memory", "--compilation_cache=none"]
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which a script adds to
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which scripts append to
 
     cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    with warnings.catch_warnings():  # a script hides some of those of others
+    with warnings.catch_warnings():  # scripts filter some
         yield
     jax.config.update("jax_enable_compilation_cache", cached)
 
@@ -41,15 +41,15 @@ def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (OSError(errno.EROFS, "Read-only file system", "/x"), 6, "Read-only file system (/x)"),
     ],
 )
-def test_a_known_cause_is_one_line(
+def test_known_error_prints_one_line(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main(arguments: Sequence[str]) -> None:
         raise error
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         runner.execute(main, with_kernels=False)
-    assert left.value.code == code
+    assert exit_info.value.code == code
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
@@ -57,7 +57,9 @@ def test_a_known_cause_is_one_line(
 
 @pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [DataError("\x1b[2Ja\nb\x07"), ValueError("\x1b[2Ja\nb\x07")])
-def test_no_message_writes_on_the_terminal(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_errors_are_escaped(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     def main(arguments: Sequence[str]) -> None:
         raise error
 
@@ -70,24 +72,22 @@ def test_no_message_writes_on_the_terminal(error: Exception, capsys: pytest.Capt
 
 @pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EIO, "broken")])
-def test_anything_else_is_a_fault_with_its_traceback(
-    error: Exception, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_error_prints_a_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     def main(arguments: Sequence[str]) -> None:
         raise error
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         runner.execute(main, with_kernels=False)
-    assert left.value.code == 1
+    assert exit_info.value.code == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert "please report it" in printed
 
 
 @pytest.mark.usefixtures("quiet_flags")
-def test_a_job_that_is_done_leaves_with_0() -> None:
+def test_success_exits_with_0() -> None:
     seen: list[Sequence[str]] = []
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         runner.execute(seen.append, with_kernels=False)
-    assert left.value.code == 0
+    assert exit_info.value.code == 0
     assert seen == [[]]

@@ -1,6 +1,6 @@
-"""Signals to the real scripts at random moments: none is lost, and a stopped run ends as one that never was.
+"""Signals at random moments: none is lost, and a resumed run equals an uninterrupted one.
 
-pytest -m slow -n 0 -s tests/commands/test_signals.py prints the counts by phase.
+pytest -m slow -n 0 -s tests/commands/test_signals.py prints the counts per phase.
 """
 
 import collections
@@ -26,7 +26,7 @@ from jaxnets.experiment import workdir
 from jaxnets.io import atomic_write
 from jaxnets.runtime.signals import NUMBERS
 
-RECIPE = {
+OVERRIDES = {
     "model.name": "lenet5",
     "model.kernel_size": 3,
     "data.image_size": 16,
@@ -38,17 +38,17 @@ RECIPE = {
     "log.tensorboard": False,
 }
 BUG_MARKS = ("Traceback", "Exception ignored", "internal error", "leaked")
-"""What standard error must not have."""
-COMPILED_ANEW = "--compilation_cache=none"
+"""Must not occur on standard error."""
+NO_COMPILATION_CACHE = "--compilation_cache=none"
 LATE_SECONDS = 0.5
-"""A process that exits with 0 within this time had ended already: the signal does not count."""
+"""If the process exits with 0 this soon, the signal came too late and is not counted."""
 PROMPT_SECONDS = 5.0
-"""What a signal that saves nothing may take on a machine that does other things too."""
+"""Limit for an exit without a save, on a busy machine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessResult:
-    """How a process ended after a signal, and after which line of its output."""
+    """How a process ended after a signal; `after` is the tag of its last output line."""
 
     number: int
     code: int
@@ -58,7 +58,7 @@ class ProcessResult:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with it."""
+        """The problems found, empty if none."""
         bad = [text for text in BUG_MARKS if text in self.errors]
         if self.code != 128 + self.number:
             bad.append(f"exit code {self.code}")
@@ -68,15 +68,15 @@ class ProcessResult:
 
 
 class _Command:
-    """A script that is restarted each time, in a session of its own, with its output in files."""
+    """Runs a script in a new session, with its output in files."""
 
     def __init__(self, repository: Path, folder: Path, script: str, *arguments: str, as_shipped: bool = True):
         self.command = [sys.executable, str(repository / "scripts" / script), *arguments]
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        # Programs of the other tests are not optimised, and read from a cache.
-        others = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR") if as_shipped else ()
-        self.environment = {k: v for k, v in os.environ.items() if k not in others}
+        # The other tests compile without optimisation and with a shared cache.
+        removed = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR") if as_shipped else ()
+        self.environment = {k: v for k, v in os.environ.items() if k not in removed}
 
     def lines(self) -> list[str]:
         return (self.folder / "out").read_text().splitlines()
@@ -91,7 +91,7 @@ class _Command:
                 env=self.environment,
                 start_new_session=True,
             )
-        while not _hears(process.pid, signal.SIGTERM):
+        while not _handles(process.pid, signal.SIGTERM):
             assert process.poll() is None
             time.sleep(0.001)
         return process
@@ -101,7 +101,10 @@ class _Command:
             assert process.wait(240) == 0, (self.folder / "err").read_text()
 
     def signal(self, number: int, *more: str, after: str, seconds: float) -> ProcessResult | None:
-        """Sends a signal so long after a line that begins with a word, or the start; None if too late."""
+        """Sends a signal `seconds` after the first line starting with `after`; None if too late.
+
+        If `after` is empty, the time counts from the start.
+        """
         with self.start(*more) as process:
             while after and not any(line.startswith(after) for line in self.lines()):
                 if process.poll() is not None:
@@ -115,16 +118,16 @@ class _Command:
             lines, sent = self.lines(), time.monotonic()
             process.send_signal(number)
             code = process.wait(60)
-            took = time.monotonic() - sent
-        if code == 0 and took < LATE_SECONDS:
+            elapsed = time.monotonic() - sent
+        if code == 0 and elapsed < LATE_SECONDS:
             return None
         last = lines[-1].split()[0] if lines else ""
         _wait_for_no_process(process.pid)
-        return ProcessResult(number, code, took, last, (self.folder / "err").read_text())
+        return ProcessResult(number, code, elapsed, last, (self.folder / "err").read_text())
 
 
-def _hears(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal: its script's first statement is done."""
+def _handles(pid: int, number: int) -> bool:
+    """Returns whether a process has installed its handler for a signal."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -134,41 +137,41 @@ def _hears(pid: int, number: int) -> bool:
 
 
 def _wait_for_no_process(session: int) -> None:
-    """Asserts that soon no process of a session is left."""
+    """Waits until a session has no process; fails after 10 seconds."""
     deadline = time.monotonic() + 10
     while subprocess.run(["pgrep", "--session", str(session)], capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "a process is still running"
         time.sleep(0.05)
 
 
-class _Counts:
-    """Endings by part; what is in the loop is told by its last line."""
+class _Results:
+    """Process results by phase."""
 
     def __init__(self) -> None:
-        self.endings: dict[str, list[ProcessResult]] = collections.defaultdict(list)
+        self.by_phase: dict[str, list[ProcessResult]] = collections.defaultdict(list)
         self.late = 0
 
-    def add(self, part: str, ending: ProcessResult | None) -> bool:
-        """Counts an ending; False where the signal came too late."""
-        if ending is None:
+    def add(self, phase: str, result: ProcessResult | None) -> bool:
+        """Adds a result; returns False if the signal came too late."""
+        if result is None:
             self.late += 1
             return False
-        name = f"{part}: saved" if "saved" in ending.errors else part
-        self.endings[name].append(ending)
-        print(name, ending, flush=True)
+        name = f"{phase}: saved" if "saved" in result.errors else phase
+        self.by_phase[name].append(result)
+        print(name, result, flush=True)
         return True
 
     def check(self) -> None:
-        """Prints the table; asserts that there was no fault, and that what saves nothing ends soon."""
+        """Prints a table; asserts no faults, and prompt exits if nothing was saved."""
         print(f"{'':<28}{'TERM':>6}{'INT':>6}{'HUP':>6}{'faults':>8}{'longest':>9}")
-        for name, found in self.endings.items():
+        for name, found in self.by_phase.items():
             each = "".join(f"{sum(e.number == n for e in found):>6}" for n in (15, 2, 1))
-            longest = max(ending.seconds for ending in found)
-            faults = sum(bool(ending.faults) for ending in found)
+            longest = max(result.seconds for result in found)
+            faults = sum(bool(result.faults) for result in found)
             print(f"{name:<28}{each}{faults:>8}{longest:>7.2f} s")
         print(f"{self.late} came after the end")
-        for name, found in self.endings.items():
-            assert not [ending for ending in found if ending.faults]
+        for name, found in self.by_phase.items():
+            assert not [result for result in found if result.faults]
             assert name.endswith("saved") or max(e.seconds for e in found) < PROMPT_SECONDS
 
 
@@ -181,13 +184,13 @@ def _trainer(repository: Path, folder: Path, data: Path, *, as_shipped: bool = T
         f"--workdir={folder / 'run'}",
         f"--config.data.root={data}",
         *([f"--compilation_cache={data / 'compiled'}"] if as_shipped else []),
-        *(f"--config.{name}={value}" for name, value in RECIPE.items()),
+        *(f"--config.{name}={value}" for name, value in OVERRIDES.items()),
         as_shipped=as_shipped,
     )
 
 
 def _timeline(command: _Command, *more: str) -> dict[str, float]:
-    """Seconds from the start to the first line of each word, and to the end."""
+    """Returns the seconds from the start to the first line with each tag, and to the end."""
     seen: dict[str, float] = {}
     with command.start(*more) as process:
         start = time.monotonic()
@@ -200,15 +203,15 @@ def _timeline(command: _Command, *more: str) -> dict[str, float]:
     return seen
 
 
-def _trained(run: Path) -> tuple[Any, ...]:
-    """What must not depend on signals: every answer's bits, the results, the lines without their times."""
+def _reproducible_outputs(run: Path) -> tuple[Any, ...]:
+    """Returns the predictions' bytes, the results and the metrics without timings."""
     times = ("images_per_second", "data_wait")
     result = json.loads((run / "result.json").read_text())
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     with np.load(run / "predictions" / "test.npz") as arrays:
-        answers = {name: arrays[name].tobytes() for name in arrays.files}
+        predictions = {name: arrays[name].tobytes() for name in arrays.files}
     return (
-        answers,
+        predictions,
         result["tests"],
         result["train_accuracy"],
         [{name: v for name, v in line.items() if name not in times} for line in lines],
@@ -221,8 +224,8 @@ def _numbers() -> Iterator[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Straight:
-    """A run that no signal stopped, and the seconds at which each of its lines came."""
+class _Uninterrupted:
+    """A run without signals, and the seconds until each line."""
 
     command: _Command
     data: Path
@@ -230,12 +233,12 @@ class _Straight:
 
 
 @pytest.fixture(scope="module")
-def straight(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> _Straight:
-    folder = tmp_path_factory.mktemp("straight")
-    command = _trainer(repository, folder / "straight", folder / "data")
-    seen = _timeline(command, COMPILED_ANEW)
+def uninterrupted(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> _Uninterrupted:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    command = _trainer(repository, folder / "uninterrupted", folder / "data")
+    seen = _timeline(command, NO_COMPILATION_CACHE)
     print({name: round(seconds, 2) for name, seconds in seen.items()})
-    return _Straight(command, folder / "data", seen)
+    return _Uninterrupted(command, folder / "data", seen)
 
 
 WINDOWS = {
@@ -245,55 +248,59 @@ WINDOWS = {
     "loop": ("compile", "compile", "end", 20),
     "evaluate, finish": ("resume", "resume", "end", 12),
 }
-"""Parts of training: after which line signals come, the two lines that it lies between, and how many."""
+"""Phases of training: the line to wait for, the first and last line of the phase, the number of signals."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-@pytest.mark.parametrize("part", WINDOWS)
-def test_signals_in_training(repository: Path, tmp_path: Path, straight: _Straight, part: str) -> None:
-    """Those that came in the loop are resumed, again and again; the run ends as the straight one did."""
-    moments, numbers, counts = random.Random(part), _numbers(), _Counts()
-    stopped = _trainer(repository, tmp_path, straight.data)
-    run, seen = tmp_path / "run", {"": 0.0, **straight.seen}
-    if part == "evaluate, finish":
+@pytest.mark.parametrize("phase", WINDOWS)
+def test_signals_in_training(
+    repository: Path, tmp_path: Path, uninterrupted: _Uninterrupted, phase: str
+) -> None:
+    """Every interrupted run is resumed and gives the results of the uninterrupted one."""
+    moments, numbers, results = random.Random(phase), _numbers(), _Results()
+    stopped = _trainer(repository, tmp_path, uninterrupted.data)
+    run, seen = tmp_path / "run", {"": 0.0, **uninterrupted.seen}
+    if phase == "evaluate, finish":
         _train_to_the_last_save(stopped, run)
         seen |= _timeline(stopped)
-    after, start, end, wanted = WINDOWS[part]
-    more = [COMPILED_ANEW] if part == "compile" else []
+    after, start, end, count = WINDOWS[phase]
+    more = [NO_COMPILATION_CACHE] if phase == "compile" else []
     done = 0
-    while done < wanted:
-        if part == "cache":
-            shutil.rmtree(straight.data / "cache", ignore_errors=True)
-        if part == "evaluate, finish":
+    while done < count:
+        if phase == "cache":
+            shutil.rmtree(uninterrupted.data / "cache", ignore_errors=True)
+        if phase == "evaluate, finish":
             _train_to_the_last_save(stopped, run)
         elif (run / "result.json").exists():
-            _check_same(stopped, straight.command)
+            _check_same(stopped, uninterrupted.command)
             shutil.rmtree(run)
         seconds = moments.uniform(0, seen[end] - seen[start])
-        done += counts.add(part, stopped.signal(next(numbers), *more, after=after, seconds=seconds))
-    _check_same(stopped, straight.command)
-    counts.check()
+        done += results.add(phase, stopped.signal(next(numbers), *more, after=after, seconds=seconds))
+    _check_same(stopped, uninterrupted.command)
+    results.check()
 
 
 def _train_to_the_last_save(command: _Command, run: Path) -> None:
-    """A run that is trained and not yet scored: what it does next is to evaluate and to finish."""
+    """Brings a run to the state after its last save and before its evaluation."""
     if not (run / "result.json").exists():
         command.finish()
     (run / "result.json").unlink()
     hashes = workdir.read_hashes(run)
     assert hashes is not None
-    # As the list is when the result is about to be written.
+    # As listed just before result.json is written.
     expected = {**hashes, "result.json": [None, *hashes["result.json"]]}
     atomic_write(run / workdir.CHECKSUMS, workdir._to_json(expected, []))
 
 
-def _check_same(stopped: _Command, straight: _Command) -> None:
+def _check_same(stopped: _Command, uninterrupted: _Command) -> None:
     stopped.finish()
-    assert _trained(stopped.folder / "run") == _trained(straight.folder / "run")
+    assert _reproducible_outputs(stopped.folder / "run") == _reproducible_outputs(
+        uninterrupted.folder / "run"
+    )
 
 
-OTHERS = {
+COMMANDS = {
     "predict": ("predict.py", "--workdir={run}", "{images}", "--csv=table.csv"),
     "evaluate": ("evaluate.py", "--workdir={run}"),
     "find_duplicates": ("find_duplicates.py", "{images}", "--workers=2", "--out=groups.csv"),
@@ -303,16 +310,18 @@ OTHERS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-@pytest.mark.parametrize("name", OTHERS)
-def test_signals_in_other_commands(repository: Path, tmp_path: Path, straight: _Straight, name: str) -> None:
-    moments, numbers, counts = random.Random(name), _numbers(), _Counts()
-    places = {"run": straight.command.folder / "run", "images": tmp_path / "images"}
+@pytest.mark.parametrize("name", COMMANDS)
+def test_signals_in_other_commands(
+    repository: Path, tmp_path: Path, uninterrupted: _Uninterrupted, name: str
+) -> None:
+    moments, numbers, results = random.Random(name), _numbers(), _Results()
+    places = {"run": uninterrupted.command.folder / "run", "images": tmp_path / "images"}
     _draw(places["images"], 200)
     places["table"] = tmp_path / "table.py"
     config = f"{repository}/configs/lung_resnet.py:smoke"
-    row = {"config": config, "overrides": {**RECIPE, "data.root": str(straight.data)}}
+    row = {"config": config, "overrides": {**OVERRIDES, "data.root": str(uninterrupted.data)}}
     places["table"].write_text(f"def get_rows():\n    return [{row!r}]\n")
-    script, *arguments = (word.format(**places) for word in OTHERS[name])
+    script, *arguments = (word.format(**places) for word in COMMANDS[name])
     command = _Command(repository, tmp_path / name, script, *arguments)
     _link_scripts(command, repository)
     seconds = _timeline(command)["end"]
@@ -322,13 +331,13 @@ def test_signals_in_other_commands(repository: Path, tmp_path: Path, straight: _
         command.folder.mkdir()
         _link_scripts(command, repository)
         ending = command.signal(next(numbers), after="", seconds=moments.uniform(0, seconds))
-        done += counts.add(name, ending)
+        done += results.add(name, ending)
     command.finish()
-    counts.check()
+    results.check()
 
 
 def _link_scripts(command: _Command, repository: Path) -> None:
-    """Puts scripts/ where the command runs: reproduce.py starts scripts/train.py."""
+    """Links scripts/ into the working folder: reproduce.py runs scripts/train.py there."""
     (command.folder / "scripts").symlink_to(repository / "scripts")
 
 
@@ -343,7 +352,9 @@ def _draw(folder: Path, count: int) -> None:
     ("script", "number"),
     [("train.py", 15), ("predict.py", 2), ("find_duplicates.py", 1)],
 )
-def test_a_script_that_starts_is_ended(repository: Path, tmp_path: Path, script: str, number: int) -> None:
+def test_signal_during_startup_stops_a_script(
+    repository: Path, tmp_path: Path, script: str, number: int
+) -> None:
     moments = random.Random(script)
     command = _Command(repository, tmp_path, script, f"--workdir={tmp_path / 'run'}", "x", as_shipped=False)
     ending = command.signal(number, after="", seconds=moments.uniform(0, 0.1))
@@ -352,7 +363,7 @@ def test_a_script_that_starts_is_ended(repository: Path, tmp_path: Path, script:
     assert ending.seconds < PROMPT_SECONDS
 
 
-def test_a_run_is_ended_as_it_compiles_and_saved_as_it_trains(repository: Path, tmp_path: Path) -> None:
+def test_signal_stops_compilation_and_saves_training(repository: Path, tmp_path: Path) -> None:
     command = _trainer(repository, tmp_path / "one", tmp_path / "data", as_shipped=False)
     compiling = command.signal(signal.SIGTERM, after="leakage", seconds=0.1)
     assert compiling is not None
@@ -385,21 +396,21 @@ def slow(path, text):
     write(path, text)
 
 checkpoint.atomic_write = slow
-spec, overrides, workdir = json.loads(sys.argv.pop())
-runner.execute(lambda _: jaxnets.train(spec, overrides, workdir=workdir))
+config_path, overrides, workdir = json.loads(sys.argv.pop())
+runner.execute(lambda _: jaxnets.train(config_path, overrides, workdir=workdir))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_signal_inside_a_save(repository: Path, tmp_path: Path, signals: int) -> None:
-    """The save ends; a second signal ends the process at once, and the previous save stays valid."""
-    straight = _trainer(repository, tmp_path / "straight", tmp_path / "data", as_shipped=False)
-    straight.finish()
+def test_signal_during_a_save(repository: Path, tmp_path: Path, signals: int) -> None:
+    """The save is finished; a second signal exits at once and the previous save stays valid."""
+    uninterrupted = _trainer(repository, tmp_path / "uninterrupted", tmp_path / "data", as_shipped=False)
+    uninterrupted.finish()
     stopped = _trainer(repository, tmp_path / "stopped", tmp_path / "data", as_shipped=False)
-    spec = f"{repository}/configs/lung_resnet.py:smoke"
-    overrides = {**RECIPE, "data.root": str(tmp_path / "data")}
-    arguments = json.dumps([spec, overrides, str(stopped.folder / "run")])
+    config_path = f"{repository}/configs/lung_resnet.py:smoke"
+    overrides = {**OVERRIDES, "data.root": str(tmp_path / "data")}
+    arguments = json.dumps([config_path, overrides, str(stopped.folder / "run")])
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_SAVE, arguments],
         stdout=subprocess.PIPE,
@@ -408,25 +419,25 @@ def test_a_signal_inside_a_save(repository: Path, tmp_path: Path, signals: int) 
     )
     assert process.stdout is not None
     assert any(line.startswith("save 2") for line in process.stdout)
-    before, start = _saved(stopped), time.monotonic()
+    before, start = _latest_saved_step(stopped), time.monotonic()
     process.send_signal(signal.SIGTERM)
     if signals == 2:
         time.sleep(0.6)
         process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
-    took = time.monotonic() - start
+    elapsed = time.monotonic() - start
     assert process.returncode == 143, errors
     if signals == 1:
-        assert f"stopped at step {_saved(stopped)}, saved" in errors
-        assert _saved(stopped) > before
+        assert f"stopped at step {_latest_saved_step(stopped)}, saved" in errors
+        assert _latest_saved_step(stopped) > before
     else:
         assert errors == "-c: stopped by SIGTERM\n"
-        assert took < 3  # the save would have taken longer
-        assert _saved(stopped) == before
-    _check_same(stopped, straight)
+        assert elapsed < 3  # the save takes longer
+        assert _latest_saved_step(stopped) == before
+    _check_same(stopped, uninterrupted)
 
 
-def _saved(command: _Command) -> int:
-    """The newest step that is saved."""
+def _latest_saved_step(command: _Command) -> int:
+    """Returns the latest saved step."""
     folders = (command.folder / "run").glob("checkpoints/*/manifest.json")
     return max(int(path.parent.name) for path in folders)

@@ -1,4 +1,4 @@
-"""Counts and multiply-adds are those of the networks' sources."""
+"""The table of layers: parameters and multiply-adds."""
 
 import pytest
 
@@ -13,14 +13,14 @@ PER_IMAGE = {
     "inception_resnet_v2": (299, 1000, 55_843_464, 13.156),
     "densenet121": (224, 1000, 7_978_856, 2.834),
 }
-"""Size, classes, parameters and thousand millions of multiply-adds, counted in PyTorch with forward hooks."""
+"""Image size, classes, parameters and billions of multiply-adds, counted in PyTorch with forward hooks."""
 
 
 @pytest.mark.parametrize(
     "name",
     [name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow) for name in PER_IMAGE],
 )
-def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
+def test_multiply_adds_match_pytorch(name: str) -> None:
     size, classes, parameters, expected = PER_IMAGE[name]
     model = config_lib.default_config().model
     model.name, model.num_classes = name, classes
@@ -30,7 +30,7 @@ def test_multiply_adds_are_those_of_pytorch(name: str) -> None:
     assert round(sum(layer.multiply_adds for layer in main) / 1e9, 3) == expected
 
 
-def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
     layers = summary.summarize("lenet5", num_classes=None, image_size=None)
     assert [layer.path for layer in layers] == [*("conv1", "conv2", "dense1", "dense2", "classifier")]
     assert [layer.multiply_adds for layer in layers] == [
@@ -46,7 +46,7 @@ def test_the_table_of_lenet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 99, 100, 200])
-def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+def test_table_fits_the_terminal(width: int) -> None:
     layers = [
         summary.Layer("dense_block4/layer16/norm1", "BatchNorm", (7, 7, 992), (7, 7, 992), 1984, 0, 0),
         summary.Layer("classifier", "Dense", (1024,), (1000,), 1_025_000, 0, 1_024_000),
@@ -58,12 +58,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert max(map(len, lines)) <= width
 
 
-def test_the_mlp_has_41_parameters() -> None:
+def test_mlp_has_41_parameters() -> None:
     layers = summary.summarize("mlp", num_classes=None, image_size=None)
     assert sum(layer.parameters for layer in layers) == 41
 
 
-def test_an_unknown_network_and_too_small_images_are_refused() -> None:
+def test_unknown_networks_and_too_small_images_raise() -> None:
     with pytest.raises(ConfigError, match="did you mean resnet50"):
         summary.summarize("resnet5", num_classes=None, image_size=None)
     with pytest.raises(ConfigError, match="75 pixels or more; --image_size=74"):

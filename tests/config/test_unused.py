@@ -1,4 +1,4 @@
-"""What a run does not use: the schema says it, the program does it, and the user hears of it."""
+"""Unused config fields: the schema matches the code, and setting them raises."""
 
 import subprocess
 import sys
@@ -80,18 +80,18 @@ OTHER: Mapping[str, Any] = {
     "early_stopping.min_delta": 0.1,
     "monitor.metric": "validation_accuracy",
 }
-"""A value of each field that is not its default, and that the networks which have it take."""
+"""A valid value of each field that differs from its default."""
 
 
 def make_config(**changes: Any) -> config_dict.ConfigDict:
-    """A recipe with changes by path, `__` for a dot."""
+    """Returns a config with changes by path, `__` for a dot."""
     config = config_lib.default_config()
     config.model.name, config.data.name = "alexnet", "mnist"
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     return config
 
 
-def changed(config: config_dict.ConfigDict, path: str, value: Any) -> config_dict.ConfigDict:
+def with_field(config: config_dict.ConfigDict, path: str, value: Any) -> config_dict.ConfigDict:
     copy = config.copy_and_resolve_references()
     config_lib.set_field(copy, path, value)
     return copy
@@ -101,17 +101,17 @@ def fields(prefix: str) -> list[str]:
     return [path for path in OTHER if path.startswith(prefix)]
 
 
-# The schema against the program.
+# The schema compared with the code.
 
 
 @pytest.mark.parametrize("name", models.REGISTRY)
 @pytest.mark.parametrize("path", [*fields("model."), "model.variant"])
-def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str) -> None:
+def test_networks_use_the_fields_in_the_schema(name: str, path: str) -> None:
     config = make_config(model__name=name, model__num_classes=3)
     other = (models.entry(name).variants or ("none",))[-1] if path == "model.variant" else OTHER[path]
     plain = models.create(config.model, axis_name="data")
     try:
-        built = models.create(changed(config, path, other).model, axis_name="data")
+        built = models.create(with_field(config, path, other).model, axis_name="data")
     except ConfigError:  # an option that the network does not have
         built = plain
     if name == "inception_v3" and path.startswith("model.auxiliary"):
@@ -122,7 +122,7 @@ def test_a_network_s_module_follows_the_fields_that_it_uses(name: str, path: str
     )
 
 
-def test_the_schema_knows_every_network_and_source() -> None:
+def test_schema_lists_every_network_and_source() -> None:
     assert set(NETWORKS) == set(models.REGISTRY)
     assert set(SOURCES) == set(sources.TITLES)
     assert conditions.AUXILIARY_SIZE == inception_v3.AUXILIARY_SIZE
@@ -132,7 +132,7 @@ def test_the_schema_knows_every_network_and_source() -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_use_the_fields_in_the_schema(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in (
         "synthetic_tissue.SyntheticTissue",
         "image_folder.ImageFolder",
@@ -152,10 +152,10 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: p
             return name if field == "name" else config_lib.FIELDS[f"data.{field}"].default or "x"
 
     sources.open_source(Reading(), Path())  # type: ignore[arg-type]
-    left_out = config_lib.unused(make_config(data__name=name))
-    assert not read & set(left_out)
+    unused = config_lib.unused(make_config(data__name=name))
+    assert not read & set(unused)
     for path in ("data.path", "data.num_examples", "data.synthetic_seed"):
-        assert (path in read) is (path not in left_out), path
+        assert (path in read) is (path not in unused), path
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -163,9 +163,7 @@ def test_a_source_is_opened_by_the_fields_that_it_uses(name: str, monkeypatch: p
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("decay", [0.0, 0.2])
 @pytest.mark.parametrize("name", config_lib.FIELDS["optimizer.name"].choices)
-def test_an_optimizer_s_updates_follow_the_fields_that_it_uses(
-    name: str, decay: float, momentum: float, path: str
-) -> None:
+def test_optimizers_use_the_fields_in_the_schema(name: str, decay: float, momentum: float, path: str) -> None:
     config = make_config(optimizer__name=name, optimizer__weight_decay=decay)
     if momentum != 0.9 and name == "sgd":
         config.optimizer.momentum = momentum
@@ -180,25 +178,25 @@ def test_an_optimizer_s_updates_follow_the_fields_that_it_uses(
             seen.append(np.asarray(params))
         return np.stack(seen)
 
-    differs = bool((values(config) != values(changed(config, path, OTHER[path]))).any())
+    differs = bool((values(config) != values(with_field(config, path, OTHER[path]))).any())
     assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("path", fields("schedule."))
 @pytest.mark.parametrize("name", config_lib.FIELDS["schedule.name"].choices)
-def test_a_schedule_follows_the_fields_that_it_uses(name: str, path: str) -> None:
+def test_schedules_use_the_fields_in_the_schema(name: str, path: str) -> None:
     config = make_config(schedule__name=name, schedule__decay_every_steps=4)
 
     def values(config: config_dict.ConfigDict) -> list[float]:
         schedule = make_schedule(config, total_steps=20, steps_per_epoch=5)
         return [float(schedule(step)) for step in range(20)]
 
-    differs = values(config) != values(changed(config, path, OTHER[path]))
+    differs = values(config) != values(with_field(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
 
 
 class Labelled:
-    """A source of labels alone, with a split of its own."""
+    """A source with labels only and an official split."""
 
     name, kind, classes = "labelled", "image", ("a", "b", "c")
     labels = np.arange(120) % 3
@@ -216,7 +214,7 @@ SPLITS = [
 ]
 
 
-def _divided(config: config_dict.ConfigDict) -> list[list[int]]:
+def _split_indices(config: config_dict.ConfigDict) -> list[list[int]]:
     data = config.data
     split = make_split(
         Labelled(),  # type: ignore[arg-type]
@@ -233,58 +231,58 @@ def _divided(config: config_dict.ConfigDict) -> list[list[int]]:
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("path", fields("data."))
-def test_a_split_follows_the_fields_that_it_uses(split: Mapping[str, Any], path: str) -> None:
+def test_splits_use_the_fields_in_the_schema(split: Mapping[str, Any], path: str) -> None:
     config = make_config(**{name.replace(".", "__"): value for name, value in split.items()})
-    differs = _divided(config) != _divided(changed(config, path, OTHER[path]))
+    differs = _split_indices(config) != _split_indices(with_field(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-def test_the_schema_knows_whether_a_part_validates(split: Mapping[str, Any]) -> None:
+def test_schema_knows_whether_there_is_a_validation_split(split: Mapping[str, Any]) -> None:
     config = make_config(**{name.replace(".", "__"): value for name, value in split.items()})
     validates = "early_stopping.patience" not in config_lib.unused(config)
-    assert validates is bool(_divided(config)[1])
+    assert validates is bool(_split_indices(config)[1])
 
 
-def _inside(thing: Any) -> Any:
-    """All that hooks hold, in values that can be compared."""
+def _comparable(thing: Any) -> Any:
+    """Returns the contents of callbacks as comparable values."""
     if isinstance(thing, list | tuple):
-        return [_inside(one) for one in thing]
+        return [_comparable(one) for one in thing]
     if type(thing).__module__.startswith("jaxnets"):
-        return type(thing).__name__, {name: _inside(one) for name, one in vars(thing).items()}
+        return type(thing).__name__, {name: _comparable(one) for name, one in vars(thing).items()}
     return thing
 
 
 @pytest.mark.parametrize("patience", [None, 2])
 @pytest.mark.parametrize("fraction", [0.0, 0.1])
 @pytest.mark.parametrize("path", [*fields("plateau."), *fields("early_stopping."), "monitor.metric"])
-def test_callbacks_depend_on_the_fields_that_they_use(
-    path: str, fraction: float, patience: int | None
-) -> None:
+def test_callbacks_use_the_fields_in_the_schema(path: str, fraction: float, patience: int | None) -> None:
     config = make_config(data__split="official", data__validation_fraction=fraction)
     config.plateau.patience = config.early_stopping.patience = patience
 
     def callbacks(config: config_dict.ConfigDict) -> Any:
-        return _inside(make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0))
+        return _comparable(
+            make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0)
+        )
 
-    differs = callbacks(config) != callbacks(changed(config, path, OTHER[path]))
+    differs = callbacks(config) != callbacks(with_field(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
 
 
 @pytest.mark.parametrize("path", ["train.label_smoothing", "train.class_weights"])
 @pytest.mark.parametrize("loss", config_lib.FIELDS["train.loss"].choices)
-def test_a_loss_follows_the_fields_that_it_uses(loss: str, path: str) -> None:
+def test_losses_use_the_fields_in_the_schema(loss: str, path: str) -> None:
     config = make_config(train__loss=loss)
 
     def value(config: config_dict.ConfigDict) -> float:
         logits, targets = jnp.array([[1.0, 2.0, -1.0]]), jnp.array([[0.0, 1.0, 0.0]])
         return float(make_loss(config.train)(logits, targets, jnp.ones(1)).total)
 
-    differs = value(config) != value(changed(config, path, OTHER[path]))
+    differs = value(config) != value(with_field(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
 
 
-# What the user hears.
+# Error messages.
 
 
 TABLE = refusal_table_page
@@ -292,25 +290,25 @@ COLUMNS = [(title, name) for title in TABLE.GROUPS for name in TABLE.GROUPS[titl
 
 
 @pytest.mark.parametrize(("title", "name"), COLUMNS)
-def test_every_field_that_is_not_used_is_refused_in_one_line(title: str, name: str) -> None:
+def test_every_unused_field_raises_a_one_line_error(title: str, name: str) -> None:
     config = TABLE.columns(title)[name]
-    left_out = config_lib.unused(config)
+    unused = config_lib.unused(config)
     for path, field in config_lib.FIELDS.items():
-        if path not in left_out:
+        if path not in unused:
             reset_unused(config.copy_and_resolve_references(), {path})
             continue
-        with pytest.raises(ConfigError) as refused:
+        with pytest.raises(ConfigError) as error_info:
             reset_unused(config.copy_and_resolve_references(), {path})
-        assert str(refused.value).startswith(f"--config.{path}={config_lib.get_field(config, path)} is")
-        assert "\n" not in str(refused.value)
-        assert left_out[path].remedy, path
+        assert str(error_info.value).startswith(f"--config.{path}={config_lib.get_field(config, path)} is")
+        assert "\n" not in str(error_info.value)
+        assert unused[path].remedy, path
         without = config.copy_and_resolve_references()
         reset_unused(without)
         assert config_lib.get_field(without, path) == field.default
-        assert path in config_lib.unused(without), "leaving out changes what is used"
+        assert path in config_lib.unused(without), "resetting a field changes which fields are used"
 
 
-def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
+def test_unused_fields_table_has_a_row_per_field_and_a_column_per_config() -> None:
     text = TABLE.unused_fields_table(TABLE.columns("Optimizers"))
     assert "| `optimizer.nesterov` | optimizer.momentum is above 0 |  | x | x | x |" in text
     assert TABLE.page().count("\n## ") == len(TABLE.GROUPS)
@@ -334,7 +332,7 @@ def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
         ),
         ("lung_densenet", {"data.validation_fraction": 0.1}, "split=grouped"),
         ("lung_resnet:demo", {"data.path": "x"}, "name=synthetic_tissue"),
-        ("lung_resnet", {"data.path": "x"}, "data.path=x is not used"),  # auto is neither of both
+        ("lung_resnet", {"data.path": "x"}, "data.path=x is not used"),  # data.name is auto
         ("lung_resnet", {"optimizer.beta1": 0.9}, "name=sgd: set --config.optimizer.name=adam"),
         (
             "lung_resnet",
@@ -352,16 +350,14 @@ def test_a_table_has_a_line_a_field_and_a_column_a_config() -> None:
         ("mlp_tanh", {"optimizer.nesterov": True}, "set --config.optimizer.momentum=0.9"),
     ],
 )
-def test_what_the_user_sets_and_the_run_does_not_use_is_refused(
-    config: str, overrides: Mapping[str, Any], message: str
-) -> None:
+def test_setting_an_unused_field_raises(config: str, overrides: Mapping[str, Any], message: str) -> None:
     name, _, variant = config.partition(":")
-    spec = f"{CONFIGS / name}.py" + (f":{variant}" if variant else "")
+    config_path = f"{CONFIGS / name}.py" + (f":{variant}" if variant else "")
     with pytest.raises(ConfigError, match=message):
-        config_lib.load_config(spec, overrides)
+        config_lib.load_config(config_path, overrides)
 
 
-def test_what_a_file_sets_for_another_choice_is_left_out() -> None:
+def test_unused_fields_of_config_files_are_reset() -> None:
     adam = config_lib.load_config(str(CONFIGS / "lung_resnet.py"), {"optimizer.name": "adam"})
     assert (adam.optimizer.nesterov, adam.optimizer.momentum) == (False, 0.9)
     plain = config_lib.load_config(str(CONFIGS / "lung_resnet.py"), {"optimizer.momentum": 0.0})
@@ -380,11 +376,11 @@ def test_what_a_file_sets_for_another_choice_is_left_out() -> None:
     )
 
 
-def test_what_only_another_network_has_is_left_out_or_refused() -> None:
+def test_variant_and_entry_of_another_network_are_reset_or_raise() -> None:
     alexnet = str(CONFIGS / "alexnet_cifar10.py")
     other = {"model.name": "resnet50", "data.image_size": 32}
-    made = load_config(alexnet, other)
-    assert (made.model.variant, made.entry) == (None, None)
+    config = load_config(alexnet, other)
+    assert (config.model.variant, config.entry) == (None, None)
     with pytest.raises(ConfigError, match="ResNet-50 has the variants"):
         load_config(alexnet, {**other, "model.variant": "pool3"})
     with pytest.raises(ConfigError, match="entry=C/alexnet is not comparable .*name=resnet50"):
@@ -392,7 +388,7 @@ def test_what_only_another_network_has_is_left_out_or_refused() -> None:
     assert load_config(alexnet, {"entry": "C/alexnet"}).entry == "C/alexnet"
 
 
-def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path: Path) -> None:
+def test_demo_fields_may_be_set_if_the_demo_is_the_fallback(tmp_path: Path) -> None:
     nowhere = {"data.root": str(tmp_path)}
     config = resolve(
         str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Reporter(quiet=True)
@@ -402,14 +398,14 @@ def test_a_field_of_the_demo_alone_may_be_set_where_the_source_is_open(tmp_path:
         resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
 
 
-def test_a_config_without_its_pretrained_weights_says_how_to_get_them() -> None:
+def test_missing_pretrained_weights_name_the_import_command() -> None:
     for variant in ("transfer", "finetune"):
-        with pytest.raises(ConfigError, match="import_weights.py hub:timm/resnet50") as refused:
+        with pytest.raises(ConfigError, match="import_weights.py hub:timm/resnet50") as error_info:
             config_lib.load_config(f"{CONFIGS / 'lung_resnet.py'}:{variant}")
-        assert "transfer.freeze_backbone" not in str(refused.value)
+        assert "transfer.freeze_backbone" not in str(error_info.value)
 
 
-# The repository's own recipes, and what was stored before.
+# Shipped configs and stored runs.
 
 
 def _variants() -> Iterator[str]:
@@ -421,9 +417,9 @@ def _variants() -> Iterator[str]:
                 yield f"{path.stem}:{variant}"
 
 
-@pytest.mark.parametrize("spec", list(_variants()))
-def test_no_variant_sets_a_field_that_it_does_not_use(spec: str) -> None:
-    name, _, variant = spec.partition(":")
+@pytest.mark.parametrize("config_path", list(_variants()))
+def test_variants_set_only_used_fields(config_path: str) -> None:
+    name, _, variant = config_path.partition(":")
     config = config_lib.import_config(f"{CONFIGS / name}.py:{variant}")
     if variant in ("transfer", "finetune"):
         config.transfer.weights = "random"
@@ -431,7 +427,7 @@ def test_no_variant_sets_a_field_that_it_does_not_use(spec: str) -> None:
     assert config_lib.differences(config, used) == {}
 
 
-def test_there_are_variants() -> None:
+def test_variants_are_found() -> None:
     assert len(list(_variants())) > 40
 
 
@@ -443,23 +439,23 @@ def test_table_rows_match_the_configs_of_their_stored_results(
     for row in sweeps.read_table(str(path)):
         result_archive.finished_result(
             REPOSITORY / "results" / row.name, row.config
-        )  # raises for another recipe
+        )  # raises for another config
 
 
-def test_a_run_from_before_is_the_same_config(tmp_path: Path) -> None:
-    spec = str(CONFIGS / "lenet_mnist.py")
-    before = config_lib.import_config(spec)
-    before.early_stopping.patience = 5  # which was left out without a word
+def test_older_run_with_unused_fields_has_the_same_config(tmp_path: Path) -> None:
+    config_path = str(CONFIGS / "lenet_mnist.py")
+    before = config_lib.import_config(config_path)
+    before.early_stopping.patience = 5  # unused
     before.optimizer.nesterov = True
     (tmp_path / run_files.CONFIG).write_text(config_lib.to_json(before))
-    begun = open_run_if_exists(tmp_path)
-    assert begun is not None
-    begun.check_config(config_lib.load_config(spec))
+    run = open_run_if_exists(tmp_path)
+    assert run is not None
+    run.check_config(config_lib.load_config(config_path))
     with pytest.raises(ConfigError, match=r"train.epochs: 10 -> 3\)"):
-        begun.check_config(config_lib.load_config(spec, {"train.epochs": 3}))
+        run.check_config(config_lib.load_config(config_path, {"train.epochs": 3}))
 
 
-def test_a_refusal_does_not_wait_for_jax() -> None:
+def test_unused_field_raises_before_importing_jax() -> None:
     program = (
         "import sys\nfrom jaxnets import config\n"
         f"try: config.load_config({str(CONFIGS / 'lung_densenet.py')!r}, {{'model.width': 8}})\n"
@@ -482,19 +478,17 @@ TWO = Devices(count=2, local_count=2, process_index=0, process_count=1)
         ({"train.batch_size": 2, "model.sync_batch_norm": False}, TWO),
     ],
 )
-def test_a_batch_of_one_image_is_refused_before_anything_is_compiled(
-    changes: Mapping[str, Any], devices: Devices
-) -> None:
-    spec = f"{CONFIGS / 'lung_resnet.py'}:smoke"
-    begun = {"train.drop_last": False, "train.batch_size": 20, **changes}
+def test_batch_of_one_image_raises_before_compilation(changes: Mapping[str, Any], devices: Devices) -> None:
+    config_path = f"{CONFIGS / 'lung_resnet.py'}:smoke"
+    overrides = {"train.drop_last": False, "train.batch_size": 20, **changes}
     examples = 41 if "train.batch_size" not in changes else 40
     with pytest.raises(ConfigError, match="drop_last=True"):
-        check_batch_norm(config_lib.load_config(spec, begun), 3, examples, devices)
-    larger = {**begun, "data.image_size": 64}  # the last stage has four pixels
-    check_batch_norm(config_lib.load_config(spec, larger), 3, examples, devices)
+        check_batch_norm(config_lib.load_config(config_path, overrides), 3, examples, devices)
+    larger = {**overrides, "data.image_size": 64}  # the last stage has four pixels
+    check_batch_norm(config_lib.load_config(config_path, larger), 3, examples, devices)
     for without in (
-        {**begun, "train.drop_last": True, "train.batch_size": 20, "train.grad_accum_steps": 1},
+        {**overrides, "train.drop_last": True, "train.batch_size": 20, "train.grad_accum_steps": 1},
         {"train.batch_size": 20, "train.drop_last": False, "model.name": "lenet5"},
-        {**begun, "transfer.weights": "random", "transfer.freeze_backbone": True},
+        {**overrides, "transfer.weights": "random", "transfer.freeze_backbone": True},
     ):
-        check_batch_norm(config_lib.load_config(spec, without), 3, examples, devices)
+        check_batch_norm(config_lib.load_config(config_path, without), 3, examples, devices)

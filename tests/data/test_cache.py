@@ -1,4 +1,4 @@
-"""The cache: made once, checked, safe against kills and a second process."""
+"""The cache of decoded images: checks, rebuilds, kills and concurrent processes."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ def source() -> SyntheticTissue:
     return SyntheticTissue(12, 16)
 
 
-def test_rows_are_the_examples(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_cached_rows_equal_the_examples(source: SyntheticTissue, tmp_path: Path) -> None:
     cached = open_cache(source, tmp_path, 16, threads=2)
     for index in range(len(source)):
         for name, value in source[index].items():
@@ -36,14 +36,14 @@ def test_rows_are_the_examples(source: SyntheticTissue, tmp_path: Path) -> None:
     assert cached.classes == source.classes
 
 
-def test_opening_again_decodes_nothing(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_second_open_decodes_nothing(source: SyntheticTissue, tmp_path: Path) -> None:
     seen: list[int] = []
     for _ in range(2):
         open_cache(source, tmp_path, 16, progress=lambda done, total: seen.append(done))
     assert seen == list(range(1, 13))
 
 
-def test_a_changed_byte_rebuilds_the_cache(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_changed_byte_rebuilds_the_cache(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
     file = cache.cache_folder(tmp_path, source, 16, "crop") / "images.npy"
     data = bytearray(file.read_bytes())
@@ -68,7 +68,7 @@ def test_another_decoder_rebuilds_the_cache(
     assert (decoded(), decoded()) == (12, 0)
 
 
-def test_an_older_format_is_rebuilt(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_older_format_is_rebuilt(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
     folder = cache.cache_folder(tmp_path, source, 16, "crop")
     old = {
@@ -87,19 +87,19 @@ def _fill_slowly(array: np.ndarray) -> None:
     array[:] = 1
 
 
-def _is_set(folder: Path, fill: Callable[[np.ndarray], None]) -> CachedMemmap:
+def _open_memmap(folder: Path, fill: Callable[[np.ndarray], None]) -> CachedMemmap:
     return cached_memmap(folder / "one", "values", fill, shape=(3,), dtype=np.uint8, about={"body": "x"})
 
 
-def test_a_cache_knows_the_seconds_that_filling_it_took(tmp_path: Path) -> None:
-    first, second = _is_set(tmp_path, _fill_slowly), _is_set(tmp_path, _fill_slowly)
+def test_cache_stores_the_seconds_of_filling_it(tmp_path: Path) -> None:
+    first, second = _open_memmap(tmp_path, _fill_slowly), _open_memmap(tmp_path, _fill_slowly)
     assert first.seconds == second.seconds >= 0.05
 
 
-def test_processes_check_a_cache_at_the_same_time(tmp_path: Path) -> None:
-    _is_set(tmp_path, _fill_slowly)
+def test_processes_can_check_a_cache_concurrently(tmp_path: Path) -> None:
+    _open_memmap(tmp_path, _fill_slowly)
     with file_lock(tmp_path / ".one.lock", shared=True), ThreadPoolExecutor(1) as pool:
-        assert pool.submit(_is_set, tmp_path, _fill_slowly).result(timeout=20).array.sum() == 3
+        assert pool.submit(_open_memmap, tmp_path, _fill_slowly).result(timeout=20).array.sum() == 3
 
 
 FILL = """
@@ -114,8 +114,8 @@ def fill(array):
     time.sleep(0.3)
     array[:] = np.arange(len(array))
 
-kept = cached_memmap(Path(sys.argv[1], "one"), "v", fill, shape=(1000,), dtype=np.int64, about={})
-assert kept.array.sum() == 499500 and kept.seconds >= 0.3
+cached = cached_memmap(Path(sys.argv[1], "one"), "v", fill, shape=(1000,), dtype=np.int64, about={})
+assert cached.array.sum() == 499500 and cached.seconds >= 0.3
 """
 
 
@@ -142,7 +142,7 @@ def test_leftovers_of_a_killed_process_are_ignored(source: SyntheticTissue, tmp_
     assert not unfinished.exists()
 
 
-def test_another_size_is_another_cache(source: SyntheticTissue, tmp_path: Path) -> None:
+def test_caches_are_separate_by_size(source: SyntheticTissue, tmp_path: Path) -> None:
     assert open_cache(source, tmp_path, 16).images.shape == (12, 16, 16, 3)
     assert open_cache(source, tmp_path, 8).images.shape == (12, 8, 8, 3)
 
@@ -168,14 +168,14 @@ class _Broken(SyntheticTissue):
         return super().__getitem__(index)
 
 
-def test_unreadable_images_are_named_and_nothing_is_left(tmp_path: Path) -> None:
+def test_unreadable_images_raise_and_leave_no_files(tmp_path: Path) -> None:
     source = _Broken(12, 16)
     with pytest.raises(DataError, match=r"image 4 is damaged \(also image 7 is damaged\)"):
         open_cache(source, tmp_path, 16)
     assert not cache.cache_folder(tmp_path, source, 16, "crop").exists()
 
 
-def test_a_full_disk_is_a_machine_error(
+def test_full_disk_raises_machine_error(
     source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -198,7 +198,7 @@ def test_fallback_folder_is_used_if_the_first_is_not_writable(tmp_path: Path) ->
     assert not (read_only / "cache").exists()
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

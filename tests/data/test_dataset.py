@@ -1,4 +1,4 @@
-"""Batches: every example once an epoch, a new order each, the same from any position and by any reader."""
+"""Batches: epochs, shuffling, resuming, sharding and steps per call."""
 
 from pathlib import Path
 
@@ -28,7 +28,13 @@ def _take(batches, count: int) -> list:
     return [batches.next_batches()[0] for _ in range(count)]
 
 
-def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
+def _assert_same_batches(actual: list[Batch], expected: list[Batch]) -> None:
+    for ours, theirs in zip(actual, expected, strict=True):
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_epochs_contain_every_example_once_in_a_new_order() -> None:
     batches = _take(_train(), 10)
     epochs = [np.concatenate([b["index"] for b in batches[i : i + 5]]) for i in (0, 5)]
     for number, epoch in enumerate(epochs):
@@ -39,7 +45,7 @@ def test_an_epoch_has_every_example_once_in_a_new_order() -> None:
     assert [len(batch["index"]) for batch in batches[:5]] == [5, 5, 5, 5, 3]
 
 
-def test_images_and_labels_belong_to_their_index() -> None:
+def test_images_and_labels_match_their_index() -> None:
     batch, _ = _train().next_batches()
     for row, index in enumerate(batch["index"]):
         np.testing.assert_array_equal(batch["image"][row], SOURCE[int(index)]["image"])
@@ -47,7 +53,7 @@ def test_images_and_labels_belong_to_their_index() -> None:
     assert batch["image"].dtype == np.uint8
 
 
-def test_drop_last_omits_the_short_batch() -> None:
+def test_drop_last_omits_the_last_short_batch() -> None:
     batches = _train(drop_last=True)
     assert _order(drop_last=True).steps_per_epoch == 4
     assert {len(batch["index"]) for batch in _take(batches, 9)} == {5}
@@ -55,28 +61,26 @@ def test_drop_last_omits_the_short_batch() -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("position", [0, 3, 7])
-def test_resuming_gives_the_same_batches_with_any_threads(position: int, threads: int) -> None:
-    whole = _take(_train(), 12)
+def test_resuming_gives_the_same_batches_for_any_number_of_threads(position: int, threads: int) -> None:
+    uninterrupted = _take(_train(), 12)
     batches = _train()
     _take(batches, position)
     resumed = _train(threads=threads)
     resumed.restore(batches.state())
-    for mine, expected in zip(_take(resumed, 12 - position), whole[position:], strict=True):
-        for name in expected:
-            np.testing.assert_array_equal(mine[name], expected[name])
+    _assert_same_batches(_take(resumed, 12 - position), uninterrupted[position:])
 
 
-def test_processes_share_the_global_batch() -> None:
-    whole = _take(_train(batch_size=6, drop_last=True), 4)
-    parts = [_take(_train(batch_size=6, drop_last=True, shard=(i, 3)), 4) for i in range(3)]
-    for step, batch in enumerate(whole):
-        joined = np.concatenate([part[step]["index"] for part in parts])
+def test_shards_form_the_global_batch() -> None:
+    global_batches = _take(_train(batch_size=6, drop_last=True), 4)
+    shards = [_take(_train(batch_size=6, drop_last=True, shard=(i, 3)), 4) for i in range(3)]
+    for step, batch in enumerate(global_batches):
+        joined = np.concatenate([shard[step]["index"] for shard in shards])
         np.testing.assert_array_equal(joined, batch["index"])
 
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 40), per_shard=st.integers(1, 12), shards=st.integers(1, 4))
-def test_evaluation_counts_every_example_once(count: int, per_shard: int, shards: int) -> None:
+def test_eval_batches_contain_every_example_once(count: int, per_shard: int, shards: int) -> None:
     indices = np.arange(count)
     seen: list[np.ndarray] = []
     for number in range(shards):
@@ -89,21 +93,19 @@ def test_evaluation_counts_every_example_once(count: int, per_shard: int, shards
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), indices)
 
 
-def test_the_cache_gives_the_same_batches(tmp_path: Path) -> None:
+def test_cache_gives_the_same_batches(tmp_path: Path) -> None:
     cached = open_cache(SOURCE, tmp_path, 8)
     order = _order(seed=1)
     plain, fast = (TrainBatches(source, order, threads=1) for source in (SOURCE, cached))
-    for mine, expected in zip(_take(fast, 5), _take(plain, 5), strict=True):
-        for name in expected:
-            np.testing.assert_array_equal(mine[name], expected[name])
+    _assert_same_batches(_take(fast, 5), _take(plain, 5))
 
 
-def _steps(batches: IndexBatches, wanted: list[int]) -> list[Batch]:
-    """The single steps of calls that want so many; what is no step has weight 0."""
+def _steps(batches: IndexBatches, max_steps: list[int]) -> list[Batch]:
+    """Returns the batches of all steps, given the maximum of each call; asserts that padding has weight 0."""
     found = []
-    for most in wanted:
-        batch, count = batches.next_batches(most)
-        assert 1 <= count <= most
+    for limit in max_steps:
+        batch, count = batches.next_batches(limit)
+        assert 1 <= count <= limit
         if batch["weight"].ndim == 1:
             found.append(batch)
             continue
@@ -113,31 +115,31 @@ def _steps(batches: IndexBatches, wanted: list[int]) -> list[Batch]:
     return found
 
 
-def test_the_pipeline_gives_the_same_indices_and_images() -> None:
+def test_index_batches_match_train_batches() -> None:
     images = gather(SOURCE, np.arange(len(SOURCE)))
     pipeline = TrainBatches(SOURCE, _order(), threads=2)
-    for mine, theirs in zip(
+    for ours, theirs in zip(
         _steps(IndexBatches(_order(), steps_per_execution=3), [3] * 7), _take(pipeline, 21), strict=False
     ):
         for name in ("index", "epoch", "weight"):
-            np.testing.assert_array_equal(mine[name], theirs[name])
-            assert mine[name].dtype == theirs[name].dtype
+            np.testing.assert_array_equal(ours[name], theirs[name])
+            assert ours[name].dtype == theirs[name].dtype
         for name in ("image", "label"):
-            np.testing.assert_array_equal(images[name][mine["index"]], theirs[name])
+            np.testing.assert_array_equal(images[name][ours["index"]], theirs[name])
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     steps_per_execution=st.integers(1, 7),
-    wanted=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    max_steps=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     batch_size=st.integers(1, 23),
     drop_last=st.booleans(),
 )
-def test_steps_do_not_depend_on_steps_per_execution(
-    steps_per_execution: int, wanted: list[int], batch_size: int, drop_last: bool
+def test_batches_do_not_depend_on_steps_per_execution(
+    steps_per_execution: int, max_steps: list[int], batch_size: int, drop_last: bool
 ) -> None:
     order = _order(batch_size, drop_last=drop_last)
-    steps = _steps(IndexBatches(order, steps_per_execution=steps_per_execution), wanted)
+    steps = _steps(IndexBatches(order, steps_per_execution=steps_per_execution), max_steps)
     for number, step in enumerate(steps):
         expected = order.batch(number)
         for name in expected:
@@ -145,7 +147,7 @@ def test_steps_do_not_depend_on_steps_per_execution(
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_resuming_matches_the_pipeline(steps_per_execution: int) -> None:
+def test_index_batches_resume_like_train_batches(steps_per_execution: int) -> None:
     batches, resumed = (IndexBatches(_order(), steps_per_execution=steps_per_execution) for _ in range(2))
     taken = len(_steps(batches, [2, 2, 2]))
     resumed.restore(batches.state())
@@ -158,17 +160,15 @@ def test_resuming_matches_the_pipeline(steps_per_execution: int) -> None:
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [5, 3]), (True, [5])])
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_example_batches_have_every_shape(
-    steps_per_execution: int, drop_last: bool, sizes: list[int]
-) -> None:
+def test_example_batches_have_all_shapes(steps_per_execution: int, drop_last: bool, sizes: list[int]) -> None:
     order = _order(drop_last=drop_last)
-    foretold = {
+    example_shapes = {
         batch["index"].shape
         for batch in IndexBatches(order, steps_per_execution=steps_per_execution).example_batches()
     }
     batches = IndexBatches(order, steps_per_execution=steps_per_execution)
-    assert foretold == {batches.next_batches(4)[0]["index"].shape for _ in range(12)}
-    assert sorted(size for *_, size in foretold) == sorted(sizes)
+    assert example_shapes == {batches.next_batches(4)[0]["index"].shape for _ in range(12)}
+    assert sorted(size for *_, size in example_shapes) == sorted(sizes)
     pipeline = TrainBatches(SOURCE, order, threads=1)
-    message = [{name: v.dtype for name, v in batch.items()} for batch in pipeline.example_batches()]
-    assert message[0] == {name: values.dtype for name, values in pipeline.next_batches()[0].items()}
+    dtypes = [{name: v.dtype for name, v in batch.items()} for batch in pipeline.example_batches()]
+    assert dtypes[0] == {name: values.dtype for name, values in pipeline.next_batches()[0].items()}

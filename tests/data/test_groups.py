@@ -1,4 +1,4 @@
-"""Tables of groups: read in two formats, matched to a source's files, refused when they are wrong."""
+"""Tables of near-duplicate groups: two formats, matching with a source's files, and errors."""
 
 import gzip
 from pathlib import Path
@@ -23,13 +23,13 @@ def _write(folder: Path, text: str, name: str = "groups.csv") -> Path:
     return path
 
 
-def test_roundtrip(tmp_path: Path) -> None:
+def test_write_and_read(tmp_path: Path) -> None:
     groups = read_groups(_write(tmp_path, OURS))
     assert groups.to_csv() == OURS
     packed = tmp_path / "groups.csv.gz"
     groups.write(packed)
     assert read_groups(packed).members == groups.members
-    assert packed.read_bytes()[4:8] == bytes(4)  # no time of packing: the same bytes always
+    assert packed.read_bytes()[4:8] == bytes(4)  # no timestamp, so the bytes are reproducible
     groups.write(tmp_path / "again.csv")
     assert (tmp_path / "again.csv").read_text() == OURS
 
@@ -41,7 +41,7 @@ def test_numbers_follow_the_order_of_files(tmp_path: Path) -> None:
     assert originals.dtype == groups.dtype == np.int64
 
 
-def test_clean_labels_are_numbered_per_class(tmp_path: Path) -> None:
+def test_lc25000_clean_labels_are_numbered_per_class(tmp_path: Path) -> None:
     for name in ("x", "y"):
         _write(
             tmp_path,
@@ -71,13 +71,13 @@ def test_clean_labels_are_numbered_per_class(tmp_path: Path) -> None:
         ("\x00\xff", "groups.csv"),
     ],
 )
-def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_table_raises(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as raised:
         read_groups(_write(tmp_path, text))
     assert "\n" not in str(raised.value)
 
 
-def test_files_that_are_not_tables_are_rejected(tmp_path: Path) -> None:
+def test_other_files_raise(tmp_path: Path) -> None:
     (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
     (tmp_path / "short.csv.gz").write_bytes(gzip.compress(OURS.encode())[:-9])
     (tmp_path / "empty").mkdir()
@@ -98,7 +98,7 @@ def test_files_that_are_not_tables_are_rejected(tmp_path: Path) -> None:
         (FILES[1:], r"lists 1 files that are not in the data \(b/1.png\)"),
     ],
 )
-def test_other_data_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+def test_table_for_other_data_raises(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
     groups = read_groups(_write(tmp_path, OURS))
     with pytest.raises(DataError, match=message):
         groups.match(files)
@@ -118,14 +118,16 @@ def test_only_lc25000_ships_groups() -> None:
         min_size=1,
     )
 )
-def test_roundtrip_of_any_file_name(tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]) -> None:
+def test_write_and_read_any_file_name(
+    tmp_path_factory: pytest.TempPathFactory, table: dict[str, int]
+) -> None:
     members = {file: (f"o{label}", f"g{label // 2}") for file, label in table.items()}
     path = tmp_path_factory.mktemp("any") / "groups.csv"
     Groups("any", members).write(path)
     assert read_groups(path).members == members
 
 
-def test_roundtrip_of_names_that_look_like_formulas(tmp_path: Path) -> None:
+def test_write_and_read_names_that_look_like_formulas(tmp_path: Path) -> None:
     files = ["=a/1.png", "-b/2.png", "'=c/3.png", "@d/4.png", "e/5.png"]
     table = Groups("own", {file: (f"+{number}", "g") for number, file in enumerate(files)})
     table.write(tmp_path / "groups.csv")

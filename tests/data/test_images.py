@@ -18,8 +18,8 @@ from jaxnets.errors import DataError
 WHITE = 255
 
 
-def picture(height=12, width=16, channels=3, seed=0):
-    """A smooth picture with no symmetry, so that JPEG keeps it and a turn shows."""
+def smooth_image(height=12, width=16, channels=3, seed=0):
+    """Returns a smooth image without symmetry, which JPEG preserves and rotations change."""
     y, x, c = np.mgrid[:height, :width, :channels]
     return (7 * y + 5 * x + 40 * c + seed).astype(np.uint8)
 
@@ -31,7 +31,7 @@ def encoded(image, kind, **options):
 
 
 def png(values, colour_type, *, bits=16, size=None, extra=b""):
-    """A PNG written by hand, as Pillow writes no 16-bit RGB; `extra` goes before the pixels."""
+    """Returns a PNG; Pillow cannot write 16-bit RGB. `extra` chunks precede the pixels."""
     height, width = size or values.shape[:2]
     rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
@@ -45,7 +45,7 @@ def chunk(kind, data):
 
 
 def tiff(pixels, width, height, *, samples=1, bits=16, photometric=1, endian="<", tags=()):
-    """A TIFF written by hand: one strip, after it the directory, after that the bits a sample."""
+    """Returns a TIFF of one strip, followed by the directory and the bits per sample."""
     start = 8 + len(pixels)
     entries = [
         (256, width),
@@ -80,7 +80,7 @@ def grey_to_rgb(values):
     [("PNG", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
 )
 def test_lossless_rgb_is_exact(kind, options):
-    pixels = picture()
+    pixels = smooth_image()
     decoded = decode_image(encoded(Image.fromarray(pixels), kind, **options), "a")
     np.testing.assert_array_equal(decoded, pixels)
     assert decoded.dtype == np.uint8
@@ -88,15 +88,15 @@ def test_lossless_rgb_is_exact(kind, options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpeg_is_near_the_original(mode):
+def test_jpeg_is_close_to_the_original(mode):
     y, x, c = np.mgrid[:64, :64, :3]
     image = Image.fromarray((2 * y + x + 20 * c).astype(np.uint8)).convert(mode)
     decoded = decode_image(encoded(image, "JPEG", quality=95), "a.jpg")
-    wanted = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(decoded - wanted).mean() < 3
+    expected = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(decoded - expected).mean() < 3
 
 
-def test_cmyk_inks_have_their_colours():
+def test_cmyk_is_converted_to_rgb():
     inks = {(255, 0, 0, 0): (0, 255, 255), (0, 255, 0, 0): (255, 0, 255), (0, 0, 0, 255): (0, 0, 0)}
     for ink, colour in inks.items():
         data = encoded(Image.new("CMYK", (16, 16), ink), "JPEG", quality=95)
@@ -106,7 +106,7 @@ def test_cmyk_inks_have_their_colours():
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_grey_and_one_bit(kind):
-    values = picture(channels=1)[..., 0]
+    values = smooth_image(channels=1)[..., 0]
     grey = decode_image(encoded(Image.fromarray(values), kind), "a")
     np.testing.assert_array_equal(grey, grey_to_rgb(values))
     bits = values > 90
@@ -134,7 +134,7 @@ def test_rgba_is_composited_onto_white(kind, options):
         if kind == "WEBP"
         else (encoded(Image.fromarray(colours), kind))
     )
-    # A fifth of (200, 100, 0) and four fifths of white.
+    # The last pixel is 20 % of (200, 100, 0) and 80 % white.
     assert decode_image(data, "a").tolist() == [[[200, 100, 0], [255] * 3, [244, 224, 204]]]
 
 
@@ -146,13 +146,13 @@ def test_grey_with_alpha_is_composited_onto_white():
 @pytest.mark.parametrize(
     ("colour_type", "value", "bits"), [(0, [77], 8), (2, [77, 78, 79], 8), (0, [0x4D31], 16)]
 )
-def test_one_transparent_colour_of_a_png_is_white(colour_type, value, bits):
+def test_transparent_colour_of_a_png_is_white(colour_type, value, bits):
     scale = 1 if bits == 8 else 256
     values = np.array([[value, [v + scale for v in value]]])
     transparent = chunk(b"tRNS", struct.pack(f">{len(value)}H", *value))
     decoded = decode_image(png(values, colour_type, bits=bits, extra=transparent), "a")
-    kept = [(v + scale) // scale for v in value]
-    assert decoded.tolist() == [[[WHITE] * 3, kept * (3 // len(kept))]]
+    opaque = [(v + scale) // scale for v in value]
+    assert decoded.tolist() == [[[WHITE] * 3, opaque * (3 // len(opaque))]]
 
 
 SIXTEEN = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
@@ -160,23 +160,23 @@ SIXTEEN = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
 
 @pytest.mark.parametrize("endian", ["<", ">"])
 def test_16_bit_grey_is_scaled_and_not_clipped(endian):
-    wanted = grey_to_rgb((SIXTEEN >> 8).astype(np.uint8))
+    expected = grey_to_rgb((SIXTEEN >> 8).astype(np.uint8))
     pixels = SIXTEEN.astype(endian + "u2").tobytes()
-    np.testing.assert_array_equal(decode_image(png(SIXTEEN, 0), "a"), wanted)
-    np.testing.assert_array_equal(decode_image(tiff(pixels, 64, 64, endian=endian), "a"), wanted)
+    np.testing.assert_array_equal(decode_image(png(SIXTEEN, 0), "a"), expected)
+    np.testing.assert_array_equal(decode_image(tiff(pixels, 64, 64, endian=endian), "a"), expected)
 
 
 @pytest.mark.parametrize("endian", ["<", ">"])
-def test_16_bit_rgb_is_scaled_as_grey_is(endian):
+def test_16_bit_rgb_is_scaled(endian):
     values = np.stack([SIXTEEN, SIXTEEN[::-1], SIXTEEN.T], axis=-1)
-    wanted = (values >> 8).astype(np.uint8)
+    expected = (values >> 8).astype(np.uint8)
     pixels = values.astype(endian + "u2").tobytes()
-    np.testing.assert_array_equal(decode_image(png(values, 2), "a"), wanted)
+    np.testing.assert_array_equal(decode_image(png(values, 2), "a"), expected)
     data = tiff(pixels, 64, 64, samples=3, photometric=2, endian=endian)
-    np.testing.assert_array_equal(decode_image(data, "a"), wanted)
+    np.testing.assert_array_equal(decode_image(data, "a"), expected)
 
 
-def test_8_bits_widened_to_16_come_back():
+def test_8_bit_values_widened_to_16_bit_are_restored():
     values = np.arange(256, dtype=np.uint16).reshape(16, 16)
     decoded = decode_image(png(values * 257, 0), "a")
     np.testing.assert_array_equal(decoded, grey_to_rgb(values.astype(np.uint8)))
@@ -192,17 +192,17 @@ def test_12_bit_tiff_is_scaled():
 
 def test_16_bit_tiff_with_white_at_zero():
     data = tiff(SIXTEEN.astype("<u2").tobytes(), 64, 64, photometric=0)
-    wanted = grey_to_rgb(255 - (SIXTEEN >> 8).astype(np.uint8))
-    np.testing.assert_array_equal(decode_image(data, "a"), wanted)
+    expected = grey_to_rgb(255 - (SIXTEEN >> 8).astype(np.uint8))
+    np.testing.assert_array_equal(decode_image(data, "a"), expected)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_32_bits_are_refused(mode):
+def test_32_bit_images_raise(mode):
     with pytest.raises(DataError, match=r"^cells\.tif: .*unknown scale; save it"):
         decode_image(encoded(Image.new(mode, (4, 4)), "TIFF"), "cells.tif")
 
 
-def test_cielab_is_refused():
+def test_cielab_raises():
     with pytest.raises(DataError, match=r"^cells\.tif: CIELAB with an unknown white point; save it"):
         decode_image(encoded(Image.new("LAB", (4, 4)), "TIFF"), "cells.tif")
 
@@ -223,7 +223,7 @@ ORIENTED = {
 @pytest.mark.parametrize("orientation", ORIENTED)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_orientation_is_applied(orientation, kind):
-    pixels = picture()
+    pixels = smooth_image()
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -238,14 +238,14 @@ def test_orientation_of_16_bit_grey_and_of_jpeg():
     np.testing.assert_array_equal(
         decode_image(grey, "a")[..., 0], np.rot90((SIXTEEN >> 8).astype(np.uint8), -1)
     )
-    image = Image.fromarray(picture())
+    image = Image.fromarray(smooth_image())
     upright = decode_image(encoded(image, "JPEG"), "a")
-    turned = decode_image(encoded(image, "JPEG", exif=exif), "a")
-    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+    rotated = decode_image(encoded(image, "JPEG", exif=exif), "a")
+    np.testing.assert_array_equal(rotated, np.rot90(upright, -1))
 
 
-def test_damaged_exif_is_ignored_and_no_filter_changes():
-    image = Image.fromarray(picture())
+def test_damaged_exif_is_ignored_without_changing_warning_filters():
+    image = Image.fromarray(smooth_image())
     plain = decode_image(encoded(image, "JPEG"), "a")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -259,16 +259,16 @@ def test_damaged_exif_is_ignored_and_no_filter_changes():
         assert warnings.filters == before
 
 
-def test_a_warning_as_error_gives_one_line():
+def test_pillow_warning_as_error_raises_data_error():
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded(Image.fromarray(picture()), "JPEG", exif=exif.tobytes()[:17])
+    data = encoded(Image.fromarray(smooth_image()), "JPEG", exif=exif.tobytes()[:17])
     with pytest.raises(DataError, match="^a: Pillow warns about it .* warnings are errors .*; save it again"):
         decode_image(data, "a")  # all warnings are errors in tests
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_only_regular_files_are_opened(tmp_path, kind):
+def test_special_files_raise(tmp_path, kind):
     path = tmp_path / "x.png"
     with socket.socket(socket.AF_UNIX) as server:
         if kind == "fifo":
@@ -281,15 +281,15 @@ def test_only_regular_files_are_opened(tmp_path, kind):
             read_image(path)
 
 
-def test_icc_profile_changes_nothing():
-    pixels = picture()
+def test_icc_profile_is_ignored():
+    pixels = smooth_image()
     data = encoded(Image.fromarray(pixels), "PNG", icc_profile=b"not even a profile")
     np.testing.assert_array_equal(decode_image(data, "a"), pixels)
 
 
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_first_of_several_frames(kind, options):
-    first, second = picture(), picture(seed=99)
+def test_first_frame_is_decoded(kind, options):
+    first, second = smooth_image(), smooth_image(seed=99)
     data = encoded(
         Image.fromarray(first),
         kind,
@@ -301,11 +301,11 @@ def test_first_of_several_frames(kind, options):
     np.testing.assert_array_equal(decode_image(data, "a"), first)
 
 
-PHOTOGRAPH = encoded(Image.fromarray(picture(64, 64)), "JPEG")
+PHOTOGRAPH = encoded(Image.fromarray(smooth_image(64, 64)), "JPEG")
 
 
 @pytest.mark.parametrize(
-    ("data", "what"),
+    ("data", "problem"),
     [
         (b"", r"empty \(0 bytes\)"),
         (b"This is no image.\n", r"text \('This is no image\.\\n'\.\.\.\)"),
@@ -318,37 +318,37 @@ PHOTOGRAPH = encoded(Image.fromarray(picture(64, 64)), "JPEG")
         (PHOTOGRAPH[:-10], "the JPEG is damaged or truncated"),
     ],
 )
-def test_error_is_one_line_with_file_fault_and_remedy(data, what):
-    with pytest.raises(DataError, match=rf"^folder/x\.jpg: .*{what}.*; .*") as caught:
+def test_error_names_the_file_the_problem_and_a_remedy(data, problem):
+    with pytest.raises(DataError, match=rf"^folder/x\.jpg: .*{problem}.*; .*") as caught:
         decode_image(data, "folder/x.jpg")
     assert "\n" not in str(caught.value)
 
 
 FILES = {
     "JPEG": PHOTOGRAPH,
-    "PNG": encoded(Image.fromarray(picture(64, 64)), "PNG"),
-    "TIFF": encoded(Image.fromarray(picture(64, 64)), "TIFF", compression="tiff_lzw"),
-    "WEBP": encoded(Image.fromarray(picture(64, 64)), "WEBP"),
+    "PNG": encoded(Image.fromarray(smooth_image(64, 64)), "PNG"),
+    "TIFF": encoded(Image.fromarray(smooth_image(64, 64)), "TIFF", compression="tiff_lzw"),
+    "WEBP": encoded(Image.fromarray(smooth_image(64, 64)), "WEBP"),
 }
 
 
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_truncated_file_is_rejected_or_loses_nothing(kind, data):
-    whole = FILES[kind]
-    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+def test_truncated_file_raises_or_decodes_fully(kind, data):
+    original = FILES[kind]
+    truncated = original[: data.draw(st.integers(0, len(original) - 1))]
     try:
-        decoded = decode_image(cut, "a")
+        decoded = decode_image(truncated, "a")
     except DataError:
         return
-    np.testing.assert_array_equal(decoded, decode_image(whole, "a"))
+    np.testing.assert_array_equal(decoded, decode_image(original, "a"))
 
 
 @pytest.mark.parametrize("kind", FILES)
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_damaged_file_gives_an_image_or_a_data_error(kind, data):
+def test_damaged_file_gives_an_image_or_a_data_error(kind, data):
     damaged = bytearray(FILES[kind])
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -361,15 +361,15 @@ def test_a_damaged_file_gives_an_image_or_a_data_error(kind, data):
 
 
 @pytest.mark.parametrize("side", [10_001, 14_000, 100_000])
-def test_too_many_pixels_are_refused_by_the_header(side):
-    # The pixels are not there at all: decoding would say "truncated".
+def test_too_many_pixels_in_the_header_raise(side):
+    # The file has no pixels: decoding would fail with "truncated".
     data = png(np.zeros((1, 1, 3)), 2, bits=8, size=(side, side))
     with pytest.raises(DataError, match=r"^bomb\.png: .*pixels.*; make it smaller"):
         decode_image(data, "bomb.png")
 
 
-def test_limit_counts_pixels_exactly():
-    data = encoded(Image.fromarray(picture(10, 20)), "PNG")
+def test_max_pixels_is_exact():
+    data = encoded(Image.fromarray(smooth_image(10, 20)), "PNG")
     assert decode_image(data, "a", max_pixels=200).shape == (10, 20, 3)
     with pytest.raises(DataError, match=r"20 x 10 pixels exceed the limit of 199"):
         decode_image(data, "a", max_pixels=199)
@@ -386,47 +386,47 @@ def test_no_warning_between_pillows_limit_and_ours():
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-def test_threads_agree():
-    files = [encoded(Image.fromarray(picture(seed=i)), "PNG") for i in range(64)]
+def test_decoding_is_thread_safe():
+    files = [encoded(Image.fromarray(smooth_image(seed=i)), "PNG") for i in range(64)]
     with ThreadPoolExecutor(8) as threads:
         for i, decoded in enumerate(threads.map(lambda data: decode_image(data, "a"), files)):
-            np.testing.assert_array_equal(decoded, picture(seed=i))
+            np.testing.assert_array_equal(decoded, smooth_image(seed=i))
 
 
 def test_read_image(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(FILES["PNG"])
-    np.testing.assert_array_equal(read_image(path), picture(64, 64))
+    np.testing.assert_array_equal(read_image(path), smooth_image(64, 64))
     for missing in (tmp_path / "b.png", tmp_path):
         with pytest.raises(DataError, match=rf"^{missing}: cannot be read \(.+\); check the path"):
             read_image(missing)
 
 
 def test_resizing_to_the_same_size_does_not_copy():
-    image = picture(20, 20)
+    image = smooth_image(20, 20)
     assert resize_image(image, 20, "crop") is image
 
 
 @pytest.mark.parametrize("method", ["crop", "stretch"])
-def test_resizing_a_square_is_pillows_bicubic(method):
-    image = picture(48, 48)
-    wanted = Image.fromarray(image).resize((14, 14), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(resize_image(image, 14, method), np.asarray(wanted))
+def test_resizing_a_square_matches_pillow_bicubic(method):
+    image = smooth_image(48, 48)
+    expected = Image.fromarray(image).resize((14, 14), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(resize_image(image, 14, method), np.asarray(expected))
 
 
 @pytest.mark.parametrize("size", [10, 40])
-def test_cropping_is_resizing_the_shorter_side_and_keeping_the_centre(size):
+def test_crop_resizes_the_shorter_side_and_keeps_the_centre(size):
     image = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
-    whole = np.asarray(Image.fromarray(image).resize((3 * size, size), Image.Resampling.BICUBIC))
-    for turned, wanted in (
-        (image, whole[:, size : 2 * size]),
-        (image.swapaxes(0, 1), whole[:, size : 2 * size].swapaxes(0, 1)),
+    resized = np.asarray(Image.fromarray(image).resize((3 * size, size), Image.Resampling.BICUBIC))
+    for rotated, expected in (
+        (image, resized[:, size : 2 * size]),
+        (image.swapaxes(0, 1), resized[:, size : 2 * size].swapaxes(0, 1)),
     ):
-        difference = resize_image(turned, size, "crop").astype(int) - wanted
+        difference = resize_image(rotated, size, "crop").astype(int) - expected
         assert np.abs(difference).max() <= 1
 
 
-def test_stretching_keeps_all_of_the_image():
+def test_stretch_keeps_the_full_image():
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, :20] = 200
     resized = resize_image(image, 30, "stretch")
@@ -436,21 +436,21 @@ def test_stretching_keeps_all_of_the_image():
 
 
 def test_resizing_one_channel():
-    grey = picture(20, 30)[..., :1]
+    grey = smooth_image(20, 30)[..., :1]
     three = resize_image(np.repeat(grey, 3, axis=2), 8, "crop")
     one = resize_image(grey, 8, "crop")
     assert one.shape == (8, 8, 1)
     np.testing.assert_array_equal(one, three[..., :1])
 
 
-def test_unknown_method():
+def test_unknown_resize_method_raises():
     with pytest.raises(ValueError, match="method"):
-        resize_image(picture(), 8, "squash")
+        resize_image(smooth_image(), 8, "squash")
 
 
-def test_many_errors_are_one_line():
-    faults = [f"{name}.png: the file is empty" for name in "ba"]
-    assert str(all_unreadable(faults)) == "a.png: the file is empty (also b.png)"
+def test_many_errors_are_summarised_in_one_line():
+    errors = [f"{name}.png: the file is empty" for name in "ba"]
+    assert str(all_unreadable(errors)) == "a.png: the file is empty (also b.png)"
     many = str(all_unreadable([f"{number:02d}.png: the file is empty" for number in range(99)]))
     assert "09.png and 89 more)" in many
     assert "10.png" not in many

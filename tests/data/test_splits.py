@@ -1,4 +1,4 @@
-"""Splits are disjoint, complete, balanced and reproducible; leakage between them is found."""
+"""Splits: completeness, balance, reproducibility, groups, and detection of leakage."""
 
 import csv
 import io
@@ -33,13 +33,13 @@ FRACTIONS = (0.7, 0.15, 0.15)
 def test_every_example_is_in_one_split(sizes: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     split = random_split(labels, FRACTIONS, seed)
-    everything = np.concatenate(list(split.parts().values()))
-    np.testing.assert_array_equal(np.sort(everything), np.arange(len(labels)))
+    indices = np.concatenate(list(split.parts().values()))
+    np.testing.assert_array_equal(np.sort(indices), np.arange(len(labels)))
     for label, size in enumerate(sizes):
         assert abs((labels[split.train] == label).sum() - 0.7 * size) <= 1
 
 
-def test_lc25000_split_has_the_sizes_of_the_reports() -> None:
+def test_lc25000_split_sizes_match_the_reports() -> None:
     split = random_split(np.repeat(np.arange(3), 5000), FRACTIONS, 0)
     assert [len(part) for part in split.parts().values()] == [10_500, 2_250, 2_250]
 
@@ -51,7 +51,7 @@ def test_split_depends_on_the_seed() -> None:
     assert not np.array_equal(first.test, other.test)
 
 
-def test_a_class_that_is_too_small_is_named() -> None:
+def test_too_small_class_raises() -> None:
     with pytest.raises(DataError, match=r"class 1 has 2 examples: too few"):
         random_split(np.array([0] * 20 + [1] * 2), FRACTIONS, 0)
 
@@ -71,7 +71,7 @@ class _Official(SyntheticTissue):
         return {"train": np.arange(30), "test": np.arange(30, 60)}
 
 
-def test_the_official_test_set_is_complete() -> None:
+def test_official_test_set_is_complete() -> None:
     source = _Official(60, 8)
     split = make_split(source, "official", fractions=FRACTIONS, validation_fraction=0.2, seed=0)
     np.testing.assert_array_equal(split.test, np.arange(30, 60))
@@ -79,30 +79,30 @@ def test_the_official_test_set_is_complete() -> None:
     assert set(split.train) | set(split.validation) == set(range(30))
 
 
-def test_missing_official_split_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, cut = SyntheticTissue(30, 8), _Official(60, 8)
-    whole = {"fractions": FRACTIONS, "validation_fraction": 0, "seed": 0}
+def test_missing_official_split_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    tissue, official = SyntheticTissue(30, 8), _Official(60, 8)
+    options = {"fractions": FRACTIONS, "validation_fraction": 0, "seed": 0}
     with pytest.raises(DataError, match="no official train and test: use"):
-        make_split(drawn, "official", **whole)
+        make_split(tissue, "official", **options)
     monkeypatch.setattr(_Official, "official_split", {"train": np.arange(60)})
     with pytest.raises(DataError, match="test, only train: use"):
-        make_split(cut, "official", **whole)
+        make_split(official, "official", **options)
 
 
 def _grouped(sizes: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and groups: of each class, groups of these sizes."""
+    """Returns labels and groups, given the sizes of the groups of each class."""
     labels = np.repeat(np.arange(len(sizes)), [sum(each) for each in sizes])
     flat = [size for each in sizes for size in each]
     return labels, np.repeat(np.arange(len(flat)), flat)
 
 
-def _sides(split: Split, groups: np.ndarray) -> list[set[int]]:
+def _groups_by_part(split: Split, groups: np.ndarray) -> list[set[int]]:
     return [set(groups[part].tolist()) for part in split.parts().values()]
 
 
 def _keeps_groups_whole(split: Split, groups: np.ndarray) -> bool:
-    sides = _sides(split, groups)
-    return sum(map(len, sides)) == len(set.union(*sides))
+    parts = _groups_by_part(split, groups)
+    return sum(map(len, parts)) == len(set.union(*parts))
 
 
 GROUP_SIZES = st.lists(st.lists(st.integers(1, 30), min_size=3, max_size=25), min_size=2, max_size=4)
@@ -111,15 +111,15 @@ GROUP_SIZES = st.lists(st.lists(st.integers(1, 30), min_size=3, max_size=25), mi
 class TestGroupedSplit:
     @given(sizes=GROUP_SIZES, seed=st.integers(0, 99))
     @settings(max_examples=30)
-    def test_groups_are_not_divided_and_every_split_has_every_class(
+    def test_groups_are_not_divided_and_every_part_has_every_class(
         self, sizes: list[list[int]], seed: int
     ) -> None:
         labels, groups = _grouped(sizes)
         shuffled = np.random.default_rng(seed).permutation(len(labels))
         labels, groups = labels[shuffled], groups[shuffled]
         split = grouped_split(labels, groups, FRACTIONS, seed)
-        everything = np.concatenate(list(split.parts().values()))
-        np.testing.assert_array_equal(np.sort(everything), np.arange(len(labels)))
+        indices = np.concatenate(list(split.parts().values()))
+        np.testing.assert_array_equal(np.sort(indices), np.arange(len(labels)))
         assert _keeps_groups_whole(split, groups)
         for part in split.parts().values():
             assert set(labels[part]) == set(labels)
@@ -129,33 +129,33 @@ class TestGroupedSplit:
         labels, groups = _grouped([generator.integers(3, 46, 240).tolist() for _ in range(3)])
         split = grouped_split(labels, groups, FRACTIONS, 0)
         for part, fraction in zip(split.parts().values(), FRACTIONS, strict=True):
-            shares = np.bincount(labels[part]) / np.bincount(labels)
-            np.testing.assert_allclose(shares, fraction, atol=0.01)
+            fractions = np.bincount(labels[part]) / np.bincount(labels)
+            np.testing.assert_allclose(fractions, fraction, atol=0.01)
 
     def test_split_depends_on_the_seed(self) -> None:
         labels, groups = _grouped([[5] * 40, [4] * 50])
         first, again, other = (grouped_split(labels, groups, FRACTIONS, s) for s in (1, 1, 2))
         np.testing.assert_array_equal(first.test, again.test)
-        common = _sides(first, groups)[2] & _sides(other, groups)[2]
-        assert len(common) < 8  # of 14 or so: seeds are different draws, not the same large groups
+        common = _groups_by_part(first, groups)[2] & _groups_by_part(other, groups)[2]
+        assert len(common) < 8  # of about 14
 
-    def test_a_large_group_trains(self) -> None:
+    def test_large_group_is_in_the_training_set(self) -> None:
         labels, groups = _grouped([[60, 10, 10, 10, 10], [20, 20, 20, 20, 20]])
-        assert 0 in _sides(grouped_split(labels, groups, FRACTIONS, 3), groups)[0]
+        assert 0 in _groups_by_part(grouped_split(labels, groups, FRACTIONS, 3), groups)[0]
 
-    def test_a_group_of_two_classes_is_not_divided(self) -> None:
+    def test_group_of_two_classes_is_not_divided(self) -> None:
         labels = np.repeat([0, 1], 50)
         groups = np.tile(np.repeat(np.arange(10), 5), 2)  # every group has both classes
         split = grouped_split(labels, groups, FRACTIONS, 0)
-        assert [len(side) for side in _sides(split, groups)] in ([7, 1, 2], [7, 2, 1], [6, 2, 2])
+        assert [len(side) for side in _groups_by_part(split, groups)] in ([7, 1, 2], [7, 2, 1], [6, 2, 2])
         assert _keeps_groups_whole(split, groups)
 
-    def test_a_split_with_fraction_0_is_empty(self) -> None:
+    def test_part_with_fraction_0_is_empty(self) -> None:
         labels, groups = _grouped([[5] * 4, [5] * 4])
         split = grouped_split(labels, groups, (0.75, 0.0, 0.25), 0)
         assert [len(part) for part in split.parts().values()] == [30, 0, 10]
 
-    def test_a_class_too_small_is_named(self) -> None:
+    def test_too_few_groups_raise(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
         with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
             grouped_split(labels, groups, FRACTIONS, 0)
@@ -168,7 +168,7 @@ class TestGroupedSplit:
             make_split(source, "random", fractions=(0.9, 0.1, 0.0), validation_fraction=0, seed=0)
 
     def test_error_names_a_class_bound_to_others(self) -> None:
-        # Class 1's three groups each hold most of a third of class 0: two are needed for training.
+        # Each group with class 1 has a large part of class 0, so two are needed for training.
         labels = np.repeat([0, 1, 2], [30, 3, 30])
         groups = np.concatenate([np.zeros(30), [0, 1, 2], np.ones(15), np.full(15, 2)]).astype(int)
         with pytest.raises(DataError, match="class 0 has 1 groups: too few"):
@@ -199,7 +199,7 @@ SPLIT = Split("random", np.arange(6), np.array([6, 7]), np.array([8, 9, 10, 11])
 
 
 def test_fraction_of_images_with_a_near_duplicate_in_training() -> None:
-    group_ids = np.array([0, 0, 1, 1, 2, 2, 2, 9, 0, 9, 8, 1])  # 9 is in validation and test alone
+    group_ids = np.array([0, 0, 1, 1, 2, 2, 2, 9, 0, 9, 8, 1])  # 9 is only in validation and test
     assert leaked_fractions(SPLIT, group_ids) == {"validation": 0.5, "test": 0.5}
     assert leaked_fractions(SPLIT, np.arange(12)) == {"validation": 0.0, "test": 0.0}
 
@@ -210,18 +210,16 @@ def test_unknown_groups_give_none() -> None:
     assert leaked_fractions(empty, np.zeros(7, np.int64)) == {"validation": None, "test": 1.0}
 
 
-def test_copies_are_counted_once_and_the_first_pair_returned() -> None:
+def test_exact_duplicates_are_counted_once() -> None:
     contents = np.array(list("abcdefaxbbgx"))
     exact_duplicates = find_exact_duplicates(SPLIT, contents)
-    assert (exact_duplicates.validation, exact_duplicates.test) == (
-        1,
-        3,
-    )  # 6 = a; 8, 9 = b, and 11 is 7's
+    counts = exact_duplicates.validation, exact_duplicates.test
+    assert counts == (1, 3)  # 6 = a; 8 and 9 = b, 11 equals 7
     assert exact_duplicates.pair == (8, 1)
     assert find_exact_duplicates(SPLIT, np.arange(12)) is None
 
 
-def test_copies_with_different_labels_are_conflicts() -> None:
+def test_exact_duplicates_with_different_labels_are_conflicts() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1, 2])
     assert find_label_conflicts(labels, np.array(list("abacada"))) == LabelConflicts(4, (0, 4))
     assert find_label_conflicts(labels, np.array(list("cabcxxy"))) == LabelConflicts(2, (0, 3))
@@ -229,13 +227,13 @@ def test_copies_with_different_labels_are_conflicts() -> None:
     assert find_label_conflicts(labels, np.arange(7)) is None
 
 
-def test_an_example_in_two_splits_is_not_its_own_copy() -> None:
+def test_example_in_two_parts_is_not_its_own_duplicate() -> None:
     both = Split("official", np.arange(4), np.zeros(0, np.int64), np.arange(4))
     assert find_exact_duplicates(both, np.arange(4)) is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_files_are_distinguished_by_their_bytes(tmp_path: Path, cached: bool) -> None:
+def test_image_folder_content_hashes_are_of_the_files(tmp_path: Path, cached: bool) -> None:
     for name, level in (("a/1", 9), ("a/2", 9), ("b/1", 9), ("b/2", 10)):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "set" / f"{name}.png")
@@ -246,7 +244,7 @@ def test_files_are_distinguished_by_their_bytes(tmp_path: Path, cached: bool) ->
     assert contents[3] != contents[0]
 
 
-def test_other_sources_are_distinguished_by_their_pixels(tmp_path: Path) -> None:
+def test_other_content_hashes_are_of_the_pixels(tmp_path: Path) -> None:
     source = SyntheticTissue(30, 8)
     assert source.content_hashes() is None
     contents = open_cache(source, tmp_path, 8).content_hashes()

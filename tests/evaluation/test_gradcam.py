@@ -1,4 +1,4 @@
-"""Grad-CAM shows what the network looks at: planted weights, occlusion, the classes' own evidence."""
+"""Grad-CAM compared with occlusion and class activation maps."""
 
 import functools
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from jaxnets.models.resnet import ResNet
 
 SIZE, PATCH = 40, 10
 RED, GREEN = (6, 6), (22, 24)
-"""Upper left corners of the two patches; the green one is the brighter."""
+"""Upper left corners of the patches; the green one is brighter."""
 
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """[1, SIZE, SIZE, 3]: a red and a green patch on black."""
+    """Returns a red and a green patch on black, [1, SIZE, SIZE, 3]."""
     pixels = np.zeros((1, SIZE, SIZE, 3), np.float32)
     for (row, column), channel, value in ((RED, 0, 0.6), (GREEN, 1, 1.0)):
         pixels[0, row : row + PATCH, column : column + PATCH, channel] = value
@@ -42,8 +42,8 @@ def random_weights(model: LeNet5) -> dict:
 
 
 @pytest.fixture(scope="module")
-def planted(random_weights: dict) -> dict:
-    """Weights that sum red for class 0 and green for class 1, each in a channel of its own."""
+def constructed_weights(random_weights: dict) -> dict:
+    """Returns weights that sum red for class 0 and green for class 1, in separate channels."""
     weights = jax.tree.map(np.zeros_like, random_weights)["params"]
     for colour in (0, 1):
         weights["conv1"]["kernel"][:, :, colour, colour] = 1 / 25
@@ -57,86 +57,86 @@ def planted(random_weights: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def gradcam(model: LeNet5) -> Callable[[dict, np.ndarray, int], np.ndarray]:
-    """The map [h, w] of one image."""
+    """Returns a function that computes the map [h, w] of one image."""
     compiled = jax.jit(make_gradcam(model))
     return lambda variables, image, label: np.asarray(compiled(variables, image, jnp.array([label])))[0]
 
 
 def _occlusion(model: LeNet5, variables: dict, image: np.ndarray, label: int) -> np.ndarray:
-    """By how much the label's logit falls when a square at each place is made black."""
-    side, places = PATCH, range(0, SIZE - PATCH + 1, 3)
-    copies = np.repeat(image, len(places) ** 2, axis=0)
+    """Returns the decrease of the label's logit when a square at each position is made black."""
+    side, positions = PATCH, range(0, SIZE - PATCH + 1, 3)
+    copies = np.repeat(image, len(positions) ** 2, axis=0)
     for copy, (row, column) in zip(
-        copies, ((row, column) for row in places for column in places), strict=True
+        copies, ((row, column) for row in positions for column in positions), strict=True
     ):
         copy[row : row + side, column : column + side] = 0
     logits = jax.jit(model.apply)(variables, np.concatenate([image, copies]))
-    falls = logits[0, label] - logits[1:, label]
-    return np.asarray(falls).reshape(len(places), len(places))
+    decrease = logits[0, label] - logits[1:, label]
+    return np.asarray(decrease).reshape(len(positions), len(positions))
 
 
 @pytest.mark.parametrize(("label", "corner"), [(0, RED), (1, GREEN)])
-def test_it_agrees_with_occlusion_on_a_planted_patch(
-    model: LeNet5, gradcam, planted: dict, image: np.ndarray, label: int, corner: tuple[int, int]
+def test_matches_occlusion(
+    model: LeNet5, gradcam, constructed_weights: dict, image: np.ndarray, label: int, corner: tuple[int, int]
 ) -> None:
-    maps = gradcam(planted, image, label), _occlusion(model, planted, image, label)
-    heat, falls = (np.asarray(jax.image.resize(each, (SIZE, SIZE), "linear")) for each in maps)
-    for map_ in (heat, falls):
+    maps = gradcam(constructed_weights, image, label), _occlusion(model, constructed_weights, image, label)
+    heat, decrease = (np.asarray(jax.image.resize(each, (SIZE, SIZE), "linear")) for each in maps)
+    for map_ in (heat, decrease):
         hottest = np.unravel_index(map_.argmax(), map_.shape)
-        for place, start in zip(hottest, corner, strict=True):
-            assert start <= place < start + PATCH
-    assert np.corrcoef(heat.ravel(), falls.clip(0).ravel())[0, 1] > 0.8
+        for position, start in zip(hottest, corner, strict=True):
+            assert start <= position < start + PATCH
+    assert np.corrcoef(heat.ravel(), decrease.clip(0).ravel())[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("part", ["all", "classifier"])
-def test_randomised_weights_change_it(
-    gradcam, planted: dict, random_weights: dict, image: np.ndarray, part: str
+def test_randomised_weights_change_the_map(
+    gradcam, constructed_weights: dict, random_weights: dict, image: np.ndarray, part: str
 ) -> None:
-    other = dict(planted["params"])
+    other = dict(constructed_weights["params"])
     if part == "all":
         other = random_weights["params"]
     else:
         other[part] = random_weights["params"][part]
-    ours = gradcam(planted, image, 0)
+    ours = gradcam(constructed_weights, image, 0)
     theirs = gradcam({"params": other, "batch_stats": {}}, image, 0)
     norms = np.linalg.norm(ours) * np.linalg.norm(theirs)
-    assert (ours * theirs).sum() < 0.5 * norms or norms == 0  # zero: nothing speaks for it any more
+    assert (ours * theirs).sum() < 0.5 * norms or norms == 0  # zero: no evidence for the class
 
 
-CELL, CELLS, PLACE = 32, 5, (3, 1)
-"""Pixels that a cell of a ResNet's last map stands for, cells a side, and the cell that a patch fills."""
+CELL, CELLS, PATCH_CELL = 32, 5, (3, 1)
+"""The stride of ResNet's last feature map, its size, and the cell of the patch."""
 
 
 @pytest.fixture(scope="module")
 def residual() -> tuple[ResNet, dict, np.ndarray]:
-    """A narrow ResNet at random weights, and a bright patch [1, H, W, 3] on black, which gives nothing."""
+    """Returns a narrow ResNet, random weights, and a bright patch [1, H, W, 3] on black."""
     model = ResNet(num_classes=2, stage_sizes=(1, 1, 1, 1), width=4)
     shape = (1, CELL * CELLS, CELL * CELLS, 3)
-    row, column = (CELL * cell for cell in PLACE)
+    row, column = (CELL * cell for cell in PATCH_CELL)
     pixels = np.zeros(shape, np.float32)
     pixels[0, row : row + CELL, column : column + CELL] = 1
     return model, models.initialize(model, jax.random.key(0), shape), pixels
 
 
-def test_through_residual_blocks_it_agrees_with_occlusion(residual) -> None:
+def test_matches_occlusion_with_residual_blocks(residual) -> None:
     model, variables, pixels = residual
     cells = [(row, column) for row in range(CELLS) for column in range(CELLS)]
     copies = np.repeat(pixels, len(cells) + 1, axis=0)
     for copy, (row, column) in zip(copies[1:], cells, strict=True):
         copy[CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)] = 0
     logits = np.asarray(jax.jit(model.apply)(variables, copies))
-    label = int(logits[0].argmax())  # what the patch speaks for: black gives zero for both
+    label = int(logits[0].argmax())  # black gives zero for both classes
     assert logits[0, label] > 0
-    falls = logits[0, label] - logits[1:, label]
+    decrease = logits[0, label] - logits[1:, label]
     heat = np.asarray(jax.jit(make_gradcam(model))(variables, pixels, jnp.array([label])))[0]
     assert heat.shape == (CELLS, CELLS)
-    assert cells[int(falls.argmax())] == PLACE
-    # A place of the map sees the image around its cell's upper left corner: the patch lies half a cell on.
+    assert cells[int(decrease.argmax())] == PATCH_CELL
+    # A cell of the map is centred on its upper left corner in the image: an offset of half a cell.
     centre = np.array([axis.ravel() @ heat.ravel() for axis in np.mgrid[:CELLS, :CELLS]]) / heat.sum()
-    np.testing.assert_allclose(centre, np.array(PLACE) + 0.5, atol=0.25)
+    np.testing.assert_allclose(centre, np.array(PATCH_CELL) + 0.5, atol=0.25)
 
 
-def test_through_residual_blocks_other_weights_change_it(residual) -> None:
+def test_randomised_weights_change_the_map_with_residual_blocks(residual) -> None:
     model, variables, pixels = residual
     gradcam = jax.jit(make_gradcam(model))
     other = models.initialize(model, jax.random.key(1), pixels.shape)
@@ -153,7 +153,7 @@ def test_through_residual_blocks_other_weights_change_it(residual) -> None:
 
 
 class _Linear(nn.Module):
-    """A pointwise convolution, a mean and a dense layer."""
+    """A pointwise convolution, global average pooling and a dense layer."""
 
     def setup(self) -> None:
         self.conv, self.classifier = nn.Dense(8), nn.Dense(3)
@@ -170,8 +170,8 @@ class _Linear(nn.Module):
         return self.head(self.features(x, train=False), train=False)
 
 
-def test_with_a_linear_head_it_is_the_class_activation_map() -> None:
-    """Section 3.1 of the paper: after global average pooling, the weights are the classifier's."""
+def test_linear_head_gives_the_class_activation_map() -> None:
+    """Section 3.1 of the paper: after global average pooling, the map is that of the classifier's weights."""
     network = _Linear()
     x = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
     variables = jax.jit(network.init)(jax.random.key(0), x)
@@ -189,8 +189,8 @@ def test_with_a_linear_head_it_is_the_class_activation_map() -> None:
     np.testing.assert_allclose(maps, expected / expected.max((1, 2), keepdims=True), atol=1e-5)
 
 
-def test_where_nothing_speaks_for_a_class_it_is_zero(gradcam, planted: dict, image: np.ndarray) -> None:
-    heat = gradcam(planted, image * np.array([1, 0, 0], np.float32), 1)
+def test_map_is_zero_without_evidence(gradcam, constructed_weights: dict, image: np.ndarray) -> None:
+    heat = gradcam(constructed_weights, image * np.array([1, 0, 0], np.float32), 1)
     np.testing.assert_array_equal(heat, 0)
 
 
@@ -202,7 +202,7 @@ def test_where_nothing_speaks_for_a_class_it_is_zero(gradcam, planted: dict, ima
         if entry.kind == "image"
     ],
 )
-def test_every_convolutional_network_has_one(name: str) -> None:
+def test_every_image_network_supports_gradcam(name: str) -> None:
     config = config_lib.default_config().model
     config.name, config.num_classes = name, 3
     network, size = models.create(config), max(64, models.entry(name).smallest)
@@ -213,12 +213,12 @@ def test_every_convolutional_network_has_one(name: str) -> None:
     assert maps.shape == features.shape[:3]
 
 
-def test_a_network_of_vectors_has_none() -> None:
+def test_mlp_raises() -> None:
     with pytest.raises(ConfigError, match="MLP is not one"):
         make_gradcam(MLP())
 
 
-def test_the_overlay_leaves_cold_places_as_they_are() -> None:
+def test_overlay_does_not_change_pixels_with_zero_heat() -> None:
     grey = np.full((8, 8, 1), 90, np.uint8)
     heat = np.zeros((8, 8), np.float32)
     heat[0, 0] = 1

@@ -1,4 +1,4 @@
-"""Every example is counted once; predictions that are saved are loaded, and a run was scored by them."""
+"""Evaluation scores, saving and loading predictions, and the predictions stored by a run."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from jaxnets.evaluation.predictions import (
 from jaxnets.training.step import PREDICTIONS
 
 
-def _some(group: list[int]) -> Predictions:
+def _predictions(group: list[int]) -> Predictions:
     probabilities = np.array([[0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], np.float32)
     return Predictions(
         index=np.array([4, 7, 9]),
@@ -29,23 +29,23 @@ def _some(group: list[int]) -> Predictions:
     )
 
 
-def test_they_come_back_as_they_were(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     path = predictions_path(tmp_path, "validation")
-    _some([0, 3, 3]).save(path)
+    _predictions([0, 3, 3]).save(path)
     loaded = load_predictions(path)
     for name in ("index", "label", "probabilities", "files", "group"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(_some([0, 3, 3]), name))
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(_predictions([0, 3, 3]), name))
     assert loaded.probabilities.dtype == np.float32
     assert loaded.correct.tolist() == [True, False, True]
     assert loaded.groups_known
-    assert not _some([-1, -1, -1]).groups_known
+    assert not _predictions([-1, -1, -1]).groups_known
 
 
-def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_raise(tmp_path: Path) -> None:
     path = predictions_path(tmp_path)
     with pytest.raises(CheckpointError, match=r"is missing: python scripts/evaluate.py"):
         load_predictions(path)
-    _some([0, 0, 0]).save(path)
+    _predictions([0, 0, 0]).save(path)
     content = path.read_bytes()
     for damaged in (content[:40], content[: len(content) // 2], b""):
         path.write_bytes(damaged)
@@ -53,7 +53,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
             load_predictions(path)
 
 
-def test_a_run_stores_its_test_predictions(trained: Path) -> None:
+def test_run_stores_its_test_predictions(trained: Path) -> None:
     stored = load_predictions(predictions_path(trained))
     result = json.loads((trained / "result.json").read_text())
     assert stored.correct.mean() == pytest.approx(result["test_accuracy"])
@@ -66,7 +66,7 @@ def test_a_run_stores_its_test_predictions(trained: Path) -> None:
     assert dict(zip(stored.files.tolist(), stored.index.tolist(), strict=True)) == tested
 
 
-def test_a_miscount_stops_the_evaluation() -> None:
+def test_wrong_number_of_examples_raises() -> None:
     sums = {
         "loss": np.float32(3.0),
         "weight_sum": np.float32(3.0),
@@ -86,6 +86,6 @@ def test_a_miscount_stops_the_evaluation() -> None:
         evaluate(step, None, [None, None], expected=7, classes=2)
 
 
-def test_a_loss_that_is_a_sum_is_not_divided() -> None:
+def test_summed_loss_is_not_averaged() -> None:
     sums = {"loss": np.float32(3.0), "examples": np.float32(3.0)}
     assert evaluate(lambda state, batch: sums, None, [None] * 2, expected=6) == Scores(6.0, 6)

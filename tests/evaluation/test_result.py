@@ -1,4 +1,4 @@
-"""result.json: every stored result fits its schema, what does not is named, and its summary is honest."""
+"""The schema of result.json, and the summary printed at the end of a run."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.experiment.run_directory import read_result
 
 
-def test_every_stored_result_is_read(repository: Path) -> None:
+def test_stored_results_match_the_schema(repository: Path) -> None:
     paths = sorted((repository / "results").glob("*/result.json"))
     assert len(paths) >= 73
     for path in paths:
@@ -25,7 +25,7 @@ def test_every_stored_result_is_read(repository: Path) -> None:
         assert result is not None, path
         assert results.check(result) is None, path
         stored = json.loads(path.read_text())
-        assert {name: result.get(name) for name in stored} == stored, path  # numbers stay
+        assert {name: result.get(name) for name in stored} == stored, path  # values are unchanged
         added = {name: value for name, value in result.items() if name not in stored}
         added.pop("schema_version", None)
         assert set(added.values()) <= {None}, path
@@ -53,10 +53,8 @@ def test_every_stored_result_is_read(repository: Path) -> None:
         ("unknown", 1),
     ],
 )
-def test_what_is_not_of_the_schema_is_neither_read_nor_written(
-    field: str, value: Any, tmp_path: Path
-) -> None:
-    result = {**made_results.made(), field: value}
+def test_invalid_fields_raise_when_read_or_written(field: str, value: Any, tmp_path: Path) -> None:
+    result = {**made_results.make_result(), field: value}
     with pytest.raises(ValueError, match=field):
         results.to_json(result)
     path = tmp_path / "result.json"
@@ -65,9 +63,9 @@ def test_what_is_not_of_the_schema_is_neither_read_nor_written(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", made_results.made())
+@pytest.mark.parametrize("field", made_results.make_result())
 def test_every_field_is_required(field: str, tmp_path: Path) -> None:
-    result = made_results.made()
+    result = made_results.make_result()
     del result[field]
     problem = results.check(result)
     assert problem is not None
@@ -75,7 +73,7 @@ def test_every_field_is_required(field: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 100, 101, 700])
-def test_a_confusion_matrix_comes_back(classes: int) -> None:
+def test_confusion_matrix_round_trip(classes: int) -> None:
     matrix = np.zeros((classes, classes), np.int64)
     generator = np.random.default_rng(0)
     np.add.at(matrix, tuple(generator.integers(0, classes, (2, 900))), 1)
@@ -97,12 +95,12 @@ def test_a_confusion_matrix_comes_back(classes: int) -> None:
         ([[0, 1, -1]], "below 0"),
     ],
 )
-def test_a_sparse_matrix_that_contradicts_is_refused(cells: list[list[int]], message: str) -> None:
+def test_inconsistent_sparse_matrix_is_invalid(cells: list[list[int]], message: str) -> None:
     test = made_results.entry(0.9, confusion={"classes": 200, "counts": cells})
-    assert message in str(results.check(made_results.made(tests={"clean": test})))
-    right = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
-    test = made_results.entry(0.9, confusion=right)
-    assert results.check(made_results.made(tests={"clean": test})) is None
+    assert message in str(results.check(made_results.make_result(tests={"clean": test})))
+    consistent = {"classes": 200, "counts": [[0, 0, 9_000], [5, 199, 1_000]]}
+    test = made_results.entry(0.9, confusion=consistent)
+    assert results.check(made_results.make_result(tests={"clean": test})) is None
 
 
 def test_near_duplicates_widen_the_interval() -> None:
@@ -118,29 +116,26 @@ def test_near_duplicates_widen_the_interval() -> None:
     def entry(group: np.ndarray) -> dict[str, object]:
         return results.test_entry(scores, Predictions(**fields, files=np.arange(120), group=group))
 
-    right = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
+    all_correct = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
     by_groups, by_images = entry(np.arange(120) // 10), entry(np.arange(120))
     assert by_groups["interval_method"] == "group bootstrap"
     assert by_images["interval_method"] == "wilson"
     assert by_images == entry(np.full(120, -1)) == results.test_entry(scores, None)
     widths = [each["interval"][1] - each["interval"][0] for each in (by_groups, by_images)]  # type: ignore[index]
     assert widths[0] > 2 * widths[1]
-    for alike in (
-        np.zeros(120, np.int64),
-        np.arange(120) % 3,
-    ):  # one group, or 90 right of each 120
-        known = entry(alike)
+    for group in (np.zeros(120, np.int64), np.arange(120) % 3):  # one group, or equal accuracies
+        known = entry(group)
         assert known["interval_method"] == results.WILSON_BY_GROUP
         low, high = known["interval"]  # type: ignore[misc]
         assert 0 <= low < 0.75 < high <= 1
         assert high - low > 0.5
     all_right = dataclasses.replace(scores, accuracy=1.0, correct=120)
-    alone = Predictions(**right, files=np.arange(120), group=np.zeros(120, np.int64))
-    known = results.test_entry(all_right, alone)
+    one_group = Predictions(**all_correct, files=np.arange(120), group=np.zeros(120, np.int64))
+    known = results.test_entry(all_right, one_group)
     assert known["interval"][0] == pytest.approx(0.2065, abs=1e-4)  # Wilson's, 1 of 1
 
 
-def test_a_regression_has_loss_and_count_only() -> None:
+def test_regression_entry_has_loss_and_count() -> None:
     assert results.test_entry(Scores(0.5, 4), None) == {"loss": 0.5, "examples": 4}
 
 
@@ -148,7 +143,7 @@ def _result(**changes: object) -> dict[str, object]:
     clean = made_results.entry(0.9787, interval=[0.972, 0.984])
     fields = {"name": "lung_resnet:scratch", "entry": "A/resnet50", "tests": {"clean": clean}}
     fields |= {"image_size": 224, "epochs": 10, "images_per_second": 2310.4}
-    return made_results.made(**{**fields, **changes})
+    return made_results.make_result(**{**fields, **changes})
 
 
 def _block(result: dict[str, object]) -> str:
@@ -162,7 +157,7 @@ def _block(result: dict[str, object]) -> str:
     )
 
 
-def test_the_reported_number_is_printed_next_to_ours() -> None:
+def test_reported_accuracy_is_printed_next_to_ours() -> None:
     block = _block(_result(note="a note"))
     assert len(block.splitlines()) <= 12
     assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
@@ -172,7 +167,7 @@ def test_the_reported_number_is_printed_next_to_ours() -> None:
     assert "LEAKY" in block
 
 
-def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
+def test_frozen_run_prints_trained_parameters_and_head_speed() -> None:
     frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
     block = _block(_result(**frozen, on_cached_features=None))  # version 1 lacks the field
     assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
@@ -182,7 +177,7 @@ def test_a_frozen_run_prints_trained_parameters_and_the_kind_of_speed() -> None:
     assert "trained" not in _block(_result()).splitlines()[0]
 
 
-def test_the_leaked_fraction_is_printed() -> None:
+def test_leaked_fraction_is_printed() -> None:
     leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
     assert (
         "split                 random, LEAKY: 99.8 % of test images have a near-duplicate in training "
@@ -218,7 +213,7 @@ def test_the_leaked_fraction_is_printed() -> None:
         ),
     ],
 )
-def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
+def test_backbone_is_described_by_its_pretraining(fields: dict[str, object], message: str) -> None:
     assert results.format_network(_result(**fields), "ResNet-50") == message
 
 
@@ -242,7 +237,7 @@ def test_the_backbone_is_described_by_its_pretraining(fields: dict[str, object],
         ({"split": "random", "data": "cifar10"}, "random", ""),
     ],
 )
-def test_the_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
+def test_leaking_part_of_a_split_is_named(fields: dict[str, object], short: str, rest: str) -> None:
     result = _result(**{"split": "grouped", **fields})
     assert results.format_split_kind(result) == short
     assert results.format_split(result).startswith(short + rest)
@@ -266,7 +261,7 @@ def test_every_reported_entry_has_a_summary(name: str) -> None:
     assert str(reported.entry(name)["result"]["accuracy_percent"]) in _block(_result(entry=name))
 
 
-def test_a_regression_has_a_loss_and_no_pixels() -> None:
+def test_regression_prints_loss_and_examples_per_second() -> None:
     tests = {"clean": results.test_entry(Scores(1.330307, 4), None)}
     block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, image_size=None, tests=tests))
     assert "test loss             1.33031                 report A prints no loss after" in block

@@ -1,4 +1,4 @@
-"""Colour shifts: each does its one thing, by the strength it is given."""
+"""Colour and stain shifts."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ KINDS = list(stain_jitter.SHIFTS)
 
 @pytest.fixture(scope="module")
 def tissue() -> np.ndarray:
-    """Pixels [6, 6, 3] stained by haematoxylin and eosin alone, neither saturated."""
+    """Returns pixels [6, 6, 3] stained with haematoxylin and eosin."""
     amounts = np.random.default_rng(0).uniform(0.2, 0.8, (6, 6, 2))
     stains = np.array(STAINS[:2])
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
@@ -22,7 +22,7 @@ def tissue() -> np.ndarray:
 
 
 def _density(image: np.ndarray) -> np.ndarray:
-    """The densities [H, W, 2] of the two stains, by least squares."""
+    """Returns the densities [H, W, 2] of the two stains, by least squares."""
     stains = np.array(STAINS[:2])
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
     return -np.log(image) @ np.linalg.pinv(stains)
@@ -34,7 +34,7 @@ def _shifted(image: np.ndarray, kind: str, strength: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_neutral_strength_changes_nothing_and_others_do(kind: str, tissue: np.ndarray) -> None:
+def test_neutral_strength_is_the_identity(kind: str, tissue: np.ndarray) -> None:
     neutral = stain_jitter.NEUTRAL[kind]
     assert neutral not in stain_jitter.SHIFTS[kind]
     np.testing.assert_allclose(_shifted(tissue, kind, neutral), tissue, atol=1e-5)
@@ -42,22 +42,22 @@ def test_the_neutral_strength_changes_nothing_and_others_do(kind: str, tissue: n
     assert 0.001 < gaps[0] < gaps[1]
 
 
-def test_each_stain_scales_alone(tissue: np.ndarray) -> None:
+def test_stains_scale_independently(tissue: np.ndarray) -> None:
     for kind, factors in (("haematoxylin", (1.5, 1)), ("eosin", (1, 1.5))):
         found = _density(_shifted(tissue, kind, 1.5))
         np.testing.assert_allclose(found, _density(tissue) * factors, atol=1e-4)
 
 
-def test_saturation_zero_is_grey_and_a_third_of_the_circle_turns_the_channels() -> None:
+def test_saturation_zero_is_grey_and_hue_permutes_channels() -> None:
     image = np.random.default_rng(1).uniform(0.3, 0.6, (4, 4, 3)).astype(np.float32)
     grey = _shifted(image, "saturation", 0.0)
     np.testing.assert_allclose(grey, grey[..., :1].repeat(3, axis=-1), atol=1e-6)
-    turned = _shifted(image, "hue", 1 / 3)
-    assert np.abs(np.sort(turned, axis=-1) - np.sort(image, axis=-1)).max() < 1e-5
-    assert np.abs(turned - image).max() > 0.05
+    rotated = _shifted(image, "hue", 1 / 3)
+    assert np.abs(np.sort(rotated, axis=-1) - np.sort(image, axis=-1)).max() < 1e-5
+    assert np.abs(rotated - image).max() > 0.05
 
 
-def test_the_preprocessing_shifts_and_else_is_evaluation_s() -> None:
+def test_shifted_preprocess_matches_evaluation_otherwise() -> None:
     config = config_lib.default_config()
     config.model.num_classes = 2
     pixels = np.random.default_rng(2).integers(40, 200, (3, 4, 4, 3), dtype=np.uint8)
@@ -68,17 +68,17 @@ def test_the_preprocessing_shifts_and_else_is_evaluation_s() -> None:
 
     def given(kind: str, strength: float) -> dict[str, np.ndarray]:
         number = np.full(3, KINDS.index(kind), np.int32)
-        more = {stain_jitter.KIND: number, stain_jitter.STRENGTH: np.full(3, strength, np.float32)}
-        return {**batch, **more}
+        fields = {stain_jitter.KIND: number, stain_jitter.STRENGTH: np.full(3, strength, np.float32)}
+        return {**batch, **fields}
 
-    same, also = shifted(given("hue", 0.0), key)
-    np.testing.assert_allclose(same, plain, atol=1e-5)
-    np.testing.assert_array_equal(also, targets)
+    unshifted, shifted_targets = shifted(given("hue", 0.0), key)
+    np.testing.assert_allclose(unshifted, plain, atol=1e-5)
+    np.testing.assert_array_equal(shifted_targets, targets)
     grey, _ = shifted(given("saturation", 0.0), key)
     np.testing.assert_allclose(grey[..., 0], grey[..., 1], atol=1e-5)
 
 
-def test_the_picture_is_a_picture() -> None:
+def test_draw_returns_a_png() -> None:
     entry = {"accuracy": 0.9, "interval": [0.8, 0.95]}
     shifts = {
         kind: [{"strength": strength, **entry} for strength in strengths]

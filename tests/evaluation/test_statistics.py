@@ -1,4 +1,4 @@
-"""Statistics: against scikit-learn and scipy, and against what is known by construction."""
+"""Statistics compared with scikit-learn, scipy and simulations."""
 
 import numpy as np
 import pytest
@@ -15,21 +15,21 @@ def _simulated(
     groups: int,
     size: int | np.ndarray,
     accuracy: float,
-    alike: float,
+    correlation: float,
 ) -> np.ndarray:
-    """Correct predictions [runs, groups] among `size` near-duplicates each, with Beta-distributed chances.
+    """Simulates the correct predictions [runs, groups] of groups with Beta-distributed accuracies.
 
-    `size` may be [groups]; `alike` is the correlation of two near-duplicates' predictions.
+    `size` is the number of images per group; `correlation` is that of two images of a group.
     """
-    strength = 1 / alike - 1
-    chance = generator.beta(accuracy * strength, (1 - accuracy) * strength, size=(runs, groups))
-    return generator.binomial(size, chance)
+    strength = 1 / correlation - 1
+    probability = generator.beta(accuracy * strength, (1 - accuracy) * strength, size=(runs, groups))
+    return generator.binomial(size, probability)
 
 
 def _coverage(runs: int, resamples: int, seed: int) -> tuple[float, float]:
-    """How often 95 % intervals hold the true accuracy 0.9: of groups, and of images."""
+    """Returns how often 95 % intervals contain the true accuracy, by groups and by images."""
     groups, size, accuracy = 60, 20, 0.9
-    sums = _simulated(np.random.default_rng(seed), runs, groups, size, accuracy, alike=0.3)
+    sums = _simulated(np.random.default_rng(seed), runs, groups, size, accuracy, correlation=0.3)
     sizes = np.full_like(sums, size)
     low, high = statistics.bootstrap_ratio(sums, sizes, resamples=resamples)
     by_groups = np.mean((low <= accuracy) & (accuracy <= high))
@@ -38,7 +38,7 @@ def _coverage(runs: int, resamples: int, seed: int) -> tuple[float, float]:
     return float(by_groups), float(by_images)
 
 
-def test_group_intervals_cover_and_image_wise_ones_do_not() -> None:
+def test_group_intervals_cover_and_image_intervals_do_not() -> None:
     by_groups, by_images = _coverage(runs=250, resamples=400, seed=0)
     assert 0.90 <= by_groups <= 0.99
     assert by_images < 0.75
@@ -56,24 +56,24 @@ def test_group_intervals_cover_95_percent() -> None:
 @pytest.mark.parametrize(
     ("accuracy", "lowest", "highest"), [(0.92, 0.92, 0.98), (0.955, 0.92, 0.98), (0.985, 0.0, 0.91)]
 )
-def test_coverage_at_the_sizes_of_a_grouped_split(accuracy: float, lowest: float, highest: float) -> None:
-    """Of LC25000's test part: 105 groups of our own, whose images are right or wrong mostly together.
+def test_coverage_with_the_group_sizes_of_lc25000(accuracy: float, lowest: float, highest: float) -> None:
+    """A test set of 105 groups, whose images are mostly correct or wrong together.
 
-    Where nearly all is right the few groups that are not carry all of the spread, and there are too few.
+    At high accuracy only a few groups are wrong, too few to estimate the spread.
     """
     generator, runs = np.random.default_rng(2), 400
     shipped = shipped_groups("lc25000_lung")
     assert shipped is not None
-    _, every = np.unique([group for _, group in shipped.members.values()], return_counts=True)
+    _, group_sizes = np.unique([group for _, group in shipped.members.values()], return_counts=True)
     covered = 0
     for _ in range(runs):
-        sizes = generator.choice(every, size=105)
-        right = _simulated(generator, 1, 105, sizes, accuracy, alike=0.6)[0]
+        sizes = generator.choice(group_sizes, size=105)
+        right = _simulated(generator, 1, 105, sizes, accuracy, correlation=0.6)[0]
         correct_by_image = np.arange(sizes.max()) < right[:, None]
-        drawn = np.arange(sizes.max()) < sizes[:, None]
-        groups = np.broadcast_to(np.arange(105)[:, None], drawn.shape)
+        exists = np.arange(sizes.max()) < sizes[:, None]
+        groups = np.broadcast_to(np.arange(105)[:, None], exists.shape)
         low, high = statistics.group_interval(
-            correct_by_image[drawn].astype(float), groups[drawn], resamples=999
+            correct_by_image[exists].astype(float), groups[exists], resamples=999
         )
         covered += low <= accuracy <= high
     covered /= runs
@@ -81,13 +81,13 @@ def test_coverage_at_the_sizes_of_a_grouped_split(accuracy: float, lowest: float
     assert lowest <= covered <= highest
 
 
-def test_groups_of_one_give_an_interval_like_wilson_s() -> None:
+def test_groups_of_one_match_the_wilson_interval() -> None:
     correct = np.arange(400) < 360
     low, high = statistics.group_interval(correct, np.arange(400))
     assert (low, high) == pytest.approx(statistics.wilson_interval(360, 400), abs=0.006)
 
 
-def test_copies_add_no_certainty() -> None:
+def test_duplicates_do_not_narrow_the_interval() -> None:
     correct = np.random.default_rng(0).random(80) < 0.8
     once = statistics.group_interval(correct, np.arange(80))
     often = statistics.group_interval(np.repeat(correct, 25), np.repeat(np.arange(80), 25))
@@ -95,21 +95,21 @@ def test_copies_add_no_certainty() -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_no_mistake_is_still_no_certainty(right: bool) -> None:
+def test_all_correct_or_all_wrong_uses_wilson_over_groups(right: bool) -> None:
     correct = np.full(300, right)
     interval = statistics.group_interval(correct, np.repeat(np.arange(30), 10))
     assert interval == statistics.wilson_interval(30 * right, 30)
 
 
-def test_what_groups_cannot_say() -> None:
+def test_too_few_groups_give_nan() -> None:
     assert np.isnan(statistics.group_interval(np.array([1, 0]), np.array([5, 5]))).all()
     halves = statistics.group_interval(np.array([1, 0, 1, 0]), np.array([0, 0, 7, 7]))
-    assert np.isnan(halves).all(), "alike, but not certain"
+    assert np.isnan(halves).all()
     low, high = statistics.group_interval(np.array([1.0, 1, 0]), np.array([0, 1, 1]))
     assert 0 <= low < 2 / 3 < high <= 1
 
 
-def test_any_metric_has_an_interval_by_groups() -> None:
+def test_metric_intervals_by_groups() -> None:
     generator = np.random.default_rng(1)
     groups = np.repeat(np.arange(50), 4)
     labels = np.repeat(generator.integers(0, 2, 50), 4)
@@ -117,20 +117,20 @@ def test_any_metric_has_an_interval_by_groups() -> None:
 
     correct = scores.round() == labels
 
-    def three(weights: np.ndarray) -> np.ndarray:
-        """The area, the accuracy, and what is never defined: [R, 3]."""
+    def compute(weights: np.ndarray) -> np.ndarray:
+        """Returns ROC AUC, accuracy and an undefined metric, [R, 3]."""
         areas = [metrics.roc_auc_score(labels, scores, sample_weight=row) for row in weights]
         accuracies = weights @ correct / weights.sum(axis=1)
         return np.stack([areas, accuracies, np.full(len(weights), np.nan)], axis=1)
 
-    low, high = statistics.metric_intervals(three, groups, resamples=400)
+    low, high = statistics.metric_intervals(compute, groups, resamples=400)
     assert low[0] < metrics.roc_auc_score(labels, scores) < high[0]
     plain = low[1], high[1]
     assert plain == pytest.approx(statistics.group_interval(correct, groups), abs=0.03)
     assert np.isnan([low[2], high[2]]).all()
 
 
-def test_wilson_equals_scipy_and_contains_the_proportion() -> None:
+def test_wilson_interval_matches_scipy() -> None:
     low, high = statistics.wilson_interval(2202, 2250)
     expected = stats.binomtest(2202, 2250).proportion_ci(method="wilson")
     assert (low, high) == (expected.low, expected.high)
@@ -139,7 +139,7 @@ def test_wilson_equals_scipy_and_contains_the_proportion() -> None:
 
 
 class TestPairedComparison:
-    def test_of_single_images_it_is_mcnemar_s(self) -> None:
+    def test_single_images_match_mcnemar(self) -> None:
         first = np.array([1] * 60 + [1] * 14 + [0] * 4 + [0] * 22, bool)
         second = np.array([1] * 60 + [0] * 14 + [1] * 4 + [0] * 22, bool)
         found = statistics.compare_paired(first, second, np.arange(100))
@@ -149,7 +149,7 @@ class TestPairedComparison:
         assert found.permutation_p == pytest.approx(exact, abs=0.01)
         assert found.interval[0] < 0.10 < found.interval[1]
 
-    def test_near_duplicates_that_agree_count_once(self) -> None:
+    def test_near_duplicates_count_once(self) -> None:
         first, second = np.zeros((2, 12), bool)
         first[:9], second[9:] = True, True
         copied = np.repeat(np.arange(12), 30)
@@ -166,19 +166,19 @@ class TestPairedComparison:
         found = statistics.compare_paired(same, same, np.arange(20) // 2)
         assert (found.difference, found.permutation_p, found.mcnemar_p) == (0, 1, 1)
 
-    def test_equal_networks_are_called_different_as_often_as_is_said(self) -> None:
+    def test_false_positive_rate_is_the_level(self) -> None:
         generator = np.random.default_rng(2)
         groups, p = np.repeat(np.arange(40), 10), []
         for _ in range(60):
-            chance = generator.beta(2, 0.5, size=(2, 40)).repeat(10, axis=1)
-            first, second = generator.random((2, 400)) < chance
+            probability = generator.beta(2, 0.5, size=(2, 40)).repeat(10, axis=1)
+            first, second = generator.random((2, 400)) < probability
             found = statistics.compare_paired(first, second, groups, resamples=99)
             p.append((found.permutation_p, found.mcnemar_p))
         assert (np.mean(np.array(p) < 0.05, axis=0) <= 0.15).all()
 
 
 class TestCalibration:
-    def test_the_error_is_the_sum_over_bins(self) -> None:
+    def test_calibration_error_is_the_sum_over_bins(self) -> None:
         generator = np.random.default_rng(3)
         probabilities = generator.dirichlet((1, 1, 1), 500).astype(np.float32)
         labels = generator.integers(0, 3, 500)
@@ -206,7 +206,7 @@ class TestCalibration:
         np.testing.assert_allclose(statistics.with_temperature(sharp, temperature), probabilities, atol=0.05)
 
     def test_probabilities_of_exactly_one_are_accepted(self) -> None:
-        sure = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-        found = statistics.calibration(sure, np.array([0, 1, 2, 1]))
+        certain = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+        found = statistics.calibration(certain, np.array([0, 1, 2, 1]))
         assert found.error == pytest.approx(0.25)
-        assert np.isfinite(statistics.fit_temperature(sure, np.array([0, 1, 2, 1])))
+        assert np.isfinite(statistics.fit_temperature(certain, np.array([0, 1, 2, 1])))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,12 @@ import damage
 import numpy as np
 import pytest
 from PIL import Image
+from training_runs import SignalAfterStep
 
 import jaxnets
 from jaxnets.errors import InterruptedRunError
-from jaxnets.training.callbacks import Callback
 
 ONE_CHECKPOINT = {"checkpoint.keep": 1, "checkpoint.every_steps": 1}
-
-
-class _StopAt(Callback):
-    def __init__(self, step: int):
-        self._step = step
-
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        if run.step == self._step:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +35,7 @@ def interrupted(
     run = tmp_path_factory.mktemp("interrupted") / "run"
     overrides = {**smoke_overrides, **ONE_CHECKPOINT, "log.every_steps": 1}
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[_StopAt(3)])
+        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[SignalAfterStep(3)])
     return _with_one_checkpoint(run)
 
 
@@ -133,7 +123,7 @@ def _try_commands(
             commands.pop(name).close()
     expected = {}
     for name, command in commands.items():
-        damage.copied(intact, run)
+        damage.copy_run(intact, run)
         expected[name] = command.run()
         assert expected[name][0] == 0, expected[name][2]
     for file in damage.files_of(intact):
@@ -142,9 +132,9 @@ def _try_commands(
             place, bit = int(generator.integers(len(data))), int(generator.integers(8))
             for name, command in commands.items():
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
-                damaged = damage.copied(intact, run) / relative
+                damaged = damage.copy_run(intact, run) / relative
                 damaged.write_bytes(damage.flipped(data, place, bit))
-                outcome = damage.of_command(command.run(), expected[name])
+                outcome = damage.command_outcome(command.run(), expected[name])
                 count.add(f"{name} {relative.name}", f"bit {bit} of byte {place}", outcome)
     for command in commands.values():
         command.close()

@@ -49,7 +49,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             Checkpoints(made[dtype] / run_files.CHECKPOINTS, keep=1).save(0, state, {})
         contents = {
             run_files.CONFIG: config_lib.to_json(config),
-            run_files.MANIFEST: made_results.manifest(),
+            run_files.MANIFEST: made_results.manifest_json(),
         }
         workdir.write_files(made[dtype], contents)
     return made

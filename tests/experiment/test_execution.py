@@ -1,7 +1,6 @@
 """Examples on the device and steps per call: what is chosen, and that training is the same."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import chex
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from training_runs import read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
@@ -160,9 +160,11 @@ def test_a_container_s_memory_limit_is_used(
     assert execution._host_memory() == (expected or total)
 
 
-def _lines(directory: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [{name: line[name] for name in ("step", "split", "values")} for line in lines]
+def _assert_metrics_are_close(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert (ours["step"], ours["split"]) == (theirs["step"], theirs["split"])
+        for value, other in zip(ours["values"].values(), theirs["values"].values(), strict=True):
+            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
 
 
 def _state(directory: Path) -> Any:
@@ -184,13 +186,10 @@ def test_logs_and_checkpoints_do_not_depend_on_steps_per_execution(
     for name, overrides in runs.items():
         every = {**smoke_overrides, **FOUR, "train.steps_per_execution": 0, **overrides}
         jaxnets.train(smoke_config, every, workdir=tmp_path / name)
-    expected, saved = _lines(tmp_path / "host"), _saves(tmp_path / "host")
+    expected, saved = read_metrics(tmp_path / "host"), _saves(tmp_path / "host")
     for name in ("device", "many"):
         assert _saves(tmp_path / name) == saved
-        for mine, theirs in zip(_lines(tmp_path / name), expected, strict=True):
-            assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
-            for value, other in zip(mine["values"].values(), theirs["values"].values(), strict=True):
-                np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
+        _assert_metrics_are_close(read_metrics(tmp_path / name), expected)
 
 
 def _saves(directory: Path) -> list[str]:
@@ -208,7 +207,7 @@ def test_resume_with_several_steps_per_call_is_bit_exact(
     # A resumed run follows its fingerprint.
     again = {**overrides, "train.steps_per_execution": 0}
     jaxnets.train(smoke_config, again, workdir=tmp_path / "cut")
-    assert _lines(tmp_path / "cut") == _lines(tmp_path / "straight")
+    assert read_metrics(tmp_path / "cut") == read_metrics(tmp_path / "straight")
     chex.assert_trees_all_equal(_state(tmp_path / "cut"), _state(tmp_path / "straight"))
 
 
@@ -229,7 +228,4 @@ def test_two_devices_match_batches_from_the_host(
             env=environment,
             check=True,
         )
-    for mine, theirs in zip(_lines(tmp_path / "many"), _lines(tmp_path / "host"), strict=True):
-        assert (mine["step"], mine["split"]) == (theirs["step"], theirs["split"])
-        for value, other in zip(mine["values"].values(), theirs["values"].values(), strict=True):
-            np.testing.assert_allclose(value, other, rtol=1e-4, atol=1e-6)
+    _assert_metrics_are_close(read_metrics(tmp_path / "many"), read_metrics(tmp_path / "host"))

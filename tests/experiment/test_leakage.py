@@ -235,7 +235,7 @@ def test_write_split(
 
 
 def test_a_run_resumes_after_its_groups_became_known(tmp_path: Path) -> None:
-    config = made_results.config_of(made_results.made())
+    config = made_results.config_json(made_results.make_result())
     split = "index,file,label,split,group\n0,a.png,a,train,\n"
     workdir.write_files(tmp_path, {"config.json": config, "split.csv": split})
     run = open_run(tmp_path)

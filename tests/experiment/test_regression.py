@@ -1,13 +1,11 @@
 """Training of report A's MLP, a regression, end to end."""
 
 import json
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from training_runs import SignalAfterStep, read_metrics
 
 import jaxnets
 from jaxnets import reported
@@ -19,7 +17,6 @@ from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.callbacks import Callback
 
 QUIET = {"log.tensorboard": False}
 
@@ -36,11 +33,6 @@ def five_steps(mlp: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "five"
     jaxnets.train(mlp, QUIET, workdir=directory)
     return directory
-
-
-def _lines(directory: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [{name: line[name] for name in ("step", "split", "values")} for line in lines]
 
 
 def _params(directory: Path) -> dict[str, np.ndarray]:
@@ -74,7 +66,7 @@ def test_the_result_has_a_loss_and_no_accuracy(five_steps: Path) -> None:
     assert {name: result[name] for name in unknown} == dict.fromkeys(unknown)
     assert (result["entry"], result["parameters"], result["epochs"]) == ("A/mlp_tanh", 41, 5)
     assert result["test_examples"] == result["tests"]["clean"]["examples"] == 4
-    lines = _lines(five_steps)
+    lines = read_metrics(five_steps)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert lines[0]["values"]["loss"] == pytest.approx(5.312051880293906, abs=1e-5)
     for line in lines:
@@ -100,22 +92,16 @@ def test_the_output_has_no_accuracy(
 
 def test_training_is_deterministic(five_steps: Path, mlp: str, tmp_path: Path) -> None:
     jaxnets.train(mlp, {**QUIET, "data.threads": 1}, workdir=tmp_path / "again")
-    assert _lines(tmp_path / "again") == _lines(five_steps)
+    assert read_metrics(tmp_path / "again") == read_metrics(five_steps)
     for name, values in _params(tmp_path / "again").items():
         np.testing.assert_array_equal(values, _params(five_steps)[name])
 
 
-class _StopAfterTwo(Callback):
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        if run.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def test_resume_is_bit_exact(five_steps: Path, mlp: str, tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError, match="stopped at step 2"):
-        jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", callbacks=[_StopAfterTwo()])
+        jaxnets.train(mlp, QUIET, workdir=tmp_path / "run", callbacks=[SignalAfterStep(2)])
     jaxnets.train(mlp, QUIET, workdir=tmp_path / "run")
-    assert _lines(tmp_path / "run") == _lines(five_steps)
+    assert read_metrics(tmp_path / "run") == read_metrics(five_steps)
 
 
 @pytest.mark.usefixtures("optax_promotion")
@@ -131,7 +117,7 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss(mlp: str, tmp_path: 
         "checkpoint.keep": 1,
     }
     result = jaxnets.train(mlp, watching, workdir=tmp_path / "run")
-    checked = [line for line in _lines(tmp_path / "run") if line["split"] == "validation"]
+    checked = [line for line in read_metrics(tmp_path / "run") if line["split"] == "validation"]
     losses = [line["values"]["loss"] for line in checked]
     assert len(losses) == 2
     assert {name for line in checked for name in line["values"]} == {"loss"}
@@ -203,5 +189,5 @@ def test_report_b_s_relu_variant_trains(repository: Path, tmp_path: Path) -> Non
     config = str(repository / "configs" / "mlp_relu.py")
     result = jaxnets.train(config, {**QUIET, "train.epochs": 40}, workdir=tmp_path / "run")
     assert result["entry"] == "B/mlp_relu"
-    first = _lines(tmp_path / "run")[0]["values"]["loss"]
+    first = read_metrics(tmp_path / "run")[0]["values"]["loss"]
     assert result["tests"]["clean"]["loss"] < 0.1 * first

@@ -1,30 +1,19 @@
 """A resumed run compiles nothing again and is bit-exact."""
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import chex
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from training_runs import SignalAfterStep
 
 import jaxnets
 from jaxnets.errors import InterruptedRunError
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.training.callbacks import Callback
-
-
-class _SignalAt(Callback):
-    per_step = False
-
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        if run.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -52,7 +41,9 @@ def test_resume_compiles_nothing(
     fresh = _entries(cache)
     assert len(fresh) > 1  # the training and the evaluation step at least
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[_SignalAt()])
+        jaxnets.train(
+            smoke_config, overrides, workdir=tmp_path / "cut", callbacks=[SignalAfterStep(3, per_step=False)]
+        )
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "cut")
     assert _entries(cache) - fresh == set()
     _assert_same_state(tmp_path / "straight", tmp_path / "cut")

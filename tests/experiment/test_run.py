@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from training_runs import SignalAfterStep, read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
@@ -35,12 +36,6 @@ from jaxnets.training.callbacks import Callback
 from jaxnets.training.run import Run
 
 
-def _lines(directory: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    timing = ("images_per_second", "data_wait")
-    return [{name: v for name, v in line.items() if name not in timing} for line in lines]
-
-
 def test_a_run_writes_its_files(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "manifest.json", "split.csv", "metrics.jsonl", "result.json"} <= names
@@ -57,7 +52,7 @@ def test_a_run_writes_its_files(trained: Path) -> None:
     assert np.sum(result["tests"]["clean"]["confusion"]) == 9
     manifest = json.loads((trained / "manifest.json").read_text())
     assert manifest["split_sha256"] == result["split_sha256"]
-    assert {line["split"] for line in _lines(trained)} == {"train", "validation"}
+    assert {line["split"] for line in read_metrics(trained)} == {"train", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +102,7 @@ def test_extra_tests_are_added_to_the_result(
     assert len({test["loss"] for test in tests.values()}) == 4
     assert {test["examples"] for test in tests.values()} == {9}
     assert result["test_accuracy"] == tests["clean"]["accuracy"]
-    monitored = [line for line in _lines(tmp_path / "run") if line["split"] == "test"]
+    monitored = [line for line in read_metrics(tmp_path / "run") if line["split"] == "test"]
     assert [line["epoch"] for line in monitored] == [1.0]
     assert monitored[0]["values"]["loss"] == pytest.approx(tests["augmented"]["loss"], rel=1e-6)
     assert re.search(r"other tests +augmented [\d.]+ %, dropout [\d.]+ %", capsys.readouterr().out)
@@ -126,7 +121,7 @@ def test_training_is_deterministic(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**smoke_overrides, "data.threads": 1}, workdir=tmp_path / "again")
-    assert _lines(tmp_path / "again") == _lines(trained)
+    assert read_metrics(tmp_path / "again") == read_metrics(trained)
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -175,17 +170,6 @@ def test_divergence_raises(smoke_config: str, smoke_overrides: dict, tmp_path: P
     assert not (tmp_path / "wild" / "result.json").exists()
 
 
-class _SignalAt(Callback):
-    """Sends this process a signal after a step."""
-
-    def __init__(self, step: int, number: int):
-        self._step, self._number = step, number
-
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        if run.step == self._step:
-            os.kill(os.getpid(), self._number)
-
-
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
@@ -195,11 +179,13 @@ def test_a_signal_saves_and_the_run_resumes(
 ) -> None:
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError, match="stopped at step 3, saved") as caught:
-        jaxnets.train(smoke_config, smoke_overrides, workdir=directory, callbacks=[_SignalAt(3, number)])
+        jaxnets.train(
+            smoke_config, smoke_overrides, workdir=directory, callbacks=[SignalAfterStep(3, number)]
+        )
     assert caught.value.exit_code == code
     assert not (directory / "result.json").exists()
     result = jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
-    assert _lines(directory) == _lines(trained)
+    assert read_metrics(directory) == read_metrics(trained)
     straight = json.loads((trained / "result.json").read_text())
     assert result["tests"] == straight["tests"]
     assert result["train_accuracy"] == straight["train_accuracy"]
@@ -221,10 +207,10 @@ def test_a_signal_during_evaluation_saves_and_resume_evaluates(
     monkeypatch.setattr(Run, "check_interrupted", check_after_a_signal)
     with pytest.raises(InterruptedRunError, match="saved"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
-    assert not [line for line in _lines(directory) if line["split"] == "validation"]
+    assert not [line for line in read_metrics(directory) if line["split"] == "validation"]
     monkeypatch.setattr(Run, "check_interrupted", check)
     jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
-    assert _lines(directory) == _lines(trained)
+    assert read_metrics(directory) == read_metrics(trained)
 
 
 class _SignalAtTheEnd(Callback):
@@ -241,7 +227,7 @@ def test_a_signal_at_the_end_of_the_loop_is_handled(
         jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", callbacks=[_SignalAtTheEnd()])
     assert caught.value.exit_code == 129
     jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
-    assert _lines(tmp_path / "run") == _lines(trained)
+    assert read_metrics(tmp_path / "run") == read_metrics(trained)
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
@@ -254,7 +240,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     directory = tmp_path / "stopped"
     every = {**smoke_overrides, "checkpoint.every_steps": 1}
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, every, workdir=directory, callbacks=[_SignalAt(3, signal.SIGTERM)])
+        jaxnets.train(smoke_config, every, workdir=directory, callbacks=[SignalAfterStep(3, signal.SIGTERM)])
     newest = directory / "checkpoints" / f"{3:010d}" / "host_state.json"
     newest.write_text(newest.read_text().replace("0", "1", 1))
     capsys.readouterr()
@@ -262,7 +248,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     message = capsys.readouterr().out
     assert "host_state.json has changed" in message
     assert "from step 2" in message
-    assert _lines(directory) == _lines(trained)
+    assert read_metrics(directory) == read_metrics(trained)
 
 
 def test_no_valid_checkpoint_raises(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
@@ -272,7 +258,7 @@ def test_no_valid_checkpoint_raises(smoke_config: str, smoke_overrides: dict, tm
             smoke_config,
             smoke_overrides,
             workdir=directory,
-            callbacks=[_SignalAt(2, signal.SIGTERM)],
+            callbacks=[SignalAfterStep(2, signal.SIGTERM)],
         )
     for manifest in directory.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{}")
@@ -291,7 +277,7 @@ def test_nondeterministic_resume_raises_unless_allowed(
             smoke_config,
             smoke_overrides,
             workdir=directory,
-            callbacks=[_SignalAt(2, signal.SIGTERM)],
+            callbacks=[SignalAfterStep(2, signal.SIGTERM)],
         )
     determinism_fingerprint = environment.determinism_fingerprint
     monkeypatch.setattr(
@@ -371,7 +357,7 @@ def test_a_run_that_stops_before_its_first_log_step_logs_once(
     overrides = {**smoke_overrides, "log.every_steps": 50}
     callbacks = [_StopAt(2)]
     result = jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run", callbacks=callbacks)
-    message = [line for line in _lines(tmp_path / "run") if line["split"] == "train"]
+    message = [line for line in read_metrics(tmp_path / "run") if line["split"] == "train"]
     assert [line["step"] for line in message] == [2]
     assert result["images_per_second"] > 0
     (tmp_path / "run" / "result.json").unlink()
@@ -381,7 +367,7 @@ def test_a_run_that_stops_before_its_first_log_step_logs_once(
         smoke_config, overrides, workdir=tmp_path / "run", callbacks=callbacks, ignore_damage=True
     )
     assert again["images_per_second"] == result["images_per_second"]
-    assert [line for line in _lines(tmp_path / "run") if line["split"] == "train"] == message
+    assert [line for line in read_metrics(tmp_path / "run") if line["split"] == "train"] == message
 
 
 def test_a_run_in_another_thread_does_not_change_signal_handlers(
@@ -467,7 +453,7 @@ def test_training_without_a_cache_is_bit_identical(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**smoke_overrides, "data.cache": False}, workdir=tmp_path / "run")
-    assert _lines(tmp_path / "run") == _lines(trained)
+    assert read_metrics(tmp_path / "run") == read_metrics(trained)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["input_shape"] == [16, 16, 3]
 
@@ -592,7 +578,7 @@ def test_a_short_run_logs_once_per_epoch(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jaxnets.train(smoke_config, {**smoke_overrides, "log.every_steps": 50}, workdir=tmp_path / "run")
-    lines = _lines(tmp_path / "run")
+    lines = read_metrics(tmp_path / "run")
     assert [line["epoch"] for line in lines if line["split"] == "train"] == [1, 2]
     assert len(re.findall(r"^train .*loss \d.*accuracy", capsys.readouterr().out, re.M)) == 2
 

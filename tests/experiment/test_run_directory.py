@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from training_runs import SignalAfterStep
 
 import jaxnets
 from jaxnets.commands import compare_activations, evaluate, export, predict
@@ -20,7 +20,6 @@ from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import open_run, open_run_if_exists, print_warnings
 from jaxnets.experiment.workdir import CHECKSUMS
 from jaxnets.io import atomic_write
-from jaxnets.training.callbacks import Callback
 from studies import compare, stain_shift
 
 FILES = ("checksums.json", "config.json", "manifest.json", "split.csv", "result.json")
@@ -269,12 +268,6 @@ def test_a_finished_run_needs_no_lock(
     assert [path.stat().st_mtime_ns for path in (run, *before)] == times
 
 
-class _StopAt(Callback):
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        if run.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _metrics_of(run: Path) -> list[tuple[int, str]]:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [(line["step"], line["split"]) for line in lines]
@@ -286,7 +279,7 @@ def test_truncated_or_changed_metrics_raise_before_training(
     overrides = {**smoke_overrides, "log.every_steps": 1}
     stopped = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=stopped, callbacks=[_StopAt()])
+        jaxnets.train(smoke_config, overrides, workdir=stopped, callbacks=[SignalAfterStep(3)])
     data = (stopped / "metrics.jsonl").read_bytes()
     changes = {
         "shorter": data[: len(data) // 2],

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from training_runs import SignalAfterStep, read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
@@ -27,7 +26,6 @@ from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
 from jaxnets.runtime.console import Reporter
-from jaxnets.training.callbacks import Callback
 from jaxnets.training.optimizer import BackboneHeadPartition
 
 PLAIN = {
@@ -61,11 +59,6 @@ def _variables(directory: Path) -> dict[str, Any]:
 def _arrays(directory: Path) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(_variables(directory))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _lines(directory: Path) -> list[Any]:
-    text = (directory / "metrics.jsonl").read_text()
-    return [json.loads(line)["values"] for line in text.splitlines()]
 
 
 def test_a_frozen_backbone_is_unchanged_and_has_no_optimizer_state(frozen_run: Path) -> None:
@@ -159,18 +152,6 @@ def test_resuming_with_another_backbone_raises(frozen_run: Path) -> None:
     dataclasses.replace(run, manifest_or_none=None).check_weights("any")  # no manifest yet
 
 
-class _SignalAt(Callback):
-    name = "signal_at"
-
-    def __init__(self, step: int):
-        self._step = step
-
-    def on_step_end(self, run: Any, metrics: Any) -> None:
-        del metrics
-        if run.step == self._step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 FINETUNE = {"transfer.head_only_epochs": 1, "transfer.backbone_lr_multiplier": 0.1}
 
 
@@ -187,9 +168,9 @@ def test_head_only_steps_come_first_and_resume_is_bit_exact(
     jaxnets.train(smoke_config, every, workdir=tmp_path / "straight")
     cut = tmp_path / "cut"
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, every, workdir=cut, callbacks=[_SignalAt(3)])
+        jaxnets.train(smoke_config, every, workdir=cut, callbacks=[SignalAfterStep(3)])
     jaxnets.train(smoke_config, every, workdir=cut)
-    assert _lines(cut) == _lines(tmp_path / "straight")
+    assert read_metrics(cut) == read_metrics(tmp_path / "straight")
     before, after = _variables(trained)["params"], _variables(tmp_path / "straight")["params"]
     assert not np.array_equal(before["conv1"]["kernel"], after["conv1"]["kernel"])
     first = min((tmp_path / "straight" / "checkpoints").iterdir())
@@ -229,7 +210,7 @@ def test_a_run_resumes_without_its_pretrained_weights(
         "checkpoint.every_steps": 1,
     }
     with pytest.raises(InterruptedRunError):
-        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[_SignalAt(3)])
+        jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[SignalAfterStep(3)])
     shutil.rmtree(weights)
     with pytest.raises(CheckpointError, match="is a weights folder"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")

@@ -1,9 +1,9 @@
 """Writes tests/golden/*.json: python tests/golden/make_goldens.py.
 
-A golden is a network's logits, loss and, of each tensor's gradient, the norm and the product with a drawn
-direction (which a flipped or permuted gradient changes), in double precision, from weights and batches that
-numpy draws from a seed, so that they depend on no library's random numbers. Made from code that was shown
-equal to PyTorch (tests/models/*_parity.py); to be made again only for a reason that the commit names.
+A golden file has a network's logits, loss and, for each tensor, the norm of its gradient and the product
+with a random direction (which flipping or permuting changes), in double precision. Weights and batches are
+drawn by numpy. The code matched PyTorch when the files were written (tests/models/test_parity.py); a commit
+that changes them says why.
 """
 
 import json
@@ -30,7 +30,7 @@ CASES = {
 
 
 def compute(case: dict[str, Any]) -> dict[str, Any]:
-    """Logits [B, K] in evaluation and training, loss, gradient norms and statistics' norms."""
+    """Returns logits in evaluation and training, loss, gradient norms and products, and statistics norms."""
     config = config_lib.default_config()
     config.model.update({**case["model"], "dtype": "float64"})
     model = models.create(config.model)
@@ -82,12 +82,12 @@ def _norms(tree: Any) -> dict[str, float]:
 
 
 def _products(tree: Any) -> dict[str, float]:
-    """Of each tensor with a direction of its shape, drawn from its path's place in the tree."""
+    """Returns the product of each tensor with a random direction, seeded by its position in the tree."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): float(
-            np.sum(np.random.default_rng(place).normal(size=leaf.shape) * np.asarray(leaf))
+            np.sum(np.random.default_rng(position).normal(size=leaf.shape) * np.asarray(leaf))
         )
-        for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree))
+        for position, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree))
     }
 
 

@@ -1,7 +1,7 @@
-"""A process that runs one script again and again: a line of JSON in, a line of JSON out.
+"""A process that runs one script repeatedly, so that imports and compiled programs are reused.
 
-In: the arguments. Out: the exit code, standard output and standard error. What the script imports and
-compiles is there from the second time on.
+It reads a JSON list of arguments per line and writes a JSON list of exit code, standard output and standard
+error.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def _run(script: Any, path: str, arguments: list[str]) -> tuple[Any, str, str]:
     sys.argv = [path, *arguments]
     flags.FLAGS.unparse_flags()
     for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-        delattr(flags.FLAGS, name)  # the parser of --config defines them each time
+        delattr(flags.FLAGS, name)  # they are defined again for each --config
     out, err = io.StringIO(), io.StringIO()
 
     def stop(number: int, frame: Any) -> None:
@@ -59,11 +59,11 @@ def _run(script: Any, path: str, arguments: list[str]) -> tuple[Any, str, str]:
 
 
 def main() -> None:
-    """The script is the one argument."""
+    """Runs the script given as the only argument, once per line of standard input."""
     path = sys.argv[1]
-    script, answers = _load(path), sys.stdout
+    script, output = _load(path), sys.stdout
     for line in sys.stdin:
-        print(json.dumps(_run(script, path, json.loads(line))), file=answers, flush=True)
+        print(json.dumps(_run(script, path, json.loads(line))), file=output, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Damage to the files of a run directory, and what becomes of whoever opens it."""
+"""Damages the files of a run directory and classifies what happens when it is opened."""
 
 import collections
 import contextlib
@@ -22,60 +22,60 @@ from jaxnets.training.checkpoint import HOST_STATE, MANIFEST, SHAPES, Checkpoint
 
 OUTCOMES = ("refused", "warned", "harmless", "silent", "tracebacks", "hangs")
 SECONDS = 20
-"""After which opening counts as a hang."""
+"""Opening a run directory for longer counts as a hang."""
 WRONG = (None, True, -1, 0, 1.5, 10**400, "", "x", [], {}, [[1]], {"a": None})
 HUGE = "[" * 100_000
 Change = tuple[str, bytes | None]
-"""What is changed, in words, and the new content; None: the file is gone."""
+"""A description of a change and the new content, or None if the file is deleted."""
 
 
 class HangError(Exception):
-    """It took too long."""
+    """The time limit was exceeded."""
 
 
 def files_of(run: Path) -> list[Path]:
-    """Every JSON and CSV file of a run, with the checkpoints'; pages and overlays are made anew from them."""
+    """Returns every JSON and CSV file of a run and its checkpoints, except generated reports."""
     found = (path for path in run.rglob("*") if path.suffix in (".json", ".csv", ".jsonl"))
-    shown = ("report", "state")
-    return sorted(path for path in found if not set(shown) & set(path.relative_to(run).parts))
+    excluded = ("report", "state")
+    return sorted(path for path in found if not set(excluded) & set(path.relative_to(run).parts))
 
 
 def flips(data: bytes) -> Iterator[Change]:
-    """Every single bit turned over."""
-    for place in range(len(data)):
+    """Yields every single bit flip."""
+    for position in range(len(data)):
         for bit in range(8):
-            yield f"bit {bit} of byte {place}", flipped(data, place, bit)
+            yield f"bit {bit} of byte {position}", flipped(data, position, bit)
 
 
-def flipped(data: bytes, place: int, bit: int) -> bytes:
-    """The same with one bit turned over."""
+def flipped(data: bytes, position: int, bit: int) -> bytes:
+    """Returns the data with one bit flipped."""
     changed = bytearray(data)
-    changed[place] ^= 1 << bit
+    changed[position] ^= 1 << bit
     return bytes(changed)
 
 
 def mutations(path: Path) -> Iterator[Change]:
-    """Every structural change of a file: of its whole, its lines, and of each value and key in it."""
+    """Yields structural changes of a file: of its full content, lines, cells, values and keys."""
     data = path.read_bytes()
-    yield from _of_whole(data)
+    yield from _file_changes(data)
     if path.suffix == ".json":
-        yield from _of_json(json.loads(data))
+        yield from _json_changes(json.loads(data))
     else:
-        yield from _of_lines(data.splitlines(keepends=True))
+        yield from _line_changes(data.splitlines(keepends=True))
     if path.suffix == ".csv":
-        yield from _of_cells(list(csv.reader(io.StringIO(data.decode()))))
+        yield from _cell_changes(list(csv.reader(io.StringIO(data.decode()))))
     if path.suffix == ".jsonl":
         first, *rest = data.splitlines(keepends=True)
-        for message, changed in _of_json(json.loads(first)):
+        for description, changed in _json_changes(json.loads(first)):
             line = b"" if changed is None else changed.replace(b"\n", b"") + b"\n"
-            yield f"line 1: {message}", line + b"".join(rest)
+            yield f"line 1: {description}", line + b"".join(rest)
 
 
-def _of_whole(data: bytes) -> Iterator[Change]:
+def _file_changes(data: bytes) -> Iterator[Change]:
     yield "deleted", None
     for tenth in range(10):
-        yield f"cut to {tenth} tenths", data[: len(data) * tenth // 10]
-    yield "last byte cut", data[:-1]
+        yield f"truncated to {tenth} tenths", data[: len(data) * tenth // 10]
+    yield "last byte removed", data[:-1]
     yield "twice", data + data
     for name, text in (("null", "null"), ("list", "[]"), ("object", "{}"), ("number", "1")):
         yield f"a {name} instead", text.encode()
@@ -88,50 +88,50 @@ def _of_whole(data: bytes) -> Iterator[Change]:
     yield "carriage returns", data.replace(b"\n", b"\r\n")
 
 
-def _of_json(content: Any) -> Iterator[Change]:
+def _json_changes(content: Any) -> Iterator[Change]:
     for path in list(_paths(content)):
-        message = "/".join(map(str, path)) or "all"
+        name = "/".join(map(str, path)) or "all"
         value = _at(content, path)
         if path:
             yield (
-                f"{message} deleted",
+                f"{name} deleted",
                 _dumped(_changed(content, path, lambda box, key: box.pop(key))),
             )
             for wrong in WRONG:
                 if wrong is not value and type(wrong) is not type(value):
                     yield (
-                        f"{message} = {str(wrong)[:9]!r}",
+                        f"{name} = {str(wrong)[:9]!r}",
                         _dumped(_replaced(content, path, wrong)),
                     )
-            for name, text in (("NaN", "NaN"), ("1e999", "1e999"), ("-1e999", "-1e999")):
+            for constant, text in (("NaN", "NaN"), ("1e999", "1e999"), ("-1e999", "-1e999")):
                 marked = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', text.encode())
-                yield f"{message} = {name}", marked
+                yield f"{name} = {constant}", marked
             deep = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', HUGE.encode())
-            yield f"{message} nested", deep
+            yield f"{name} nested", deep
         if isinstance(value, bool):
-            yield f"{message} turned", _dumped(_replaced(content, path, not value))
+            yield f"{name} negated", _dumped(_replaced(content, path, not value))
         elif isinstance(value, int | float):
             for number in (value + 1, -value, value * 2, 2**62, 1e300, float(value)):
-                yield f"{message} = {number}", _dumped(_replaced(content, path, number))
+                yield f"{name} = {number}", _dumped(_replaced(content, path, number))
         elif isinstance(value, str):
             for text in (value[:-1], value + "x", value.upper(), "../../" + value, "/dev/zero"):
-                yield f"{message} = {text[:20]!r}", _dumped(_replaced(content, path, text))
+                yield f"{name} = {text[:20]!r}", _dumped(_replaced(content, path, text))
         elif isinstance(value, list):
             for changed in (value[::-1], value + value[:1], value[1:], value * 2):
-                yield f"{message} of other elements", _dumped(_replaced(content, path, changed))
+                yield f"{name} of other elements", _dumped(_replaced(content, path, changed))
         elif isinstance(value, dict):
-            more = _replaced(content, path, {**value, "extra": 1})
-            yield f"{message} with more", _dumped(more)
-            order = _replaced(content, path, dict(reversed(list(value.items()))))
-            yield f"{message} reordered", _dumped(order)
+            extended = _replaced(content, path, {**value, "extra": 1})
+            yield f"{name} with another key", _dumped(extended)
+            reordered = _replaced(content, path, dict(reversed(list(value.items()))))
+            yield f"{name} reordered", _dumped(reordered)
             if value:
                 key = next(iter(value))
-                again = {"@@": 0, **value}
-                text = _dumped(_replaced(content, path, again))
-                yield f"{message} with a key twice", text.replace(b'"@@"', json.dumps(key).encode())
+                duplicated = {"@@": 0, **value}
+                text = _dumped(_replaced(content, path, duplicated))
+                yield f"{name} with a key twice", text.replace(b'"@@"', json.dumps(key).encode())
 
 
-def _of_lines(lines: list[bytes]) -> Iterator[Change]:
+def _line_changes(lines: list[bytes]) -> Iterator[Change]:
     for number in range(len(lines)):
         before, here, after = lines[:number], lines[number : number + 1], lines[number + 1 :]
         yield f"line {number} deleted", b"".join([*before, *after])
@@ -141,7 +141,7 @@ def _of_lines(lines: list[bytes]) -> Iterator[Change]:
         yield f"line {number} nested", b"".join([*before, HUGE.encode(), b"\n", *after])
 
 
-def _of_cells(rows: list[list[str]]) -> Iterator[Change]:
+def _cell_changes(rows: list[list[str]]) -> Iterator[Change]:
     for number, row in enumerate(rows[:4]):
         for column in range(len(row)):
             for cell in ("", "-1", "nan", "x", "9" * 400, '"', "train", "test"):
@@ -193,9 +193,9 @@ def _dumped(content: Any) -> bytes:
 
 
 def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]:
-    """All that is read of a run directory before a network computes, and the warnings."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    """Returns everything read from a run directory before a network is evaluated, and the warnings."""
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         opened = open_run(run, ignore_damage=ignore_damage)
         step, damaged = opened.checkpoints().latest_valid()
         if damaged or step is None:
@@ -211,15 +211,15 @@ def observed(run: Path, *, ignore_damage: bool = False) -> tuple[Any, list[str]]
         step,
         *((folder / name).read_bytes() for name in (MANIFEST, HOST_STATE, SHAPES)),
     )
-    return read, [*opened.warnings, *said.getvalue().splitlines()]
+    return read, [*opened.warnings, *stderr.getvalue().splitlines()]
 
 
 def outcome(run: Path, path: Path, expected: Any, *, ignore_damage: bool = False) -> str:
-    """What opening a run directory comes to whose file `path` may be damaged, one of OUTCOMES."""
+    """Returns the outcome, one of OUTCOMES, of opening a run directory whose file `path` may be damaged."""
     try:
         with _limited():
             if "checkpoints" in path.parts and _newest_is_damaged(run):
-                return "warned"  # which every command says, or refuses
+                return "warned"  # every command warns or raises
             read, warnings = observed(run, ignore_damage=ignore_damage)
     except JaxnetsError as error:
         return "refused" if len(str(error).splitlines()) == 1 else "tracebacks"
@@ -252,7 +252,7 @@ def _limited() -> Iterator[None]:
 
 
 class Count:
-    """Outcomes by file, and the first changes that should not have passed."""
+    """Counts of outcomes by file, and the first changes with a bad outcome."""
 
     def __init__(self) -> None:
         self.counts: dict[str, collections.Counter[str]] = {}
@@ -268,7 +268,7 @@ class Count:
         return sum(self.counts.values(), collections.Counter())
 
     def table(self) -> str:
-        """A line a file, and their sum."""
+        """Returns a table with one line per file and the total."""
         rows: Mapping[str, Mapping[str, int]] = {**self.counts, "all": self.total}
         lines = [f"{'':<36}{''.join(f'{name:>12}' for name in OUTCOMES)}"]
         lines += [
@@ -279,7 +279,7 @@ class Count:
 
 
 def apply(path: Path, content: bytes | None) -> None:
-    """Gives a file its new content, or removes it."""
+    """Writes the new content of a file, or deletes it."""
     if content is None:
         path.unlink(missing_ok=True)
     else:
@@ -293,33 +293,33 @@ def try_all(
     every: int = 1,
     ignore_damage: bool = False,
 ) -> Count:
-    """Opens a run directory after each change, or one in `every`; it is as before at the end."""
+    """Opens a run directory after every n-th change, and restores it at the end."""
     expected, warnings = observed(run)
     assert not warnings
     count, number = Count(), 0
     for path in files_of(run):
-        whole = path.read_bytes()
+        original = path.read_bytes()
         name = "/".join(part for part in path.relative_to(run).parts if not part.isdecimal())
-        for message, content in changes(path):
+        for description, content in changes(path):
             number += 1
-            if number % every == 0 and content != whole:
+            if number % every == 0 and content != original:
                 apply(path, content)
                 found = outcome(run, path, expected, ignore_damage=ignore_damage)
-                count.add(name, message, found)
-        path.write_bytes(whole)
+                count.add(name, description, found)
+        path.write_bytes(original)
     assert observed(run) == (expected, [])
     return count
 
 
-def copied(run: Path, target: Path) -> Path:
-    """A copy of a run directory in the place of an earlier one."""
+def copy_run(run: Path, target: Path) -> Path:
+    """Copies a run directory, replacing an earlier copy."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run, target)
     return target
 
 
 class Command:
-    """A script in a process of its own, which is started once."""
+    """A script in a process that is started once."""
 
     def __init__(self, repository: Path, script: str, arguments: list[str], results: list[Path]):
         worker = Path(__file__).with_name("command_worker.py")
@@ -333,7 +333,7 @@ class Command:
         )
 
     def run(self) -> tuple[Any, str, str, list[str]]:
-        """The exit code, what was said and what was written, without times."""
+        """Returns exit code, standard output, standard error and written files, without timings."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(self.arguments), file=self._process.stdin, flush=True)
@@ -359,7 +359,7 @@ TIMES = (
     r"\d+:\d\d:\d\d left",
     r'"(images_per_second|data_wait|seconds|finished)": \S+',
 )
-"""What differs between two runs of one command."""
+"""Timings, which differ between two runs of a command."""
 
 
 def _without_times(text: str) -> str:
@@ -368,15 +368,17 @@ def _without_times(text: str) -> str:
     return text
 
 
-def of_command(answer: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]) -> str:
-    """What a command on a damaged directory comes to, one of OUTCOMES."""
-    code, out, err, written = answer
+def command_outcome(
+    result: tuple[Any, str, str, list[str]], expected: tuple[Any, str, str, list[str]]
+) -> str:
+    """Returns the outcome, one of OUTCOMES, of a command on a damaged directory."""
+    code, out, err, written = result
     if code == "hang":
         return "hangs"
     if "Traceback" in err or code == 1:
         return "tracebacks"
     if code != 0:
-        assert code in (3, 4), err  # the data do not fit what is damaged, or the directory is refused
+        assert code in (3, 4), err  # the data do not match, or the directory is damaged
         return "refused"
     if "warning" in err or "warning" in out:
         return "warned"

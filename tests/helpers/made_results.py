@@ -1,4 +1,4 @@
-"""Whole results for tests, every field there and none contradicting another."""
+"""Complete and consistent results for tests."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ EXAMPLES = 10_000
 
 
 def entry(accuracy: float, *, examples: int = EXAMPLES, **changes: Any) -> dict[str, Any]:
-    """An entry of `tests` of two classes; the accuracy is rounded to whole examples."""
+    """Returns an entry of `tests` for two classes; the accuracy is rounded to whole examples."""
     correct = round(accuracy * examples)
     return {
         "accuracy": correct / examples,
@@ -26,8 +26,8 @@ def entry(accuracy: float, *, examples: int = EXAMPLES, **changes: Any) -> dict[
     }
 
 
-def made(**changes: Any) -> dict[str, Any]:
-    """A result; what repeats the clean test follows from `tests`."""
+def make_result(**changes: Any) -> dict[str, Any]:
+    """Returns a result; fields that repeat the clean test follow from `tests`."""
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": "recipe:variant",
@@ -73,21 +73,21 @@ def made(**changes: Any) -> dict[str, Any]:
         **changes,
     }
     clean = result["tests"]["clean"]
-    follows = {f"test_{name}": clean.get(name) for name in ("accuracy", "examples", "interval")}
-    return {**result, **follows, "interval_method": clean.get("interval_method")}
+    derived = {f"test_{name}": clean.get(name) for name in ("accuracy", "examples", "interval")}
+    return {**result, **derived, "interval_method": clean.get("interval_method")}
 
 
 def write(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Writes result.json and config.json into a folder, which is made."""
-    result = made(**changes)
+    """Writes result.json and config.json into a new folder and returns the result."""
+    result = make_result(**changes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result))
-    (folder / "config.json").write_text(config_of(result))
+    (folder / "config.json").write_text(config_json(result))
     return result
 
 
-def config_of(result: dict[str, Any]) -> str:
-    """The text of a config.json that a result may be of."""
+def config_json(result: dict[str, Any]) -> str:
+    """Returns the text of a config.json that matches a result."""
     config = config_lib.default_config()
     config.name, config.seed = result["name"], result["seed"]
     config.model.name, config.model.num_classes = result["model"], 2
@@ -99,8 +99,8 @@ def config_of(result: dict[str, Any]) -> str:
     return config_lib.to_json(config)
 
 
-def manifest(**changes: Any) -> str:
-    """The text of a manifest.json of three classes of images 16 pixels a side."""
+def manifest_json(**changes: Any) -> str:
+    """Returns the text of a manifest.json for three classes of 16x16 images."""
     content = {
         "command": "",
         "versions": {},

@@ -1,4 +1,4 @@
-"""Conversion to and from other libraries' layouts, bit for bit, and folded batch norm."""
+"""Bit-exact conversion to and from other libraries' layouts, and folded batch norm."""
 
 import functools
 from typing import Any
@@ -60,7 +60,7 @@ def _shape(network: str) -> tuple[int, int, int]:
     return (entry.native_size, entry.native_size, entry.channels)
 
 
-def _drawn(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
+def _random_arrays(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     return {
         path: np.ones(leaf.shape, leaf.dtype)
@@ -71,12 +71,12 @@ def _drawn(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("network", KERAS_NAMES)
-def test_names_of_keras(network: str) -> None:
+def test_keras_names(network: str) -> None:
     name = functools.partial(LAYOUTS["keras"].name, network)
     assert {path: name(path) for path in KERAS_NAMES[network]} == KERAS_NAMES[network]
 
 
-def test_names_of_2015() -> None:
+def test_inception_2015_names() -> None:
     form = LAYOUTS["inception_2015"]
     name_of = functools.partial(form.name, "inception_v3")
     paths = structure(_model("inception_v3", "keras"), (299, 299, 3))
@@ -85,7 +85,7 @@ def test_names_of_2015() -> None:
     assert form.networks["inception_v3"].key in names
     for name in ("conv.kernel", "mixed_conv.kernel", "mixed_3_tower_conv_2.kernel"):
         assert name in names
-    for place, name in {
+    for path, name in {
         "mixed6b/branch7x7dbl_5": "mixed_4_tower_1_conv_4",
         "mixed7a/branch3x3_2": "mixed_8_tower_conv_1",
         "mixed7a/branch7x7x3_1": "mixed_8_tower_1_conv",
@@ -93,12 +93,12 @@ def test_names_of_2015() -> None:
         "mixed7c/branch3x3dbl_3a": "mixed_10_tower_1_mixed_conv",
         "mixed7c/branch_pool": "mixed_10_tower_2_conv",
     }.items():
-        assert name_of(f"{place}/conv/bias") == f"{name}.bias"
+        assert name_of(f"{path}/conv/bias") == f"{name}.bias"
 
 
-QUICK = ("lenet5", "resnet50", "inception_v1")
+FAST = ("lenet5", "resnet50", "inception_v1")
 PAIRS = [
-    pytest.param(network, layout, marks=[] if network in QUICK else [pytest.mark.slow])
+    pytest.param(network, layout, marks=[] if network in FAST else [pytest.mark.slow])
     for layout, form in LAYOUTS.items()
     if form.can_export
     for network in form.networks
@@ -106,16 +106,16 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("network", "layout"), PAIRS)
-def test_roundtrip_is_bit_exact(network: str, layout: str) -> None:
+def test_round_trip_is_bit_exact(network: str, layout: str) -> None:
     model = _model(network, layout)
-    arrays = _drawn(model)
+    arrays = _random_arrays(model)
     theirs = convert.to_layout(layout, Weights(unflatten(arrays), model, _shape(network)))
     assert recognise(theirs, None, None) == (network, layout)
-    back = convert.from_layout(layout, theirs, model, _shape(network))
-    assert back.missing == back.unexpected == back.folded == ()
-    assert set(back.arrays) == set(arrays)
+    converted = convert.from_layout(layout, theirs, model, _shape(network))
+    assert converted.missing == converted.unexpected == converted.folded == ()
+    assert set(converted.arrays) == set(arrays)
     for path, array in arrays.items():
-        np.testing.assert_array_equal(back.arrays[path], array, err_msg=path)
+        np.testing.assert_array_equal(converted.arrays[path], array, err_msg=path)
 
 
 SMALL = {"stage_sizes": (1, 1, 1, 1), "width": 8}
@@ -137,7 +137,7 @@ def _small_resnet(layout: str = "torch") -> tuple[config_dict.ConfigDict, dict[s
 
 
 def _fold(theirs: dict[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
-    """PyTorch's fuse_conv_bn_eval, on arrays; dictionaries of ResNet's names."""
+    """Folds batch norm like PyTorch's fuse_conv_bn_eval, for a state dict of ResNet."""
     folded = {}
     for name, weight in theirs.items():
         module, _, leaf = name.rpartition(".")
@@ -154,24 +154,26 @@ def test_folded_batch_norm_computes_the_same_function() -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     folded = _fold(theirs, epsilon=1e-5)
-    back = convert.from_layout("torch", folded, model, SHAPE)
-    assert back.missing == back.unexpected == ()
-    assert len(back.folded) == 17
-    for path, array in back.arrays.items():  # the replaced norms scale by exactly 1
+    converted = convert.from_layout("torch", folded, model, SHAPE)
+    assert converted.missing == converted.unexpected == ()
+    assert len(converted.folded) == 17
+    for path, array in converted.arrays.items():  # the replaced norms scale by exactly 1
         if path.endswith("/var"):
             np.testing.assert_array_equal(array + np.float32(1e-5), np.ones_like(array))
     x = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
     network = models.create(model)
     apply = jax.jit(lambda variables: network.apply(variables, x, train=False))
-    np.testing.assert_allclose(apply(unflatten(back.arrays)), apply(unflatten(arrays)), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(
+        apply(unflatten(converted.arrays)), apply(unflatten(arrays)), rtol=0, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1.001e-5])
-def test_the_variance_of_a_folded_norm_and_epsilon_are_1(epsilon: float) -> None:
+def test_variance_of_a_folded_norm_plus_epsilon_is_1(epsilon: float) -> None:
     assert np.float32(1 - epsilon) + np.float32(epsilon) == np.float32(1)
 
 
-def test_a_norm_before_its_convolution_is_not_folded() -> None:
+def test_norms_before_a_convolution_are_not_folded() -> None:
     assert convert.convolution_of("dense_block1/layer1/norm1") is None
     assert convert.convolution_of("transition1/norm") is None
     assert convert.convolution_of("norm5") is None
@@ -185,8 +187,8 @@ def test_old_names_and_prefixes_are_normalized(prefix: str) -> None:
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     wrapped = {f"{prefix}{name}": array for name, array in theirs.items()}
     wrapped[f"{prefix}bn1.num_batches_tracked"] = np.zeros((), np.int64)
-    back = convert.from_layout("torch", normalize_torch_names(wrapped), model, SHAPE)
-    assert back.missing == back.unexpected == ()
+    converted = convert.from_layout("torch", normalize_torch_names(wrapped), model, SHAPE)
+    assert converted.missing == converted.unexpected == ()
     old = {"features.denseblock1.denselayer2.norm.1.weight": np.zeros(1)}
     assert list(normalize_torch_names(old)) == ["features.denseblock1.denselayer2.norm1.weight"]
 
@@ -195,9 +197,9 @@ def test_missing_and_unexpected_arrays_are_reported() -> None:
     model, arrays = _small_resnet()
     theirs = convert.to_layout("torch", Weights(unflatten(arrays), model, SHAPE))
     del theirs["fc.bias"]
-    back = convert.from_layout("torch", {**theirs, "extra": np.zeros(3)}, model, SHAPE)
-    assert back.missing == ("params/classifier/bias",)
-    assert back.unexpected == ("extra",)
+    converted = convert.from_layout("torch", {**theirs, "extra": np.zeros(3)}, model, SHAPE)
+    assert converted.missing == ("params/classifier/bias",)
+    assert converted.unexpected == ("extra",)
     with pytest.raises(CheckpointError, match=r"of another network: fc.weight is \[256, 5\]"):
         convert.from_layout("torch", {"fc.weight": np.zeros((5, 256))}, model, SHAPE)
     with pytest.raises(CheckpointError, match="fc.weight holds int64"):
@@ -206,16 +208,16 @@ def test_missing_and_unexpected_arrays_are_reported() -> None:
         recognise({"something": np.zeros(1)}, None, None)
 
 
-def test_unsupported_variant_is_rejected() -> None:
+def test_unsupported_variant_raises() -> None:
     model, arrays = _small_resnet()
     given = Weights(unflatten(arrays), model, SHAPE)
     with pytest.raises(
         CheckpointError, match="variant 'keras' of resnet50, and these weights are of 'torchvision'"
     ):
         convert.to_layout("keras", given)
-    of_keras, arrays = _small_resnet("keras")
+    keras_model, arrays = _small_resnet("keras")
     with pytest.raises(CheckpointError, match="only the variant .* of resnet50"):
-        convert.to_layout("torch", Weights(unflatten(arrays), of_keras, SHAPE))
+        convert.to_layout("torch", Weights(unflatten(arrays), keras_model, SHAPE))
     with pytest.raises(
         CheckpointError, match="'torchvision' of inception_v1, and these weights are of 'paper'"
     ):
@@ -238,7 +240,7 @@ def test_unsupported_variant_is_rejected() -> None:
         ("lenet5", "activation", "sigmoid"),
     ],
 )
-def test_modified_architecture_is_rejected(network: str, field: str, value) -> None:
+def test_modified_architecture_raises(network: str, field: str, value) -> None:
     model = _model(network)
     convert.check_published_form("torch", model)
     model[field] = value
@@ -263,20 +265,20 @@ def test_variants_of_layouts_exist() -> None:
             assert set(names.variants) <= set(models.entry(network).variants or (None,))
 
 
-def test_gamma_that_keras_lacks_is_rejected() -> None:
+def test_gamma_without_a_keras_counterpart_raises() -> None:
     model = _model("inception_v3", "keras")
     variables = {"params": {"conv1a": {"norm": {"scale": np.full(32, 2.0)}}}, "batch_stats": {}}
     with pytest.raises(CheckpointError, match="no gamma in inception_v3, but conv1a/norm/scale"):
         convert.to_layout("keras", Weights(variables, model, (299, 299, 3)))
 
 
-def test_folded_batch_norm_beside_a_bias_that_stays() -> None:
-    """Keras's ResNet-50 has convolution biases; after folding they include the norm's shift."""
+def test_folded_batch_norm_with_convolution_biases() -> None:
+    """The convolution biases of Keras's ResNet-50 include the norm's shift after folding."""
     model, arrays = _small_resnet("keras")
-    whole = convert.to_layout("keras", Weights(unflatten(arrays), model, SHAPE))
-    bare = {name: array for name, array in whole.items() if "_bn/" not in name}
-    back = convert.from_layout("keras", bare, model, SHAPE)
-    assert back.missing == back.unexpected == ()
-    assert set(back.folded) == set(convert.norms(arrays))
-    np.testing.assert_array_equal(back.arrays["params/conv1/bias"], bare["conv1_conv/bias"])
-    assert not back.arrays["params/norm1/bias"].any()
+    original = convert.to_layout("keras", Weights(unflatten(arrays), model, SHAPE))
+    without_norms = {name: array for name, array in original.items() if "_bn/" not in name}
+    converted = convert.from_layout("keras", without_norms, model, SHAPE)
+    assert converted.missing == converted.unexpected == ()
+    assert set(converted.folded) == set(convert.norms(arrays))
+    np.testing.assert_array_equal(converted.arrays["params/conv1/bias"], without_norms["conv1_conv/bias"])
+    assert not converted.arrays["params/norm1/bias"].any()

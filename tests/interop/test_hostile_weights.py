@@ -1,4 +1,4 @@
-"""Malformed, damaged and malicious weight files: each gives a one-line error; no code runs, nothing hangs."""
+"""Malformed, damaged and malicious weight files raise a one-line error without running code or hanging."""
 
 import json
 import os
@@ -29,7 +29,7 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
 def _lenet() -> dict[str, np.ndarray]:
-    """A LeNet-5 state dict of zeros."""
+    """Returns a LeNet-5 state dict of zeros."""
     model = config_lib.default_config().model
     model.name, model.num_classes, model.auxiliary_heads = "lenet5", 10, False
     shape = (28, 28, 1)
@@ -37,14 +37,14 @@ def _lenet() -> dict[str, np.ndarray]:
     return convert.to_layout("torch", Weights(unflatten(arrays), model, shape))
 
 
-def _packed(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
-    """Writes a safetensors file with an arbitrary header."""
+def _safetensors(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
+    """Returns a safetensors file with an arbitrary header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
 def _tensor(data: bytes = b"\0" * 8, **changes: Any) -> bytes:
-    return _packed({"conv1.weight": F32 | changes}, data)
+    return _safetensors({"conv1.weight": F32 | changes}, data)
 
 
 def _of_dtype(dtype: str, size: int) -> bytes:
@@ -52,7 +52,7 @@ def _of_dtype(dtype: str, size: int) -> bytes:
 
 
 def _named(name: str) -> bytes:
-    return _packed({name: F32}, b"\0" * 8)
+    return _safetensors({name: F32}, b"\0" * 8)
 
 
 def _with(name: str, value: float) -> bytes:
@@ -64,21 +64,23 @@ def _with(name: str, value: float) -> bytes:
 SAFETENSORS: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "four bytes": lambda: b"\0" * 4,
-    "text": lambda: b"these are no weights\n" * 9,
-    "header of 2^62 bytes": lambda: _packed({"a": F32}, b"\0" * 8, length=2**62),
-    "header longer than the file": lambda: _packed({"a": F32}, b"", length=5000),
-    "header that is no JSON": lambda: _packed(b"{{{{"),
-    "header that is a list": lambda: _packed([1, 2]),
-    "header that is null": lambda: _packed(None),
-    "header nested 100,000 deep": lambda: _packed(b"[" * 100_000),
-    "header that is not UTF-8": lambda: _packed(b'{"\xff": 1}'),
-    "no tensors": lambda: _packed({}),
+    "text": lambda: b"these are not weights\n" * 9,
+    "header of 2^62 bytes": lambda: _safetensors({"a": F32}, b"\0" * 8, length=2**62),
+    "header longer than the file": lambda: _safetensors({"a": F32}, b"", length=5000),
+    "header that is not JSON": lambda: _safetensors(b"{{{{"),
+    "header that is a list": lambda: _safetensors([1, 2]),
+    "header that is null": lambda: _safetensors(None),
+    "header nested 100,000 deep": lambda: _safetensors(b"[" * 100_000),
+    "header that is not UTF-8": lambda: _safetensors(b'{"\xff": 1}'),
+    "no tensors": lambda: _safetensors({}),
     "offsets beyond the file": lambda: _tensor(data_offsets=[0, 800], shape=[200]),
     "offsets of 4 TB": lambda: _tensor(data_offsets=[0, 4 * TERA], shape=[TERA]),
     "offsets backwards": lambda: _tensor(data_offsets=[8, 0]),
     "offsets below zero": lambda: _tensor(data_offsets=[-8, 0]),
-    "overlapping tensors": lambda: _packed({"a": F32, "b": F32}, b"\0" * 8),
-    "a hole between tensors": lambda: _packed({"a": F32, "b": F32 | {"data_offsets": [16, 24]}}, b"\0" * 24),
+    "overlapping tensors": lambda: _safetensors({"a": F32, "b": F32}, b"\0" * 8),
+    "a hole between tensors": lambda: _safetensors(
+        {"a": F32, "b": F32 | {"data_offsets": [16, 24]}}, b"\0" * 24
+    ),
     "bytes behind the end": lambda: _tensor(b"\0" * 80),
     "a shape that overflows": lambda: _tensor(shape=[2**62, 4, 4]),
     "a shape below zero": lambda: _tensor(shape=[-2]),
@@ -90,13 +92,13 @@ SAFETENSORS: dict[str, Callable[[], bytes]] = {
     "float8 e8m0": lambda: _of_dtype("F8_E8M0", 1),
     "complex": lambda: _of_dtype("C64", 8),
     "booleans": lambda: _of_dtype("BOOL", 1),
-    "a name that leads out": lambda: _named("../../../../etc/passwd"),
+    "a name with parent folders": lambda: _named("../../../../etc/passwd"),
     "an absolute name": lambda: _named("/etc/passwd"),
-    "a name that writes on the terminal": lambda: _named("conv1\x1b[2J\x07\n.weight\u202e"),
+    "a name with control characters": lambda: _named("conv1\x1b[2J\x07\n.weight\u202e"),
     "a name with NUL": lambda: _named("conv1\0.weight"),
     "an empty name": lambda: _named(""),
     "a name of a megabyte": lambda: _named("x" * 1_000_000),
-    "remarks that are no text": lambda: _packed({"__metadata__": {"a": [1]}, "a": F32}, b"\0" * 8),
+    "metadata that is not text": lambda: _safetensors({"__metadata__": {"a": [1]}, "a": F32}, b"\0" * 8),
     "weights that are NaN": lambda: _with("conv1.weight", np.nan),
     "weights that are infinite": lambda: _with("fc3.bias", np.inf),
 }
@@ -110,9 +112,9 @@ def _h5(fill: Callable[[h5py.File], None]) -> Callable[[Path], None]:
     return write
 
 
-def _ring(file: h5py.File) -> None:
+def _cycle(file: h5py.File) -> None:
     file["a/b"] = np.zeros(2, "f4")
-    file["a/ring"] = file["a"]
+    file["a/cycle"] = file["a"]
 
 
 def _external_data(file: h5py.File) -> None:
@@ -129,18 +131,18 @@ def _declares_4_tb(file: h5py.File) -> None:
     file.create_dataset("conv/conv/kernel", (TERA,), "f4", chunks=(1024,))
 
 
-def _declares_4_tb_packed(file: h5py.File) -> None:
+def _declares_4_tb_compressed(file: h5py.File) -> None:
     found = file.create_dataset("c/c/kernel", (TERA,), "f4", chunks=(1024,), compression="gzip")
     found[:1024] = 0
 
 
-def _set(place: str, value: Any) -> Callable[[Path], None]:
-    return _h5(lambda file: file.__setitem__(place, value))
+def _set(path: str, value: Any) -> Callable[[Path], None]:
+    return _h5(lambda file: file.__setitem__(path, value))
 
 
 H5: dict[str, Callable[[Path], None]] = {
     "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("no weights\n"),
+    "text": lambda path: path.write_text("not weights\n"),
     "signature alone": lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"),
     "signature and noise": lambda path: path.write_bytes(
         b"\x89HDF\r\n\x1a\n" + np.random.default_rng(0).bytes(4000)
@@ -148,20 +150,20 @@ H5: dict[str, Callable[[Path], None]] = {
     "no groups": _h5(lambda file: None),
     "a link to another file": _set("conv", h5py.ExternalLink("/etc/passwd", "/")),
     "a soft link": _set("conv", h5py.SoftLink("/nowhere")),
-    "a ring of groups": _h5(_ring),
+    "a cycle of groups": _h5(_cycle),
     "data in another file": _h5(_external_data),
     "virtual data": _h5(_virtual),
     "4 TB": _h5(_declares_4_tb),
-    "4 TB, packed": _h5(_declares_4_tb_packed),
-    "a name that writes on the terminal": _set("c\x1b[2J/c\x07/kernel\n", np.zeros(2, "f4")),
-    "text for weights": _set("conv/conv/kernel", "text"),
+    "4 TB, compressed": _h5(_declares_4_tb_compressed),
+    "a name with control characters": _set("c\x1b[2J/c\x07/kernel\n", np.zeros(2, "f4")),
+    "text instead of weights": _set("conv/conv/kernel", "text"),
     "Keras 3 without names": _set("layers/conv2d/vars/0", np.zeros((1, 1, 1, 1), "f4")),
     "Keras 3, seven axes": _set("layers/conv2d/vars/0", np.zeros((1,) * 7, "f4")),
     "NaN": _set("conv2d/conv2d/kernel", np.full((5, 5, 1, 6), np.nan, "f4")),
     "layers in another file": _set("layers", h5py.ExternalLink("/etc/passwd", "/")),
     "model_weights by a link": _set("model_weights", h5py.SoftLink("/nowhere")),
-    "layers that are no group": _set("layers", np.zeros(3, "f4")),
-    "model_weights that are no group": _set("model_weights", np.zeros(3, "f4")),
+    "layers that are not a group": _set("layers", np.zeros(3, "f4")),
+    "model_weights that is not a group": _set("model_weights", np.zeros(3, "f4")),
 }
 
 
@@ -186,20 +188,20 @@ def _saved(make: Callable[[Any], Any]) -> Callable[[Path], None]:
     return write
 
 
-def _cut(path: Path) -> None:
+def _truncated(path: Path) -> None:
     _saved(lambda torch: {"a": torch.zeros(1000)})(path)
     path.write_bytes(path.read_bytes()[:700])
 
 
 TORCH: dict[str, Callable[[Path], None]] = {
     "a pickle that runs code": _pickled,
-    "text": lambda path: path.write_text("no weights\n"),
+    "text": lambda path: path.write_text("not weights\n"),
     "empty": lambda path: path.write_bytes(b""),
     "a zip of something else": lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 100),
 }
 WITH_TORCH: dict[str, Callable[[Path], None]] = {
     "a file that runs code": lambda path: _saved(lambda torch: _RunsCode(path.parent / "touched"))(path),
-    "cut short": _cut,
+    "truncated": _truncated,
     "float8": _saved(lambda torch: {"a": torch.zeros(2).to(torch.float8_e4m3fn)}),
     "sparse": _saved(lambda torch: {"a": torch.eye(2).to_sparse()}),
     "on no device": _saved(lambda torch: {"a": torch.zeros(2, device="meta")}),
@@ -213,7 +215,7 @@ def _fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-PLACES: dict[str, tuple[str, Callable[[Path], None]]] = {
+PATHS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a folder": ("x.safetensors", Path.mkdir),
     "a FIFO": ("x.safetensors", _fifo),
     "a FIFO, h5": ("x.h5", _fifo),
@@ -221,22 +223,22 @@ PLACES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a link to itself": ("x.safetensors", lambda path: path.symlink_to(path.name)),
     "a link to nowhere": ("x.safetensors", lambda path: path.symlink_to("nowhere")),
     "nothing": ("x.safetensors", lambda path: None),
-    "another ending": ("x.ckpt", lambda path: path.write_text("?")),
-    "a name that writes on the terminal": ("\x1b[2J\x07\n.ckpt", lambda path: path.write_text("?")),
+    "another suffix": ("x.ckpt", lambda path: path.write_text("?")),
+    "a name with control characters": ("\x1b[2J\x07\n.ckpt", lambda path: path.write_text("?")),
 }
 
 
 def _hostile_files(folder: Path) -> dict[str, Path]:
-    """Writes every malformed file into its own folder, by the kind of damage."""
-    made: dict[str, tuple[str, Callable[[Path], None]]] = {}
+    """Writes every malformed file into its own folder and returns the paths by kind of damage."""
+    files: dict[str, tuple[str, Callable[[Path], None]]] = {}
     for name, content in SAFETENSORS.items():
-        made[f"safetensors: {name}"] = "x.safetensors", _writer(content)
-    made |= {f"h5: {name}": ("x.h5", write) for name, write in H5.items()}
+        files[f"safetensors: {name}"] = "x.safetensors", _writer(content)
+    files |= {f"h5: {name}": ("x.h5", write) for name, write in H5.items()}
     torch = TORCH | (WITH_TORCH if has_torch() else {})
-    made |= {f"pth: {name}": ("x.pth", write) for name, write in torch.items()}
-    made |= {f"place: {name}": found for name, found in PLACES.items()}
+    files |= {f"pth: {name}": ("x.pth", write) for name, write in torch.items()}
+    files |= {f"path: {name}": found for name, found in PATHS.items()}
     paths = {}
-    for number, (name, (file, write)) in enumerate(made.items()):
+    for number, (name, (file, write)) in enumerate(files.items()):
         (folder / str(number)).mkdir()
         paths[name] = folder / str(number) / file
         write(paths[name])
@@ -248,17 +250,17 @@ def _writer(content: Callable[[], bytes]) -> Callable[[Path], None]:
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns about old pickles and types
-def test_every_hostile_file_is_rejected(tmp_path: Path) -> None:
+def test_every_hostile_file_raises(tmp_path: Path) -> None:
     paths = _hostile_files(tmp_path)
     assert len(paths) >= 50
     wrong = []
     for name, path in paths.items():
         try:
             import_weights.import_weights(str(path), tmp_path / "new", Options())
-            wrong.append(f"{name}: taken")
+            wrong.append(f"{name}: accepted")
         except (CheckpointError, ConfigError) as error:
             if not str(error).strip():
-                wrong.append(f"{name}: no words")
+                wrong.append(f"{name}: no message")
         except (JaxnetsError, Exception) as error:
             wrong.append(f"{name}: {type(error).__name__}: {error}")
     assert not wrong
@@ -267,15 +269,15 @@ def test_every_hostile_file_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
-def test_float8_names_the_tensor_and_its_type(tmp_path: Path, dtype: str) -> None:
+def test_float8_raises_with_tensor_and_dtype(tmp_path: Path, dtype: str) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(_of_dtype(dtype, 1))
     with pytest.raises(CheckpointError, match=rf"conv1\.weight is {dtype}, .*: save .* float32"):
         weight_files.read_safetensors(path)
 
 
-@pytest.mark.parametrize("write", [_declares_4_tb, _declares_4_tb_packed])
-def test_declared_size_beyond_the_file_is_rejected(
+@pytest.mark.parametrize("write", [_declares_4_tb, _declares_4_tb_compressed])
+def test_declared_size_larger_than_the_file_raises(
     tmp_path: Path, write: Callable[[h5py.File], None]
 ) -> None:
     path = tmp_path / "x.h5"
@@ -292,7 +294,7 @@ def test_compressed_weights_are_read(tmp_path: Path) -> None:
     assert weight_files.read_keras(path)["conv2d/kernel"].shape == values.shape
 
 
-def test_too_little_memory_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.h5"
     _set("conv2d/conv2d/kernel", np.zeros(3, "f4"))(path)
 
@@ -306,7 +308,7 @@ def test_too_little_memory_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_script_rejects_every_hostile_file_in_one_line(
+def test_script_prints_one_line_for_every_hostile_file(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = _hostile_files(tmp_path)
@@ -320,16 +322,16 @@ def test_script_rejects_every_hostile_file_in_one_line(
         return done.returncode, done.stderr
 
     with ThreadPoolExecutor(2) as pool:
-        ended = dict(zip(paths, pool.map(run, paths.values()), strict=True))
-    hangs = [name for name, (code, _) in ended.items() if code is None]
-    tracebacks = [name for name, (_, errors) in ended.items() if "Traceback" in errors]
+        results = dict(zip(paths, pool.map(run, paths.values()), strict=True))
+    hangs = [name for name, (code, _) in results.items() if code is None]
+    tracebacks = [name for name, (_, errors) in results.items() if "Traceback" in errors]
     others = {
         name: found
-        for name, found in ended.items()
+        for name, found in results.items()
         if found[0] not in (2, 4) or found[1].count("\n") != 1 or "\x1b" in found[1]
     }
     with capsys.disabled():
-        print(f"\n{len(ended)} files: {len(tracebacks)} tracebacks, {len(hangs)} hangs, {others}")
+        print(f"\n{len(results)} files: {len(tracebacks)} tracebacks, {len(hangs)} hangs, {others}")
     assert not hangs
     assert not tracebacks
     assert not others

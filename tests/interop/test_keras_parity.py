@@ -1,4 +1,4 @@
-"""Logits equal those of keras.applications in double precision; Keras's own files can be read."""
+"""Logits match keras.applications in double precision, with weights read from Keras's files."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten, unflatten
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(3600), pytest.mark.usefixtures("x64")]
-slow = pytest.mark.slow  # the deepest takes Keras most of a minute to build and compile
+slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ slow = pytest.mark.slow  # the deepest takes Keras most of a minute to build and
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 299, "all.weights.h5", marks=slow),
     ],
 )
-def test_logits_equal_those_of_keras(network: str, theirs: str, size: int, file: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
+def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("keras") is None:  # not imported, because its backend is not set
         pytest.skip("needs Keras")
     oracle = load("keras_logits")
     config, names = config_lib.default_config().model, LAYOUTS["keras"].networks[network]
@@ -55,14 +55,14 @@ def test_logits_equal_those_of_keras(network: str, theirs: str, size: int, file:
     expected = np.load(tmp_path / "logits.npy")
 
     read = weight_files.read_keras(tmp_path / file)
-    back = convert.from_layout("keras", read, config, shape)
-    assert back.missing == back.unexpected == ()
+    converted = convert.from_layout("keras", read, config, shape)
+    assert converted.missing == converted.unexpected == ()
     for path, leaf in arrays.items():
-        np.testing.assert_array_equal(back.arrays[path], leaf, err_msg=path)
+        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
 
     options = {"xla_backend_optimization_level": 0}
     evaluate = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=options)
-    ours = np.asarray(evaluate(unflatten(back.arrays), inputs))
+    ours = np.asarray(evaluate(unflatten(converted.arrays), inputs))
     error = np.abs(ours - expected).max() / np.abs(expected).max()
     print(f"{network} {size} of Keras: logits {error:.1e}")
     assert error < 1e-9

@@ -45,7 +45,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("network", NAMES)
-def test_names(network: str) -> None:
+def test_torch_names(network: str) -> None:
     assert {path: TORCH.name(network, path) for path in NAMES[network]} == NAMES[network]
 
 
@@ -63,7 +63,7 @@ def _variables(network: str) -> dict[str, Any]:
         for name in TORCH.networks
     ],
 )
-def test_roundtrip_is_bit_exact(network: str) -> None:
+def test_round_trip_is_bit_exact(network: str) -> None:
     for tree in _variables(network).values():
         arrays = to_torch(network, tree)
         assert len(arrays) == len(jax.tree.leaves(tree))
@@ -78,7 +78,7 @@ def test_roundtrip_is_bit_exact(network: str) -> None:
         ("inception_v1", "auxiliary1/dense", 4, 4),
     ],
 )
-def test_dense_layer_after_flatten_computes_the_same(
+def test_dense_layer_after_flatten_gives_the_same_outputs(
     network: str, layer: str, height: int, width: int
 ) -> None:
     channels = TORCH.networks[network].flattened[layer]
@@ -92,13 +92,13 @@ def test_dense_layer_after_flatten_computes_the_same(
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("network", TORCH.networks)
-def test_names_and_shapes_equal_those_of_pytorch(network: str) -> None:
+def test_names_and_shapes_match_pytorch(network: str) -> None:
     networks = load("networks")
     config = jax_model.make_config(network, SIZES.get(network, 64), batch_size=1)
     theirs = networks.make_network(config)
     variables = _variables(network)
     arrays = {k: v for tree in variables.values() for k, v in to_torch(network, tree).items()}
     networks.load_arrays(theirs, arrays)
-    back = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    arrays_of_pytorch = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     for tree in variables.values():
-        chex.assert_trees_all_equal(from_torch(network, back, like=tree), dict(tree))
+        chex.assert_trees_all_equal(from_torch(network, arrays_of_pytorch, like=tree), dict(tree))

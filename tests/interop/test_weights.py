@@ -45,40 +45,40 @@ def lenet() -> Weights:
     )
 
 
-def test_roundtrip(lenet: Weights, tmp_path: Path) -> None:
+def test_write_and_read(lenet: Weights, tmp_path: Path) -> None:
     assert not is_weights_folder(tmp_path)
     write_weights(tmp_path / "new" / "folder", lenet)
     assert is_weights_folder(tmp_path / "new" / "folder")
-    back = read_weights(tmp_path / "new" / "folder")
-    chex.assert_trees_all_equal(back.variables, lenet.variables)
-    assert back.model.to_dict() == lenet.model.to_dict()
+    restored = read_weights(tmp_path / "new" / "folder")
+    chex.assert_trees_all_equal(restored.variables, lenet.variables)
+    assert restored.model.to_dict() == lenet.model.to_dict()
     for field in ("input_shape", "classes", "preprocessing", "missing", "source"):
-        assert getattr(back, field) == getattr(lenet, field), field
+        assert getattr(restored, field) == getattr(lenet, field), field
 
 
 def test_partial_weights_list_missing_arrays(lenet: Weights, tmp_path: Path) -> None:
     arrays = flatten(lenet.variables)
-    lacking = ("params/classifier/bias", "params/classifier/kernel")
-    rest = {path: leaf for path, leaf in arrays.items() if path not in lacking}
+    missing = ("params/classifier/bias", "params/classifier/kernel")
+    rest = {path: leaf for path, leaf in arrays.items() if path not in missing}
     partial = dataclasses.replace(
-        lenet, variables=unflatten(rest), missing=lacking, classes=None, preprocessing=None
+        lenet, variables=unflatten(rest), missing=missing, classes=None, preprocessing=None
     )
     write_weights(tmp_path, partial)
-    back = read_weights(tmp_path)
-    assert back.missing == lacking
-    assert back.classes is back.preprocessing is None
-    assert set(flatten(back.variables)) == set(rest)
+    restored = read_weights(tmp_path)
+    assert restored.missing == missing
+    assert restored.classes is restored.preprocessing is None
+    assert set(flatten(restored.variables)) == set(rest)
     with pytest.raises(CheckpointError, match=r"is missing params/classifier/bias and 1 more"):
         write_weights(tmp_path, dataclasses.replace(partial, missing=()))
 
 
-def _other_byte(folder: Path) -> None:
+def _change_a_byte(folder: Path) -> None:
     data = bytearray((folder / ARRAYS).read_bytes())
     data[-1] ^= 1
     (folder / ARRAYS).write_bytes(data)
 
 
-def _described(folder: Path, **fields: object) -> None:
+def _change_description(folder: Path, **fields: object) -> None:
     described = json.loads((folder / DESCRIPTION).read_text())
     (folder / DESCRIPTION).write_text(json.dumps({**described, **fields}))
 
@@ -86,17 +86,17 @@ def _described(folder: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_other_byte, "does not match weights.json"),
+        (_change_a_byte, "does not match weights.json"),
         (lambda folder: (folder / ARRAYS).unlink(), "does not match"),
         (lambda folder: (folder / DESCRIPTION).unlink(), "is not a weights folder"),
         (lambda folder: (folder / DESCRIPTION).write_text("{"), "is damaged"),
-        (lambda folder: _described(folder, format="other"), "does not have the format"),
-        (lambda folder: _described(folder, model={"nmae": "lenet5"}), "unknown config field"),
-        (lambda folder: _described(folder, preprocessing={"mean": [0]}), "damaged or from another"),
-        (lambda folder: _described(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
+        (lambda folder: _change_description(folder, format="other"), "does not have the format"),
+        (lambda folder: _change_description(folder, model={"nmae": "lenet5"}), "unknown config field"),
+        (lambda folder: _change_description(folder, preprocessing={"mean": [0]}), "damaged or from another"),
+        (lambda folder: _change_description(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
     ],
 )
-def test_damage_is_detected(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
+def test_damaged_folder_raises(damage, message: str, lenet: Weights, tmp_path: Path) -> None:
     write_weights(tmp_path, lenet)
     damage(tmp_path)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -111,7 +111,7 @@ def test_damage_is_detected(damage, message: str, lenet: Weights, tmp_path: Path
         ("params/conv1/bias", np.zeros(3), r"params/conv1/bias is \[3\], not \[6\]"),
     ],
 )
-def test_arrays_of_another_network_are_not_written(path, array, message, lenet, tmp_path) -> None:
+def test_arrays_of_another_network_raise(path, array, message, lenet, tmp_path) -> None:
     wrong = unflatten({**flatten(lenet.variables), path: array})
     with pytest.raises(CheckpointError, match=message):
         write_weights(tmp_path, dataclasses.replace(lenet, variables=wrong))

@@ -1,4 +1,4 @@
-"""AlexNet: what its variants are made of, and the sizes between."""
+"""AlexNet: parameter counts, feature maps and variants."""
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +23,22 @@ def shapes(variant: str, size: int = 32, classes: int = 10):
     ("variant", "parameters", "last_map"),
     [("pool3", 57_023_306, (3, 3)), ("pool2", 56_826_698, (4, 4))],
 )
-def test_parameters_and_the_last_map(variant: str, parameters: int, last_map: tuple[int, int]) -> None:
+def test_parameter_counts_and_last_feature_map(
+    variant: str, parameters: int, last_map: tuple[int, int]
+) -> None:
     variables, features = shapes(variant)
     assert models.count_parameters(variables["params"]) == parameters
     assert set(variables) == {"params"}
     assert features.shape == (1, *last_map, 256)
 
 
-def test_the_smallest_image_leaves_a_pixel() -> None:
+def test_smallest_image_gives_one_pixel() -> None:
     smallest = models.entry("alexnet").smallest
     assert [shapes(variant, smallest)[1].shape[1] for variant in ("pool3", "pool2")] == [1, 1]
     assert shapes("pool3", smallest - 1)[1].shape[1] == 0
 
 
-def test_the_variant_is_the_recipe_s() -> None:
+def test_variant_is_set_by_the_config() -> None:
     config = config_lib.default_config()
     config.model.name, config.model.num_classes = "alexnet", 10
     assert models.create(config.model).variant == "pool3"
@@ -44,8 +46,8 @@ def test_the_variant_is_the_recipe_s() -> None:
     assert models.create(config.model).variant == "pool2"
 
 
-def test_the_dense_layers_see_repeated_pixels() -> None:
-    """3x3 to 6x6: every pixel twice, since each bin is one pixel wide."""
+def test_adaptive_average_pool_repeats_pixels() -> None:
+    """From 3x3 to 6x6 each bin is one pixel wide, so every pixel occurs twice per axis."""
     x = np.arange(9.0, dtype=np.float32).reshape(1, 3, 3, 1)
     pooled = adaptive_average_pool(jnp.asarray(x), (6, 6))
     np.testing.assert_array_equal(pooled[0, :, :, 0], x[0, :, :, 0].repeat(2, 0).repeat(2, 1))

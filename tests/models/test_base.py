@@ -1,4 +1,4 @@
-"""What several networks are built of: the sizes and bins of PyTorch."""
+"""Layers shared by several networks: ceil mode, adaptive pooling and padding as in PyTorch."""
 
 import functools
 
@@ -20,8 +20,8 @@ def _image(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("size", "side", "count"), [(7, 3, 3), (8, 3, 4), (2, 3, 1), (7, 2, 4)])
-def test_the_last_window_may_stick_out(size: int, side: int, count: int) -> None:
-    x = _image(size, size) - 100  # a padding of zeros would win
+def test_ceil_mode_windows_may_exceed_the_image(size: int, side: int, count: int) -> None:
+    x = _image(size, size) - 100  # negative, so padding with zeros would be the maximum
     pooled = max_pool_ceil(jnp.asarray(x), side, stride=2)
     expected = [
         [x[:, 2 * i : 2 * i + side, 2 * j : 2 * j + side].max((1, 2)) for j in range(count)]
@@ -30,13 +30,13 @@ def test_the_last_window_may_stick_out(size: int, side: int, count: int) -> None
     np.testing.assert_array_equal(pooled, np.stack([np.stack(row, 1) for row in expected], 1))
 
 
-def test_a_window_begins_inside_the_image() -> None:
+def test_ceil_mode_windows_start_inside_the_image() -> None:
     x = jnp.asarray(_image(4, 5))
     np.testing.assert_array_equal(max_pool_ceil(x, 1, stride=3), x[:, ::3, ::3])
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 3), (7, 4), (14, 1)])
-def test_bins_overlap_or_repeat(height: int, width: int) -> None:
+def test_adaptive_average_pool_bins(height: int, width: int) -> None:
     x = _image(height, width)
     rows = [(i * height // 4, int(np.ceil((i + 1) * height / 4))) for i in range(4)]
     columns = [(i * width // 4, int(np.ceil((i + 1) * width / 4))) for i in range(4)]
@@ -47,7 +47,7 @@ def test_bins_overlap_or_repeat(height: int, width: int) -> None:
 
 
 @given(st.tuples(st.integers(0, 5), st.integers(0, 5)))
-def test_same_padding_keeps_the_size(halves: tuple[int, int]) -> None:
+def test_same_padding_preserves_the_size(halves: tuple[int, int]) -> None:
     kernel = (2 * halves[0] + 1, 2 * halves[1] + 1)
     conv = LAYERS.conv(1, kernel, padding="same")
     x = jax.ShapeDtypeStruct((2, 7, 9, 1), jnp.float32)
@@ -56,7 +56,7 @@ def test_same_padding_keeps_the_size(halves: tuple[int, int]) -> None:
 
 
 @pytest.mark.oracle
-def test_pools_are_pytorch_s() -> None:
+def test_pooling_matches_pytorch() -> None:
     import torch
 
     for height, width, side, stride in [(7, 8, 3, 2), (2, 5, 2, 2), (4, 5, 1, 3), (9, 10, 3, 3)]:

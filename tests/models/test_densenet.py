@@ -1,4 +1,4 @@
-"""DenseNet-121: its counts, its smallest input, its dropout and how it begins."""
+"""DenseNet-121: parameter counts, smallest input, dropout and initialization."""
 
 import functools
 from typing import Any
@@ -13,15 +13,15 @@ from jaxnets.models.densenet import DenseLayer, DenseNet, kaiming_normal_fan_in
 
 
 @pytest.fixture(scope="module")
-def body() -> tuple[Any, dict[str, Any]]:
-    """The shapes of the features of the smallest images and of the variables they need."""
+def smallest() -> tuple[Any, dict[str, Any]]:
+    """Returns the shapes of the features of the smallest images and of the variables."""
     init = functools.partial(DenseNet(3).init_with_output, jax.random.key(0), train=False, method="features")
     return jax.eval_shape(init, jax.ShapeDtypeStruct((2, 29, 29, 3), jnp.float32))
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(3, 6_956_931), (1000, 7_978_856)])
-def test_counts_are_those_of_torchvision(body, classes: int, parameters: int) -> None:
-    features, variables = body
+def test_parameter_counts_match_torchvision(smallest, classes: int, parameters: int) -> None:
+    features, variables = smallest
     init = functools.partial(DenseNet(classes).init, jax.random.key(0), train=False, method="head")
     head = jax.eval_shape(init, features)
     found = models.count_parameters([variables["params"], head["params"]])
@@ -29,8 +29,8 @@ def test_counts_are_those_of_torchvision(body, classes: int, parameters: int) ->
     assert models.count_parameters(variables["batch_stats"]) == 83_648
 
 
-def test_the_smallest_image_leaves_one_pixel_and_the_next_none(body) -> None:
-    assert body[0].shape == (2, 1, 1, 1024)
+def test_smallest_image_gives_one_pixel(smallest) -> None:
+    assert smallest[0].shape == (2, 1, 1, 1024)
     model = DenseNet(3, block_sizes=(1, 1, 1, 1), growth_rate=1)
     init = functools.partial(model.init_with_output, jax.random.key(0), method="features")
     images = jax.ShapeDtypeStruct((2, 28, 28, 3), jnp.float32)
@@ -38,7 +38,7 @@ def test_the_smallest_image_leaves_one_pixel_and_the_next_none(body) -> None:
     assert features.shape[1:3] == (0, 0)
 
 
-def test_the_call_is_head_of_features_and_every_parameter_has_a_gradient() -> None:
+def test_call_is_head_of_features_and_every_parameter_has_a_gradient() -> None:
     model = DenseNet(3, block_sizes=(1, 1), growth_rate=4)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(4, 16, 16, 3)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_the_call_is_head_of_features_and_every_parameter_has_a_gradient() -> No
     variables = jax.tree.map(lambda leaf: generator.uniform(0.5, 1, leaf.shape), shapes)
 
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def everything(variables, x):
+    def compute(variables, x):
         features = model.apply(variables, x, train=False, method="features")
         head = model.apply(variables, features, train=False, method="head")
 
@@ -57,24 +57,24 @@ def test_the_call_is_head_of_features_and_every_parameter_has_a_gradient() -> No
 
         return head, model.apply(variables, x, train=False), jax.grad(loss)(variables["params"])
 
-    head, logits, gradient = everything(variables, x)
+    head, logits, gradient = compute(variables, x)
     np.testing.assert_allclose(head, logits, rtol=1e-6)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_it_begins_as_torchvisions() -> None:
+def test_initialization_matches_torchvision() -> None:
     model = DenseNet(3).bind({})
     assert model.conv0.initialization.kernel is kaiming_normal_fan_in
-    for part in (*model.dense_blocks, *model.transitions):
-        assert part.layers.conv.keywords["initialization"].kernel is kaiming_normal_fan_in
+    for block in (*model.dense_blocks, *model.transitions):
+        assert block.layers.conv.keywords["initialization"].kernel is kaiming_normal_fan_in
     assert model.classifier.initialization.bias is ops.initializers.zero_bias
     kernel = np.asarray(kaiming_normal_fan_in(jax.random.key(0), (3, 3, 16, 32)))
     np.testing.assert_allclose(kernel.std(), (2 / (9 * 16)) ** 0.5, rtol=0.05)
     assert np.abs(kernel).max() > 2.5 * (2 / (9 * 16)) ** 0.5  # not truncated at 2 deviations
 
 
-def test_dropout_of_a_layer_is_on_what_it_adds_and_in_training_alone() -> None:
+def test_dropout_applies_to_new_features_in_training_only() -> None:
     layer = DenseLayer(8, 0.5, DenseNet(3).layers())
 
     @jax.jit

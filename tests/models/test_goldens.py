@@ -1,4 +1,4 @@
-"""Networks still give the values that were proved equal to PyTorch's, where there is no PyTorch."""
+"""Networks reproduce stored values, which matched PyTorch, without PyTorch."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ import pytest
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def _maker():
+def _load_make_goldens():
     spec = importlib.util.spec_from_file_location("make_goldens", GOLDEN / "make_goldens.py")
     assert spec is not None
     assert spec.loader is not None
@@ -21,9 +21,9 @@ def _maker():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["lenet5", "resnet_short", pytest.param("resnet50", marks=pytest.mark.slow)])
-def test_logits_loss_and_gradients_are_the_golden_ones(name: str) -> None:
+def test_logits_loss_and_gradients_match_the_golden_values(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
-    maker = _maker()
+    maker = _load_make_goldens()
     computed = maker.compute(maker.CASES[name])
     for key in ("logits", "training_logits", "loss"):
         np.testing.assert_allclose(computed[key], golden[key], rtol=1e-9, atol=1e-10, err_msg=key)

@@ -1,4 +1,4 @@
-"""A network in the reference form has derivatives of every mode and order, equal to the other forms'."""
+"""Networks with `implementation="xla"` support all derivatives and match the other implementations."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,12 @@ SMALL = {
     "lenet5": {"name": "lenet5", "kernel_size": 3},
     "resnet50": {"name": "resnet50", "stage_sizes": (1,), "width": 2},
 }
-SHORTER = {
+SHORT = {
     "resnet50": {"stage_sizes": (1, 1, 1, 1)},
     "inception_resnet_v2": {"repeats": (1, 1, 1)},
     "densenet121": {"block_sizes": (1, 1, 1, 1)},
 }
-"""Networks that repeat their blocks: each of them once."""
+"""Overrides that make deep networks short, with each block once."""
 
 
 def _model(implementation: str, **fields: Any) -> Any:
@@ -35,7 +35,7 @@ def _model(implementation: str, **fields: Any) -> Any:
 
 
 def _inputs(**fields: Any) -> tuple[Any, Any, np.ndarray]:
-    """Variables, a direction of the parameters and images."""
+    """Returns variables, a direction in parameter space and images."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(IMAGES, 16, 16, 3))
     variables = models.initialize(_model("auto", **fields), jax.random.key(0), x.shape)
@@ -60,25 +60,26 @@ def _dot(first: Any, second: Any) -> jax.Array:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", SMALL)
-def test_derivatives_of_the_reference_form(name: str) -> None:
+def test_xla_implementation_has_all_derivatives(name: str) -> None:
     fields = {**SMALL[name], "dtype": "float64"}
     variables, direction, x = _inputs(**fields)
-    auto, reference = (_energy(form, variables, x, **fields) for form in ("auto", "xla"))
+    auto, reference = (_energy(name, variables, x, **fields) for name in ("auto", "xla"))
     params = variables["params"]
 
     @functools.partial(jax.jit, static_argnums=0)
-    def of_both(energy: Energy) -> Any:
+    def reverse(energy: Energy) -> Any:
         slope = jax.grad(energy)
         curvature = jax.grad(lambda params: _dot(slope(params), direction))(params)
         return jax.value_and_grad(energy)(params), curvature
 
     @jax.jit
     def forward() -> Any:
-        along = lambda params: jax.jvp(reference, (params,), (direction,))[1]  # noqa: E731
-        return along(params), jax.grad(along)(params), jax.jvp(along, (params,), (direction,))[1]
+        directional = lambda params: jax.jvp(reference, (params,), (direction,))[1]  # noqa: E731
+        second = jax.jvp(directional, (params,), (direction,))[1]
+        return directional(params), jax.grad(directional)(params), second
 
-    (value, gradient), curvature = of_both(reference)
-    chex.assert_trees_all_close(((value, gradient), curvature), of_both(auto), rtol=1e-9, atol=1e-9)
+    (value, gradient), curvature = reverse(reference)
+    chex.assert_trees_all_close(((value, gradient), curvature), reverse(auto), rtol=1e-9, atol=1e-9)
     tangent, by_reverse, by_forward = forward()
     np.testing.assert_allclose(tangent, _dot(gradient, direction), rtol=1e-9)
     chex.assert_trees_all_close(by_reverse, curvature, rtol=1e-9, atol=1e-9)
@@ -96,12 +97,12 @@ def test_derivatives_of_the_reference_form(name: str) -> None:
         if entry.kind == "image"
     ],
 )
-def test_every_network_of_images_hands_it_to_its_layers(name: str) -> None:
+def test_every_image_network_passes_the_implementation_to_its_layers(name: str) -> None:
     size = models.entry(name).smallest
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
 
     def program(implementation: str) -> str:
-        model = _model(implementation, name=name).clone(**SHORTER.get(name, {}))
+        model = _model(implementation, name=name).clone(**SHORT.get(name, {}))
         keys = dict(zip(("params", "dropout"), jax.random.split(jax.random.key(0)), strict=True))
         variables = jax.eval_shape(functools.partial(model.init, train=False), keys, images)
         apply = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs=keys)

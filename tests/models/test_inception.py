@@ -1,4 +1,4 @@
-"""Inception v1 and v3: what is theirs alone. Equality with torchvision is in test_parity.py."""
+"""Inception v1 and v3: variants, auxiliary heads and initialization; see also test_parity.py."""
 
 import functools
 import importlib
@@ -39,7 +39,7 @@ def _outputs(model: Any, variables: Any, size: int, *, train: bool) -> Any:
     return jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
 
 
-def test_the_paper_s_5x5_adds_its_parameters() -> None:
+def test_paper_variant_adds_the_parameters_of_5x5_convolutions() -> None:
     ours, paper = (_variables(_model("inception_v1", variant=v), 32) for v in (None, "paper"))
     count = models.count_parameters
     assert count(paper["params"]) - count(ours["params"]) == 380_928
@@ -53,7 +53,7 @@ def test_the_paper_s_5x5_adds_its_parameters() -> None:
         ("inception_v3", "paper", "Inception v3 has the variants torchvision, keras"),
     ],
 )
-def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, message: str) -> None:
+def test_unknown_variant_raises(name: str, variant: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _model(name, variant=variant)
 
@@ -62,7 +62,7 @@ def test_a_variant_that_is_not_there_is_refused(name: str, variant: str, message
     ("name", "size", "heads"),
     [("inception_v1", 15, 2), pytest.param("inception_v3", 299, 1, marks=pytest.mark.slow)],
 )
-def test_heads_answer_in_training_alone(name: str, size: int, heads: int) -> None:
+def test_auxiliary_heads_are_used_in_training_only(name: str, size: int, heads: int) -> None:
     model = _model(name)
     variables = _variables(model, size)
     outputs = _outputs(model, variables, size, train=True)
@@ -71,14 +71,14 @@ def test_heads_answer_in_training_alone(name: str, size: int, heads: int) -> Non
     assert _outputs(model, variables, size, train=False).shape == (2, 3)
 
 
-def test_heads_are_left_out_where_the_recipe_says_so() -> None:
+def test_auxiliary_heads_can_be_disabled() -> None:
     model = _model("inception_v1", auxiliary_heads=False)
     variables = _variables(model, 15)
     assert not models.auxiliary_part(variables["params"])
     assert _outputs(model, variables, 15, train=True).shape == (2, 3)
 
 
-def test_inception_v3_has_no_head_for_smaller_images_and_says_so() -> None:
+def test_inception_v3_skips_its_auxiliary_head_for_small_images() -> None:
     model = _model("inception_v3")
     variables = _variables(model, 298)
     assert not models.auxiliary_part(variables["params"])
@@ -98,7 +98,7 @@ def _initial(module: Any, shape: tuple[int, ...]) -> Any:
     return init(jax.random.key(0))["params"]
 
 
-def test_torchvision_s_initialisation() -> None:
+def test_initialization_matches_torchvision() -> None:
     network = inception_v3.InceptionV3(3)
     layers = network.layers(conv=inception_v3.INIT, dense=inception_v3.HEAD_INIT)
     v3 = inception_v3.AuxiliaryClassifier(3, layers)
@@ -111,13 +111,13 @@ def test_torchvision_s_initialisation() -> None:
     assert float(params["conv"]["kernel"].std()) == pytest.approx(0.01, rel=0.02)
     for name in ("inception_v1", "inception_v3"):
         conv = _model(name, init="flax").bind({}).classifier
-        flax_s = conv.initialization.kernel(jax.random.key(0), (1, 1, 400, 50))
-        assert float(np.std(flax_s)) == pytest.approx(400**-0.5, rel=0.03)
+        kernel = conv.initialization.kernel(jax.random.key(0), (1, 1, 400, 50))
+        assert float(np.std(kernel)) == pytest.approx(400**-0.5, rel=0.03)
 
 
 @pytest.mark.oracle
 @pytest.mark.usefixtures("x64")
-def test_inception_v3_s_head_is_torchvision_s() -> None:
+def test_inception_v3_auxiliary_head_matches_torchvision() -> None:
     import torch
 
     networks, weights, drawn = load("networks"), load("weights"), load("drawn")
@@ -131,7 +131,7 @@ def test_inception_v3_s_head_is_torchvision_s() -> None:
     variables = drawn.variables(ours, x.shape)
 
     def named(tree: Any) -> dict[str, np.ndarray]:
-        """The head's arrays as torchvision names them inside the head."""
+        """Returns the head's arrays with torchvision's names."""
         arrays = to_torch("inception_v3", {"auxiliary": jax.device_get(tree)})
         return {name.removeprefix("AuxLogits."): array for name, array in arrays.items()}
 

@@ -1,4 +1,4 @@
-"""Initial weights are those that JAX would draw, with the bits that runs under results/ began with."""
+"""Initial weights match JAX's initializers and the stored hashes of earlier versions."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from jaxnets.ops import initializers
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "initial_weights.json"
 SIZES = {"lenet5": 28, "inception_v3": 75, "inception_resnet_v2": 75}
-"""Pixels a side; 32 elsewhere."""
+"""Image sizes; the default is 32."""
 KEY = 7
 
 
 def digest(name: str, style: str) -> str:
-    """Twelve digits of the sha256 of every initial weight of a network with three classes."""
+    """Returns the first twelve digits of a hash of all initial weights, for three classes."""
     config = config_lib.default_config().model
     config.name, config.num_classes, config.init = name, 3, style
     size = SIZES.get(name, 32)
@@ -39,8 +39,8 @@ def digest(name: str, style: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", json.loads(GOLDEN.read_text()))
-def test_the_bits_are_the_golden_ones(case: str) -> None:
-    # In a process of its own: the suite compiles without optimisation, which rounds otherwise.
+def test_initial_weights_match_the_golden_hashes(case: str) -> None:
+    # In a new process, because the tests compile without optimisation, which rounds differently.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     program = f"import test_initialize as t; print(t.digest(*{case.split()!r}))"
     done = subprocess.run(
@@ -69,36 +69,34 @@ def test_the_bits_are_the_golden_ones(case: str) -> None:
         (initializers.normal(0.01), nn.initializers.normal(0.01)),
     ],
 )
-def test_weights_are_those_that_jax_draws(
-    ours: initializers.Initializer, theirs: initializers.Initializer
-) -> None:
-    shape = (3, 2, 5, 4)  # 120 of 128 numbers; height, width and both fans differ
+def test_initializers_match_jax(ours: initializers.Initializer, theirs: initializers.Initializer) -> None:
+    shape = (3, 2, 5, 4)  # all sizes differ
     found, expected = (init(jax.random.key(KEY), shape, jnp.float32) for init in (ours, theirs))
     chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
 
-def test_many_weights_are_drawn_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_draws_match_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     few = initializers.normal(1.0)(jax.random.key(KEY), (5, 9), jnp.float32)
     monkeypatch.setattr(initializers, "MAX_OVERDRAW", 0)
     many = initializers.normal(1.0)(jax.random.key(KEY), (5, 9), jnp.float32)
     np.testing.assert_array_equal(few, many)
 
 
-def test_only_what_the_result_needs_is_computed() -> None:
+def test_init_eqn_by_eqn_computes_only_what_is_needed() -> None:
     computed = []
 
     def function(x: jax.Array) -> dict[str, jax.Array]:
-        wanted = jnp.sin(x) * 2
+        needed = jnp.sin(x) * 2
         jax.debug.callback(lambda value: computed.append(value), jnp.cos(x))
-        return {"wanted": wanted, "same": x, "constant": jnp.ones(2)}
+        return {"needed": needed, "same": x, "constant": jnp.ones(2)}
 
     x = jnp.arange(3.0)
     given = init_eqn_by_eqn(function, x)
     jax.effects_barrier()
     assert not computed
-    chex.assert_trees_all_equal(given, {"wanted": jnp.sin(x) * 2, "same": x, "constant": jnp.ones(2)})
+    chex.assert_trees_all_equal(given, {"needed": jnp.sin(x) * 2, "same": x, "constant": jnp.ones(2)})
 
 
-def test_it_may_be_traced() -> None:
+def test_init_eqn_by_eqn_can_be_traced() -> None:
     double = jax.jit(lambda x: init_eqn_by_eqn(lambda y: 2 * y, x))
     np.testing.assert_array_equal(double(jnp.arange(3.0)), [0, 2, 4])

@@ -1,4 +1,4 @@
-"""LeNet-5: what can be changed in it, and the sizes that it takes."""
+"""LeNet-5: options and image sizes."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def network(name: str = "lenet5", **changes: Any):
     return models.create(config.model)
 
 
-def test_pooling_by_the_mean_and_sigmoids_are_the_paper_s_order() -> None:
-    """Convolution, squash, pool: the second map of a constant image is constant."""
+def test_average_pooling_follows_the_sigmoid_activation() -> None:
+    """Convolution, activation, pooling: for a constant image the second feature map is constant."""
     model = network(pooling="average", activation="sigmoid")
     x = jnp.ones((1, 16, 16, 1))
     variables = load("drawn").variables(model, x.shape)
@@ -35,7 +35,7 @@ def test_pooling_by_the_mean_and_sigmoids_are_the_paper_s_order() -> None:
 
 
 @pytest.mark.parametrize(("kernel_size", "smallest"), [(1, 4), (3, 10), (5, 16), (7, 22)])
-def test_the_smallest_image_follows_the_kernels(kernel_size: int, smallest: int) -> None:
+def test_smallest_image_depends_on_the_kernel_size(kernel_size: int, smallest: int) -> None:
     model = network(kernel_size=kernel_size)
 
     def shape(size: int) -> tuple[int, ...]:
@@ -51,21 +51,21 @@ def test_the_smallest_image_follows_the_kernels(kernel_size: int, smallest: int)
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "takers"),
+    ("name", "change", "message"),
     [
         ("resnet50", {"model.activation": "tanh"}, "lenet5 or alexnet"),
         ("densenet121", {"model.pooling": "average"}, "lenet5 or alexnet"),
         ("alexnet", {"model.kernel_size": 3}, "set --config.model.name=lenet5,"),
     ],
 )
-def test_other_networks_refuse_the_changes(
-    name: str, change: dict[str, Any], takers: str, repository: Path
+def test_options_of_other_networks_raise(
+    name: str, change: dict[str, Any], message: str, repository: Path
 ) -> None:
     spec = f"{repository}/configs/lung_resnet.py:smoke"
-    with pytest.raises(ConfigError, match=takers):
+    with pytest.raises(ConfigError, match=message):
         config_lib.load_config(spec, {"model.name": name, **change})
 
 
-def test_alexnet_s_parts_change_too() -> None:
+def test_alexnet_accepts_activation_and_pooling() -> None:
     model = network("alexnet", activation="tanh", pooling="average")
     assert (model.activation, model.pooling) == ("tanh", "average")

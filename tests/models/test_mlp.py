@@ -1,4 +1,4 @@
-"""The MLP: its shape, report A's weights, activations, and what does not fit."""
+"""The MLP: parameters, report A's weights, activations and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_parameters_are_named_by_layer() -> None:
     assert models.count_parameters(params) == 41
 
 
-def test_torch_initialisation_is_report_b_s_range() -> None:
+def test_torch_initialization_has_the_range_of_report_b() -> None:
     sizes, activations = (3, 40, 40, 40), ("relu", "relu", "tanh")
     model = MLP(layer_sizes=sizes, activations=activations)
     params = models.initialize(model, jax.random.key(0), (1, 3))["params"]
@@ -35,7 +35,7 @@ def test_torch_initialisation_is_report_b_s_range() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_published_weights_make_the_published_predictions() -> None:
+def test_published_weights_give_the_published_predictions() -> None:
     model = MLP(init_scheme="published", dtype=jnp.float64)
     variables = models.initialize(model, jax.random.key(0), (1, 3))
     assert variables["params"]["layer1"]["kernel"][2, 0] == PRINTED["weights_full"]["W1"][0][2]
@@ -44,7 +44,7 @@ def test_the_published_weights_make_the_published_predictions() -> None:
     np.testing.assert_allclose(predictions[:, 0], expected, rtol=0, atol=1e-12)
 
 
-def test_every_layer_has_its_own_activation() -> None:
+def test_activations_are_set_per_layer() -> None:
     model = MLP(layer_sizes=(2, 2, 2), activations=("relu", "identity"))
     layer = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
     variables = {"params": {"layer1": layer, "layer2": layer}}
@@ -54,7 +54,7 @@ def test_every_layer_has_its_own_activation() -> None:
     np.testing.assert_allclose(other.apply(variables, x), [[-0.01, 2.0]], rtol=1e-6)
 
 
-def test_recipes_know_the_same_activations() -> None:
+def test_config_lists_the_same_activations() -> None:
     assert set(config_lib.FIELDS["model.activations"].choices) == set(ACTIVATIONS)
 
 
@@ -69,12 +69,12 @@ def test_recipes_know_the_same_activations() -> None:
         ),
     ],
 )
-def test_what_makes_no_network_is_refused(fields: dict, message: str) -> None:
+def test_invalid_layers_raise(fields: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MLP(**fields)
 
 
-def test_inputs_of_another_length_are_refused() -> None:
+def test_wrong_input_size_raises() -> None:
     with pytest.raises(ConfigError, match=r"inputs are \[1, 2\], but .* takes 3 numbers"):
         MLP().init(jax.random.key(0), jnp.zeros((1, 2)))
 
@@ -86,7 +86,7 @@ def test_inputs_of_another_length_are_refused() -> None:
         ({"name": "mlp", "dropout": 0.5}, "MLP has no dropout"),
     ],
 )
-def test_what_the_network_does_not_have_is_refused(fields: dict, message: str) -> None:
+def test_unsupported_fields_raise(fields: dict, message: str) -> None:
     config = config_lib.default_config().model
     config.update(fields)
     with pytest.raises(ConfigError, match=message):
@@ -96,7 +96,7 @@ def test_what_the_network_does_not_have_is_refused(fields: dict, message: str) -
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"), [(2, 1, "begins with 3.*begin with 2"), (3, 4, "end with 4")]
 )
-def test_layers_that_do_not_chain_with_the_data_are_refused(inputs: int, outputs: int, message: str) -> None:
+def test_layer_sizes_that_do_not_match_the_data_raise(inputs: int, outputs: int, message: str) -> None:
     config = config_lib.default_config().model
     models.check_lengths(config, 3, 1)
     with pytest.raises(ConfigError, match=message):
@@ -104,7 +104,7 @@ def test_layers_that_do_not_chain_with_the_data_are_refused(inputs: int, outputs
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mlp", "image"), ("resnet50", "vector")])
-def test_a_network_takes_one_kind_of_example(name: str, kind: str) -> None:
+def test_wrong_kind_of_example_raises(name: str, kind: str) -> None:
     with pytest.raises(ConfigError, match=f"takes no examples of kind '{kind}'"):
         models.check_kind(name, kind)
 
@@ -112,7 +112,7 @@ def test_a_network_takes_one_kind_of_example(name: str, kind: str) -> None:
 @pytest.mark.oracle
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_values_and_gradients_are_pytorch_s(name: str) -> None:
+def test_values_and_gradients_match_pytorch(name: str) -> None:
     import torch
 
     kinds = {
@@ -126,7 +126,7 @@ def test_values_and_gradients_are_pytorch_s(name: str) -> None:
     params = models.initialize(model, jax.random.key(0), (1, 3))["params"]
     params["layer1"]["bias"] = params["layer1"]["bias"].at[0].set(0.0)
     x = np.random.default_rng(0).normal(size=(6, 3))
-    x[0] = 0  # the first neuron of the first layer stands at the kink
+    x[0] = 0  # the first neuron of the first layer is at the kink
     gradient = jax.grad(lambda p: jnp.sum(model.apply({"params": p}, x) ** 2))(params)
     layers = [torch.nn.Linear(3, 5), kinds[name](), torch.nn.Linear(5, 2), kinds[name]()]
     theirs = torch.nn.Sequential(*layers).double()

@@ -1,7 +1,7 @@
-"""The networks, and training them, are PyTorch's: random weights, random batches, both sides side by side.
+"""Networks and their training match PyTorch, with random weights and batches.
 
-In double precision rounding leaves about 1e-15 to 1e-12, while a wrong epsilon leaves 1e-7. In single
-precision a training gradient moves by per cents when a ReLU's sign flips, so only logits are held there.
+In double precision rounding errors are about 1e-15 to 1e-12, while a wrong epsilon causes 1e-7. In single
+precision the sign flip of a ReLU changes a gradient by per cents, so only logits are compared.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ drawn, mirror, weights = load("drawn"), load("mirror"), load("weights")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network at a size, with what its recipe says otherwise."""
+    """A network, its image and batch size, and its model overrides."""
 
     network: str
     image_size: int
@@ -58,19 +58,16 @@ CASES = {
     "densenet121 224": Case("densenet121", 224, 2),
 }
 STEPS = 10
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""Compiles the deep networks in half the time."""
+FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Halves the compilation time of deep networks."""
 LARGE = pytest.mark.timeout(3600)  # two compilations and forty passes in double precision
 SMALL = ["lenet5", "narrow resnet"]
 DEEPEST = ["inception_resnet_v2"]
-"""More than a minute for a gradient, most of it compilation; a third of that for logits alone."""
+"""The gradient takes more than a minute, mostly compilation."""
 
 
 def _marked(name: str, *, gradient: bool) -> Any:
-    """The case, with what it asks of whoever runs it.
-
-    A network's own size is slow, and so is the gradient of the deepest.
-    """
+    """Returns the case with marks: full image sizes and the gradients of the deepest networks are slow."""
     slow = CASES[name].image_size >= 224 or (gradient and name in DEEPEST)
     return pytest.param(name, marks=[LARGE, *([pytest.mark.slow] if slow else [])])
 
@@ -106,24 +103,23 @@ def random_variables(config: config_dict.ConfigDict) -> dict[str, Any]:
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference, in units of the largest value."""
+    """Returns the largest difference, relative to the largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(function, compiler_options=QUICKLY)
+    return jax.jit(function, compiler_options=FAST_COMPILATION)
 
 
 def outputs_of(outputs: Any) -> list[np.ndarray]:
-    """The logits, then those of auxiliary heads."""
+    """Returns the logits, followed by those of auxiliary heads."""
     return [outputs.main, *outputs.auxiliary] if isinstance(outputs, ModelOutput) else [outputs]
 
 
 def without_rounding(gradient: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The gradient, with 0 for tensors under 1e-14 of its length, which are rounding alone.
+    """Returns the gradient with 0 for tensors below 1e-14 of its norm, which are rounding errors.
 
-    A bias whose shift a batch norm takes away has such a one: that of the last residual block in
-    Inception-ResNet v2.
+    A bias before a batch norm has such a gradient, as in the last residual block of Inception-ResNet v2.
     """
     length = np.sqrt(sum(np.sum(np.square(array)) for array in gradient.values()))
     return {
@@ -132,9 +128,9 @@ def without_rounding(gradient: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def test_every_network_of_images_is_compared() -> None:
-    taking_images = {name for name, entry in models.REGISTRY.items() if entry.kind == "image"}
-    assert {case.network for case in CASES.values()} == taking_images
+def test_every_image_network_is_compared() -> None:
+    image_networks = {name for name, entry in models.REGISTRY.items() if entry.kind == "image"}
+    assert {case.network for case in CASES.values()} == image_networks
 
 
 @pytest.mark.parametrize("network", _networks(gradient=False))
@@ -164,36 +160,36 @@ def test_logits_statistics_and_gradient(network: str) -> None:
 
 @LARGE
 @pytest.mark.usefixtures("x64")
-def test_a_short_inception_resnet_v2() -> None:
-    """One block of each kind, ending as the whole network does: its gradient compiles in half a minute."""
+def test_short_inception_resnet_v2() -> None:
+    """With one block of each kind, the gradient compiles in half a minute."""
     name = "inception_resnet_v2"
     config = make_config(name)
     model = InceptionResNetV2(config.model.num_classes, repeats=(1, 1, 1), dtype=np.float64)
     theirs = mirror.Mirror(config)
-    whole = theirs.network
-    whole.repeat, whole.repeat_1, whole.repeat_2 = (
-        whole.repeat[:1],
-        whole.repeat_1[:1],
-        whole.repeat_2[:0],
+    network = theirs.network
+    network.repeat, network.repeat_1, network.repeat_2 = (
+        network.repeat[:1],
+        network.repeat_1[:1],
+        network.repeat_2[:0],
     )
     variables = drawn.variables(model, (1, 107, 107, 3))
-    _compare(f"{name} of one block each", config, model, variables, theirs, _as_last_block)
+    _compare(f"{name} of one block each", config, model, variables, theirs, _rename_last_block)
 
 
-def _as_last_block(tree: dict[str, Any]) -> dict[str, Any]:
-    """The short network's only block C under the name that the whole one's last has."""
+def _rename_last_block(tree: dict[str, Any]) -> dict[str, Any]:
+    """Renames the only block C of the short network to the last of the full network."""
     return {name.replace("inception_resnet_c1", "inception_resnet_c10"): v for name, v in tree.items()}
 
 
 def _compare(
-    message: str,
+    title: str,
     config: config_dict.ConfigDict,
     model: nn.Module,
     variables: dict[str, Any],
     theirs: Any,
-    renamed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    rename: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> None:
-    """Holds logits, updated statistics, loss and gradient to PyTorch's, and prints how near they are."""
+    """Asserts that logits, statistics, loss and gradient match PyTorch, and prints the differences."""
     batch, loss = jax_model.random_batch(config, seed=0), make_loss(config.train)
     inputs, targets = make_preprocess(config, train=False)(batch, jax.random.key(0))
 
@@ -212,32 +208,33 @@ def _compare(
 
         return jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
 
-    given = {collection: renamed(tree) for collection, tree in variables.items()}
+    given = {collection: rename(tree) for collection, tree in variables.items()}
     theirs.load(given)
     (expected,) = theirs.logits(batch["image"], train=False)
-    of_logits = relative_error(np.asarray(evaluate(variables)), expected)
+    logits_error = relative_error(np.asarray(evaluate(variables)), expected)
     (loss_value, (outputs, statistics)), gradient = jax.device_get(train(variables))
     expected = theirs.logits(batch["image"], train=True)
-    in_training = max(
+    training_error = max(
         relative_error(logits, other) for logits, other in zip(outputs_of(outputs), expected, strict=True)
     )
-    updated = {"params": given["params"], "batch_stats": renamed(statistics)}
-    of_statistics = max(theirs.distances(updated).values())
+    updated = {"params": given["params"], "batch_stats": rename(statistics)}
+    statistics_error = max(theirs.distances(updated).values())
 
     theirs.load(given)
     expected_loss, expected_gradient = theirs.gradient(batch, train=True)
-    ours_by_name = without_rounding(to_torch(config.model.name, renamed(gradient)))
+    ours_by_name = without_rounding(to_torch(config.model.name, rename(gradient)))
     distances = weights.distances(ours_by_name, without_rounding(expected_gradient))
-    farthest = max(distances, key=lambda name: distances[name])
+    worst = max(distances, key=lambda name: distances[name])
     print(
-        f"{message}: logits {of_logits:.1e}, in training {in_training:.1e}, statistics {of_statistics:.1e}, "
-        f"gradient {distances[farthest]:.1e} ({farthest})"
+        f"{title}: logits {logits_error:.1e}, in training {training_error:.1e}, "
+        f"statistics {statistics_error:.1e}, "
+        f"gradient {distances[worst]:.1e} ({worst})"
     )
-    assert of_logits < 1e-10
-    assert in_training < 1e-9
-    assert of_statistics < 1e-10
+    assert logits_error < 1e-10
+    assert training_error < 1e-9
+    assert statistics_error < 1e-10
     assert loss_value == pytest.approx(expected_loss, rel=1e-10)
-    assert distances[farthest] < 1e-8, farthest
+    assert distances[worst] < 1e-8, worst
 
 
 @pytest.mark.usefixtures("x64")
@@ -253,16 +250,16 @@ def _compare(
         pytest.param("resnet50", "adam", marks=LARGE),
     ],
 )
-def test_each_of_ten_steps_from_the_same_state(network: str, rule: str) -> None:
+def test_ten_steps_match_from_the_same_state(network: str, rule: str) -> None:
     config = make_config(network, rule)
     variables = random_variables(config)
     steps = drift.compare_steps(config, steps=STEPS, restart=True, variables=variables)
-    seen = 0
+    count = 0
     for distances in steps:
-        farthest = max(distances, key=distances.get)
-        assert distances[farthest] < 1e-9, f"step {seen}: {farthest} by {distances[farthest]}"
-        seen += 1
-    assert seen == STEPS
+        worst = max(distances, key=distances.get)
+        assert distances[worst] < 1e-9, f"step {count}: {worst} by {distances[worst]}"
+        count += 1
+    assert count == STEPS
 
 
 @pytest.mark.usefixtures("x64")
@@ -277,28 +274,28 @@ def test_each_of_ten_steps_from_the_same_state(network: str, rule: str) -> None:
         ("adam", {"beta2": 0.998}),
     ],
 )
-def test_the_comparison_sees_another_rule(
+def test_comparison_detects_other_optimizer_settings(
     rule: str, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config("lenet5", rule)
     other = config.copy_and_resolve_references()
     other.optimizer.update(change)
-    make_theirs = mirror.Mirror
-    monkeypatch.setattr(mirror, "Mirror", lambda config: make_theirs(other))
+    original = mirror.Mirror
+    monkeypatch.setattr(mirror, "Mirror", lambda config: original(other))
     *_, last = drift.compare_steps(config, steps=2, restart=True)
     assert last[drift.PARAMETERS] > 1e-8
 
 
-SAME_NETWORKS = [name for name in CASES if name[-3:] in ("224", "299")]
+FULL_SIZE = [name for name in CASES if name[-3:] in ("224", "299")]
 
 
-@pytest.mark.parametrize("network", [name for name in CASES if name not in SAME_NETWORKS])
-def test_weights_come_back_from_pytorch(network: str) -> None:
+@pytest.mark.parametrize("network", [name for name in CASES if name not in FULL_SIZE])
+def test_weights_round_trip_through_pytorch(network: str) -> None:
     config = make_config(network, dtype="float32")
     variables = random_variables(config)
     theirs = mirror.Mirror(config)
     theirs.load(variables)
     arrays = {name: tensor.numpy() for name, tensor in theirs.network.state_dict().items()}
     for tree in variables.values():
-        back = load("weights").from_torch(config.model.name, arrays, like=tree)
-        jax.tree.map(np.testing.assert_array_equal, back, tree)
+        restored = load("weights").from_torch(config.model.name, arrays, like=tree)
+        jax.tree.map(np.testing.assert_array_equal, restored, tree)

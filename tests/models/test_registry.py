@@ -1,4 +1,4 @@
-"""Every network of images answers the same questions; counts are the published ones."""
+"""All image networks: parameter counts, smallest inputs, features and head, gradients, initialization."""
 
 import dataclasses
 import functools
@@ -19,15 +19,17 @@ from jaxnets.errors import ConfigError
 CHANNELS = {"lenet5": 1}
 
 
-OF_IMAGES = [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
+IMAGE_NETWORKS = [name for name, entry in models.REGISTRY.items() if entry.kind == "image"]
 SIZES = {"lenet5": 28, "inception_v3": 299}
-"""Pixels a side at which everything is there; 64 elsewhere."""
-TRACED_SOON = [
+"""Image sizes with auxiliary heads; the default is 64."""
+FAST_TO_TRACE = [
     name if name in ("lenet5", "alexnet", "resnet50") else pytest.param(name, marks=pytest.mark.slow)
-    for name in OF_IMAGES
+    for name in IMAGE_NETWORKS
 ]
-WITH_VALUES = [name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in OF_IMAGES]
-"""Compiled in seconds, the deep ones in minutes; a narrow ResNet-50 is among the goldens."""
+FAST_TO_COMPILE = [
+    name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in IMAGE_NETWORKS
+]
+"""Deep networks take minutes to compile; a short ResNet-50 is tested in test_goldens.py."""
 
 
 def _shapes(name: str, classes: int, size: int) -> dict:
@@ -48,25 +50,25 @@ def _config(name: str, classes: int):
         ("resnet50", 3, 23_514_179, 0, 53_120),  # torchvision's resnet50, 3 classes
         ("resnet50", 1000, 25_557_032, 0, 53_120),  # and 1000
         ("lenet5", 10, 44_426, 0, 0),  # reports C and E
-        # torchvision's googlenet and inception_v3: aux_logits=False, and what its heads add
+        # torchvision's googlenet and inception_v3 with aux_logits=False, and the auxiliary heads
         ("inception_v1", 3, 5_602_979, 9_939_113 - 5_602_979, (14_560, 15_072)),
         ("inception_v1", 1000, 6_624_904, 13_004_888 - 6_624_904, (14_560, 15_072)),
         ("inception_v3", 3, 21_791_715, 24_351_718 - 21_791_715, (34_432, 36_224)),
         ("inception_v3", 1000, 23_834_568, 27_161_264 - 23_834_568, (34_432, 36_224)),
     ],
 )
-def test_parameters_and_statistics(name, classes, main, heads, statistics) -> None:
+def test_parameter_and_statistics_counts(name, classes, main, heads, statistics) -> None:
     shapes = _shapes(name, classes, SIZES.get(name, 64))
-    count, of_heads = models.count_parameters, models.auxiliary_part
-    assert count(of_heads(shapes["params"])) == heads
+    count, auxiliary = models.count_parameters, models.auxiliary_part
+    assert count(auxiliary(shapes["params"])) == heads
     assert count(shapes["params"]) == main + heads
     stored = shapes.get("batch_stats", {})
-    without = count(stored) - count(of_heads(stored))
+    without = count(stored) - count(auxiliary(stored))
     assert (without, count(stored)) == (statistics if heads else (statistics, statistics))
 
 
-@pytest.mark.parametrize("name", TRACED_SOON)
-def test_the_smallest_input_has_features_and_the_next_smaller_is_refused(name) -> None:
+@pytest.mark.parametrize("name", FAST_TO_TRACE)
+def test_smallest_input_has_features_and_smaller_ones_raise(name) -> None:
     smallest = models.entry(name).smallest
     models.check_image_size(name, smallest)
     model = models.create(_config(name, 3).model)
@@ -81,9 +83,9 @@ def test_the_smallest_input_has_features_and_the_next_smaller_is_refused(name) -
         models.check_image_size(name, smallest - 1)
 
 
-@pytest.mark.parametrize("name", WITH_VALUES)
-class TestEveryNetworkOfImages:
-    def test_the_call_is_head_of_features(self, name) -> None:
+@pytest.mark.parametrize("name", FAST_TO_COMPILE)
+class TestEveryImageNetwork:
+    def test_call_is_head_of_features(self, name) -> None:
         config = _config(name, 3)
         config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
         model = models.create(config.model)
@@ -97,7 +99,7 @@ class TestEveryNetworkOfImages:
         chex.assert_shape(logits, (2, 3))
         np.testing.assert_array_equal(logits, model.apply(variables, x, train=False))
 
-    def test_every_parameter_gets_a_gradient(self, name) -> None:
+    def test_every_parameter_has_a_gradient(self, name) -> None:
         config = _config(name, 3)
         config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
         config.model.auxiliary_dropout = 0.0
@@ -118,12 +120,12 @@ class TestEveryNetworkOfImages:
             assert float(jnp.abs(leaf).max()) > 0, jax.tree_util.keystr(path)
 
 
-def test_an_unknown_network_names_the_nearest() -> None:
+def test_unknown_network_suggests_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean resnet50"):
         models.create(_config("resnet51", 3).model)
 
 
-def test_flax_initialisation_has_zero_biases() -> None:
+def test_flax_initialization_has_zero_biases() -> None:
     config = _config("lenet5", 10)
     for init, all_zero in (("flax", True), ("torch", False)):
         config.model.init = init
@@ -131,7 +133,7 @@ def test_flax_initialisation_has_zero_biases() -> None:
         assert bool((variables["params"]["classifier"]["bias"] == 0).all()) is all_zero
 
 
-def test_torch_initialisation_is_within_its_bounds() -> None:
+def test_torch_initialization_is_within_its_bounds() -> None:
     variables = models.initialize(
         models.create(_config("lenet5", 10).model), jax.random.key(0), (1, 28, 28, 1)
     )
@@ -140,7 +142,7 @@ def test_torch_initialisation_is_within_its_bounds() -> None:
             assert 0.7 * fan_in**-0.5 < float(jnp.abs(values).max()) <= fan_in**-0.5
 
 
-def test_resnet_convolutions_are_kaiming_normal_over_fan_out() -> None:
+def test_resnet_convolutions_are_kaiming_normal_fan_out() -> None:
     config = _config("resnet50", 3)
     config.model.stage_sizes = (1, 1)
     variables = models.initialize(models.create(config.model), jax.random.key(0), (1, 32, 32, 3))
@@ -148,7 +150,7 @@ def test_resnet_convolutions_are_kaiming_normal_over_fan_out() -> None:
     np.testing.assert_allclose(float(kernel.std()), (2 / (9 * 128)) ** 0.5, rtol=0.01)
 
 
-def test_a_network_of_another_package_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.REGISTRY, "data", dict(models.REGISTRY.data))
     entry = dataclasses.replace(models.entry("lenet5"), title="Mine", smallest=20)
     models.register("mine", entry)
@@ -160,7 +162,7 @@ def test_a_network_of_another_package_can_be_registered(monkeypatch: pytest.Monk
         models.register("mine", entry)
 
 
-def test_a_run_imports_the_module_of_its_network_alone() -> None:
+def test_only_the_module_of_the_network_is_imported() -> None:
     program = (
         "import sys; from jaxnets import config, models\n"
         "c = config.default_config(); c.model.name = 'lenet5'; models.create(c.model)\n"

@@ -1,4 +1,4 @@
-"""The ResNet in Keras's form: what differs from torchvision's, and its logits are Keras's."""
+"""The Keras variant of ResNet: parameter counts, biases and initialization."""
 
 import functools
 
@@ -26,13 +26,13 @@ def shapes_of(model, size: int = 32):
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(3, 23_540_739), (1000, 25_583_592)])
-def test_counts_are_those_of_keras(classes: int, parameters: int) -> None:
+def test_parameter_counts_match_keras(classes: int, parameters: int) -> None:
     shapes = shapes_of(keras_resnet(classes))
     assert models.count_parameters(shapes["params"]) == parameters
     assert models.count_parameters(shapes["batch_stats"]) == 53_120
 
 
-def test_every_convolution_has_a_bias_and_begins_as_in_keras() -> None:
+def test_convolutions_have_biases_and_keras_initialization() -> None:
     model = keras_resnet(stage_sizes=(1,), width=32)
     params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
     flat = traverse_util.flatten_dict(params, sep="/")
@@ -44,6 +44,6 @@ def test_every_convolution_has_a_bias_and_begins_as_in_keras() -> None:
     assert 0.99 * bound < float(jnp.abs(kernel).max()) <= bound
 
 
-def test_an_unknown_variant_is_refused() -> None:
+def test_unknown_variant_raises() -> None:
     with pytest.raises(ConfigError, match=r"--config.model.variant=kera: .* \(did you mean keras"):
         keras_resnet(variant="kera")

@@ -1,4 +1,4 @@
-"""The C++ kernels, built once for all tests, and the forms in which every operation must be the same."""
+"""The C++ kernels, built once for all tests, and the tested precisions."""
 
 import fcntl
 import os
@@ -10,27 +10,27 @@ import pytest
 
 from jaxnets.ops.cpu_kernels import Kernels, build, load
 
-CLOSE = {"float64": 1e-11, "float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
-"""By type, how far from double precision a result may be, of the largest value."""
+TOLERANCES = {"float64": 1e-11, "float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
+"""The allowed error by dtype, relative to the largest value in double precision."""
 OPTIMIZED = {"xla_backend_optimization_level": 3}
-"""As users compile; tests are compiled without optimisation."""
+"""XLA's default; the tests otherwise compile without optimisation."""
 
 
-@pytest.fixture(params=CLOSE)
+@pytest.fixture(params=TOLERANCES)
 def precision(request: pytest.FixtureRequest) -> tuple[jnp.dtype, float]:
-    """Each type, and how close to double precision it must come."""
-    return jnp.dtype(request.param), CLOSE[request.param]
+    """Returns each dtype and its tolerance."""
+    return jnp.dtype(request.param), TOLERANCES[request.param]
 
 
 @pytest.fixture(scope="session")
 def optimized() -> dict[str, int]:
-    """Options of `jax.jit` for the compilation that users have."""
+    """Returns the options of `jax.jit` for the default optimisation."""
     return OPTIMIZED
 
 
 @pytest.fixture(scope="session")
 def compiler() -> str:
-    """The C++ compiler; tests are skipped where there is none, but in CI there must be one."""
+    """Returns the C++ compiler; without one, tests are skipped, or fail in CI."""
     found = next(filter(None, map(shutil.which, build.COMPILERS)), None)
     if found is None:
         assert not os.environ.get("CI"), "CI has no C++ compiler: install g++"
@@ -40,7 +40,7 @@ def compiler() -> str:
 
 @pytest.fixture(scope="session")
 def built(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the library, and in `objects` what it was linked from; the first worker builds it."""
+    """Returns the folder with the library and its `objects`, built by the first worker."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
     (folder / "objects").mkdir(parents=True, exist_ok=True)
@@ -54,5 +54,5 @@ def built(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kernels(built: Path) -> tuple[Kernels, ...]:
-    """The library's forms that this CPU can run, the fastest last; `auto` does not take them."""
+    """Returns the kernels for each instruction set of this CPU, the fastest last, without enabling them."""
     return load(build.library_path(built))

@@ -1,4 +1,4 @@
-"""Every form of the convolution against numpy, over shapes, strides and paddings."""
+"""Every implementation of the convolution compared with numpy, over shapes, strides and paddings."""
 
 import functools
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from jaxnets.ops.cpu_kernels import Implementation, Kernels
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
-FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
+FIXTURES = [HealthCheck.function_scoped_fixture]  # the fixtures do not change between examples
 oracle = load("windows")
 
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
-    """Shapes of x and of a kernel, strides and padding."""
+    """Draws the shapes of x and the kernel, strides and padding."""
     window = draw(st.sampled_from([1, 2, 3, 5, 7])), draw(st.sampled_from([1, 3, 7]))
     padding = (draw(PADS), draw(PADS))
-    # Sides on both sides of the thresholds at which the form changes.
+    # Sizes below and above the thresholds where the implementation changes.
     height = draw(st.integers(max(1, window[0] - sum(padding[0])), 20))
     width = draw(st.integers(max(1, window[1] - sum(padding[1])), 20))
     channels = (
@@ -39,7 +39,7 @@ def shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
 
 @st.composite
 def wide_shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
-    """As `shapes`, of about 1,000 pixels a map or in all, windows of the Inceptions, 17 to 63 channels."""
+    """Like `shapes`, with about 1,000 pixels, windows of the Inception networks and 17 to 63 channels."""
     window = draw(st.sampled_from([(1, 7), (7, 1), (1, 1), (3, 3)]))
     padding = draw(st.sampled_from([((0, 0), (0, 0)), tuple((n // 2, n // 2) for n in window)]))
     batch, height, width = draw(
@@ -73,32 +73,37 @@ def _with_gradients(
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=6, deadline=None)
 @given(shapes())
-@example(((2, 9, 9, 16), (1, 1, 16, 33), (2, 2), ((0, 0), (0, 0))))  # products
+@example(((2, 9, 9, 16), (1, 1, 16, 33), (2, 2), ((0, 0), (0, 0))))  # matrix products
 @example(((5, 17, 17, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0))))  # LeNet-5's first layer
-@example(((8, 12, 12, 64), (1, 1, 64, 64), (1, 1), ((0, 0), (0, 0))))  # a product of many pixels
+@example(((8, 12, 12, 64), (1, 1, 64, 64), (1, 1), ((0, 0), (0, 0))))  # a matrix product with many pixels
 @example(((2, 17, 19, 6), (3, 5, 6, 65), (2, 1), ((1, 0), (2, 1))))  # many channels
 @example(((4, 10, 25, 24), (1, 1, 24, 40), (1, 1), ((0, 0), (0, 0))))  # 1,000 pixels
-@example(((2, 6, 9, 20), (7, 1, 20, 48), (1, 1), ((3, 3), (0, 0))))  # the Inceptions' windows
-def test_every_form_is_right(kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]) -> None:
+@example(((2, 6, 9, 20), (7, 1, 20, 48), (1, 1), ((3, 3), (0, 0))))  # windows of the Inception networks
+def test_every_implementation_matches_numpy(
+    kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple]
+) -> None:
     x_shape, kernel_shape, strides, padding = case
     options = {"strides": strides, "padding": padding}
     y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
     x, kernel, cotangent = _draw(x_shape, kernel_shape, y_shape)
     exact = oracle.convolution(x, kernel, cotangent, **options)
 
-    forms = ("xla", "by_shape", *kernels)
+    implementations = ("xla", "by_shape", *kernels)
 
     @jax.jit
-    def all_forms(x, kernel, cotangent):
-        singles = [_with_gradients(x, kernel, cotangent, form, **options) for form in forms]
+    def compute(x, kernel, cotangent):
+        singles = [
+            _with_gradients(x, kernel, cotangent, implementation, **options)
+            for implementation in implementations
+        ]
         double = (a.astype(jnp.float64) for a in (x, kernel, cotangent))
         return singles, _with_gradients(*double, "by_shape", **options)
 
-    singles, double = all_forms(x, kernel, cotangent)
-    for form, results in zip(forms, singles, strict=True):
-        for name, ours, expected in zip(("y", "by x", "by kernel"), results, exact, strict=True):
+    singles, double = compute(x, kernel, cotangent)
+    for implementation, results in zip(implementations, singles, strict=True):
+        for name, ours, expected in zip(("y", "grad x", "grad kernel"), results, exact, strict=True):
             error = np.abs(np.asarray(ours) - expected).max()
-            assert error <= 1e-5 * np.abs(expected).max(), (form, name)
+            assert error <= 1e-5 * np.abs(expected).max(), (implementation, name)
     for ours, expected in zip(double, exact, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-10)
 
@@ -107,7 +112,7 @@ def test_every_form_is_right(kernels: tuple[Kernels, ...], case: tuple[tuple, tu
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
 @given(case=st.one_of(shapes(), wide_shapes()))
-def test_every_form_is_right_in_every_precision(
+def test_every_implementation_matches_numpy_in_every_precision(
     kernels: tuple[Kernels, ...],
     precision: tuple[Any, float],
     optimized: dict[str, int],
@@ -119,24 +124,27 @@ def test_every_form_is_right_in_every_precision(
     y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
     arrays = _draw(x_shape, kernel_shape, y_shape, dtype=dtype)
     exact = oracle.convolution(*(each.astype(np.float64) for each in arrays), **options)
-    forms = ("xla", "by_shape", *kernels)
+    implementations = ("xla", "by_shape", *kernels)
 
     @functools.partial(jax.jit, compiler_options=optimized)
-    def all_forms(x, kernel, cotangent):
-        return [_with_gradients(x, kernel, cotangent, form, **options) for form in forms]
+    def compute(x, kernel, cotangent):
+        return [
+            _with_gradients(x, kernel, cotangent, implementation, **options)
+            for implementation in implementations
+        ]
 
-    for form, results in zip(forms, all_forms(*arrays), strict=True):
-        for name, ours, expected in zip(("y", "by x", "by kernel"), results, exact, strict=True):
+    for implementation, results in zip(implementations, compute(*arrays), strict=True):
+        for name, ours, expected in zip(("y", "grad x", "grad kernel"), results, exact, strict=True):
             assert ours.dtype == dtype
             error = np.abs(np.asarray(ours, np.float64) - expected).max()
-            assert error <= bound * np.abs(expected).max(), (form, name)
+            assert error <= bound * np.abs(expected).max(), (implementation, name)
 
 
 @pytest.mark.parametrize(
     ("columns", "stride", "in_cpp"),
     [(WIDEST - 1, 1, True), (WIDEST, 1, True), (WIDEST, 2, True), (WIDEST + 1, 1, False)],
 )
-def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_jax(
+def test_windows_wider_than_the_kernels_limit_use_jax(
     kernels: tuple[Kernels, ...], columns: int, stride: int, in_cpp: bool
 ) -> None:
     options = {"strides": (1, stride), "padding": ((0, 0), (3, 7))}
@@ -144,19 +152,19 @@ def test_the_widest_windows_of_the_kernels_are_right_and_wider_ones_are_left_to_
     y_shape = oracle.output_shape(x_shape, (1, columns), 5, **options)
     arrays = _draw(x_shape, kernel_shape, y_shape)
     exact = oracle.convolution(*arrays, **options)
-    for form in kernels:
-        apply = jax.jit(functools.partial(_with_gradients, implementation=form, **options))
+    for implementation in kernels:
+        apply = jax.jit(functools.partial(_with_gradients, implementation=implementation, **options))
         program = apply.lower(*arrays)
-        assert (form.library in program.as_text()) == in_cpp
+        assert (implementation.library in program.as_text()) == in_cpp
         for name, ours, expected in zip(
-            ("y", "by x", "by kernel"), program.compile()(*arrays), exact, strict=True
+            ("y", "grad x", "grad kernel"), program.compile()(*arrays), exact, strict=True
         ):
             error = np.abs(np.asarray(ours) - expected).max()
-            assert error <= 1e-5 * np.abs(expected).max(), (form, name)
+            assert error <= 1e-5 * np.abs(expected).max(), (implementation, name)
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_channels_that_do_not_fit_are_refused(size: int) -> None:
+def test_mismatched_channels_raise(size: int) -> None:
     with pytest.raises(ValueError, match="1 channels do not fit a kernel for 3"):
         convolution(jnp.ones((1, 4, 4, 1)), jnp.ones((size, size, 3, 2)))
 
@@ -169,7 +177,7 @@ def test_values_by_hand() -> None:
 
 @pytest.fixture(params=["by_shape", "kernels"])
 def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """The two forms for CPUs."""
+    """Returns the two implementations for CPUs."""
     return request.getfixturevalue("kernels")[-1] if request.param == "kernels" else "by_shape"
 
 
@@ -188,8 +196,8 @@ def test_second_derivatives(implementation: Implementation) -> None:
         slope = jax.grad(_energy(kernel, implementation))
         reverse_over_reverse = jax.grad(lambda x: jnp.vdot(slope(x), direction))(x)
         forward_over_reverse = jax.jvp(slope, (x,), (direction,))[1]
-        by_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, implementation))(x), direction))
-        return reverse_over_reverse, forward_over_reverse, by_kernel(kernel)
+        grad_kernel = jax.grad(lambda k: jnp.vdot(jax.grad(_energy(k, implementation))(x), direction))
+        return reverse_over_reverse, forward_over_reverse, grad_kernel(kernel)
 
     for ours, expected in zip(curvatures(implementation), curvatures("xla"), strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
@@ -204,10 +212,10 @@ def test_vmap_and_remat(implementation: Implementation) -> None:
         same_kernel = jax.vmap(lambda x: jax.grad(_energy(kernels[0], implementation))(x))
         return slopes(xs, kernels), same_kernel(xs)
 
-    one_by_one = [jax.grad(_energy(k, "xla"))(x) for x, k in zip(xs, kernels, strict=True)]
+    expected = [jax.grad(_energy(k, "xla"))(x) for x, k in zip(xs, kernels, strict=True)]
     both, same_kernel = mapped(implementation)
-    np.testing.assert_allclose(both, one_by_one, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(same_kernel[0], one_by_one[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(both, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same_kernel[0], expected[0], rtol=1e-4, atol=1e-5)
 
 
 def test_scan_and_donation(implementation: Implementation) -> None:
@@ -228,7 +236,7 @@ def test_scan_and_donation(implementation: Implementation) -> None:
     assert given.is_deleted()
 
 
-def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Implementation) -> None:
+def test_forward_mode_needs_the_xla_implementation(implementation: Implementation) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(functools.partial(convolution, kernel=kernel, implementation=implementation), (x,), (x,))
@@ -236,7 +244,7 @@ def test_forward_mode_is_refused_and_has_the_reference_form(implementation: Impl
     np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 
 
-def test_a_program_for_gpus_holds_the_plain_convolution(implementation: Implementation) -> None:
+def test_gpu_programs_use_the_plain_convolution(implementation: Implementation) -> None:
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     traced = jax.jit(functools.partial(convolution, implementation=implementation)).trace(x, kernel)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
@@ -245,26 +253,26 @@ def test_a_program_for_gpus_holds_the_plain_convolution(implementation: Implemen
 
 
 @pytest.mark.parametrize("padding", [((-1, 0), (0, -2)), ((-1, 1), (2, -2)), ((-3, -3), (0, 0))])
-def test_negative_padding_cuts(
+def test_negative_padding_crops(
     implementation: Implementation, padding: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
     x, kernel = _draw((2, 9, 8, 2), (3, 3, 2, 3))
     (top, bottom), (left, right) = padding
-    kept = x[:, max(-top, 0) : 9 + min(bottom, 0), max(-left, 0) : 8 + min(right, 0)]
+    cropped = x[:, max(-top, 0) : 9 + min(bottom, 0), max(-left, 0) : 8 + min(right, 0)]
     remaining = tuple(tuple(max(each, 0) for each in pad) for pad in padding)
     oracle_options = {"strides": (1, 1), "padding": remaining}
-    y_shape = oracle.output_shape(kept.shape, (3, 3), 3, **oracle_options)
+    y_shape = oracle.output_shape(cropped.shape, (3, 3), 3, **oracle_options)
     (cotangent,) = _draw(y_shape)
-    y, by_x, by_kernel = oracle.convolution(kept, kernel, cotangent, **oracle_options)
+    y, grad_x, grad_kernel = oracle.convolution(cropped, kernel, cotangent, **oracle_options)
     edges = ((0, 0), *((max(-one, 0), max(-other, 0)) for one, other in padding), (0, 0))
-    for form in (implementation, "xla"):
-        ours = _with_gradients(x, kernel, cotangent, form, padding=padding)
-        for mine, exact in zip(ours, (y, np.pad(by_x, edges), by_kernel), strict=True):
-            np.testing.assert_allclose(mine, exact, rtol=1e-4, atol=1e-4)
+    for each in (implementation, "xla"):
+        ours = _with_gradients(x, kernel, cotangent, each, padding=padding)
+        for actual, exact in zip(ours, (y, np.pad(grad_x, edges), grad_kernel), strict=True):
+            np.testing.assert_allclose(actual, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 2), (2, 4, 4, 0), (2, 2, 2, 2)])
-def test_what_is_empty_stays_empty(implementation: Implementation, shape: tuple[int, ...]) -> None:
+def test_empty_inputs_and_outputs(implementation: Implementation, shape: tuple[int, ...]) -> None:
     kernel = jnp.ones((3, 3, shape[-1], 5))
     expected = convolution(jnp.ones(shape), kernel, implementation="xla")
     ours = convolution(jnp.ones(shape), kernel, implementation=implementation)

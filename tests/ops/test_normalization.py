@@ -1,4 +1,4 @@
-"""Batch normalisation by hand: output, running statistics, refusals."""
+"""Batch normalization: output, gradients, running statistics, and all implementations."""
 
 import functools
 
@@ -15,7 +15,7 @@ from jaxnets.ops import BatchNorm
 from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.ops.functional import batch_norm
 
-FIXTURES = [HealthCheck.function_scoped_fixture]  # each is the same for all examples
+FIXTURES = [HealthCheck.function_scoped_fixture]  # the fixtures do not change between examples
 
 
 @pytest.mark.usefixtures("x64")
@@ -48,7 +48,7 @@ def test_large_means_do_not_cancel() -> None:
     np.testing.assert_allclose(y, expected, atol=2e-3)
 
 
-def test_one_value_a_channel_is_refused() -> None:
+def test_one_value_per_channel_raises() -> None:
     x = jnp.ones((1, 1, 1, 3))
     layer = BatchNorm()
     variables = layer.init(jax.random.key(0), x, train=False)
@@ -56,7 +56,7 @@ def test_one_value_a_channel_is_refused() -> None:
         layer.apply(variables, x, train=True, mutable=["batch_stats"])
 
 
-def _plain(x, scale, bias):
+def _formula(x, scale, bias):
     mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
     return (x - mean) / jnp.sqrt(var + 1e-3) * scale[None, None, None] + bias[None, None, None]
 
@@ -68,26 +68,26 @@ def _arguments(dtype) -> tuple[np.ndarray, ...]:
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_written_gradient_is_that_of_the_plain_form_to_second_order() -> None:
+def test_custom_gradient_matches_the_formula_to_second_order() -> None:
     *arguments, cotangent = _arguments(np.float64)
 
     def value(function, *arguments):
         return jnp.sum(jnp.sin(function(*arguments)) * cotangent)
 
     ours = functools.partial(value, lambda *a: batch_norm(*a, 1e-3, None)[0])
-    plain = functools.partial(value, _plain)
+    plain = functools.partial(value, _formula)
 
-    def tilted_gradient(function, *arguments):
+    def gradient_energy(function, *arguments):
         gradient = jax.grad(function, (0, 1, 2))(*arguments)
         return sum(jnp.sum(jnp.cos(each)) for each in gradient)
 
-    for of in (lambda f: f, lambda f: functools.partial(tilted_gradient, f)):
-        mine, other = (jax.grad(of(f), (0, 1, 2))(*arguments) for f in (ours, plain))
-        chex.assert_trees_all_close(mine, other, rtol=1e-10, atol=1e-12)
+    for transform in (lambda f: f, lambda f: functools.partial(gradient_energy, f)):
+        actual, expected = (jax.grad(transform(f), (0, 1, 2))(*arguments) for f in (ours, plain))
+        chex.assert_trees_all_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_reference_form_has_every_derivative_of_the_plain_formula() -> None:
+def test_xla_implementation_has_all_derivatives() -> None:
     *arguments, _ = _arguments(np.float64)
     directions = [np.random.default_rng(1).normal(size=each.shape) for each in arguments]
     variables = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
@@ -100,46 +100,46 @@ def test_the_reference_form_has_every_derivative_of_the_plain_formula() -> None:
     @functools.partial(jax.jit, static_argnums=0)
     def derivatives(function):
         energy = lambda *a: jnp.sum(jnp.sin(function(*a)))  # noqa: E731
-        along = lambda *a: jax.jvp(energy, a, tuple(directions))[1]  # noqa: E731
-        twice = jax.jvp(along, tuple(arguments), tuple(directions))[1]
-        by_all = (0, 1, 2)
-        return along(*arguments), twice, *(jax.grad(f, by_all)(*arguments) for f in (energy, along))
+        directional = lambda *a: jax.jvp(energy, a, tuple(directions))[1]  # noqa: E731
+        twice = jax.jvp(directional, tuple(arguments), tuple(directions))[1]
+        gradients = (jax.grad(f, (0, 1, 2))(*arguments) for f in (energy, directional))
+        return directional(*arguments), twice, *gradients
 
-    chex.assert_trees_all_close(derivatives(ours), derivatives(_plain), rtol=1e-10, atol=1e-12)
-    refused = BatchNorm(epsilon=1e-3, dtype=jnp.float64)
+    chex.assert_trees_all_close(derivatives(ours), derivatives(_formula), rtol=1e-10, atol=1e-12)
+    custom = BatchNorm(epsilon=1e-3, dtype=jnp.float64)
     given = {"params": {"scale": arguments[1], "bias": arguments[2]}, "batch_stats": variables}
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(
-            lambda x: refused.apply(given, x, train=True, mutable=["batch_stats"])[0],
+            lambda x: custom.apply(given, x, train=True, mutable=["batch_stats"])[0],
             (arguments[0],),
             (directions[0],),
         )
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_reference_form_is_the_written_one_over_several_devices() -> None:
+def test_xla_and_custom_gradient_agree_over_several_devices() -> None:
     x, scale, bias, cotangent = _arguments(np.float64)
 
     def gradients(function):
         @functools.partial(jax.vmap, in_axes=(0, None, None, 0), axis_name="devices")
-        def of_one(x, scale, bias, cotangent):
+        def on_one_device(x, scale, bias, cotangent):
             y, pull, rest = jax.vjp(
-                lambda *a: _first(function(*a, 1e-3, "devices")), x, scale, bias, has_aux=True
+                lambda *a: _split_first(function(*a, 1e-3, "devices")), x, scale, bias, has_aux=True
             )
             return y, rest, pull(cotangent)
 
         split = (each.reshape(3, 1, *each.shape[1:]) for each in (x, cotangent))
-        return of_one(next(split), scale, bias, next(split))
+        return on_one_device(next(split), scale, bias, next(split))
 
     plain = functools.partial(batch_norm, implementation="xla")
     chex.assert_trees_all_close(gradients(plain), gradients(batch_norm), rtol=1e-10, atol=1e-12)
 
 
-def _first(results):
+def _split_first(results):
     return results[0], results[1:]
 
 
-def test_it_maps_and_rematerialises() -> None:
+def test_vmap_and_checkpoint() -> None:
     x, scale, bias, _ = _arguments(np.float32)
     function = lambda x: batch_norm(x, scale, bias, 1e-3, None)[0].sum(axis=-1)  # noqa: E731
     stacked = jnp.stack([x, 2 * x])
@@ -148,7 +148,7 @@ def test_it_maps_and_rematerialises() -> None:
     chex.assert_trees_all_close(gradient(jax.checkpoint(function)), gradient(function), rtol=1e-5, atol=1e-5)
 
 
-def test_statistics_carry_no_gradient() -> None:
+def test_statistics_have_no_gradient() -> None:
     x, scale, bias, _ = _arguments(np.float32)
     for form in ("by_shape", "xla"):
         statistics = lambda x: sum(map(jnp.sum, batch_norm(x, scale, bias, 1e-3, None, form)[1:]))  # noqa: E731, B023
@@ -161,17 +161,12 @@ def test_statistics_carry_no_gradient() -> None:
         (8, 8, 8, 64),
         (3, 4, 5, 7),
         (4, 3, 3, 130),
-        (
-            16,
-            32,
-            32,
-            64,
-        ),  # of many groups of pixels, which are merged; the next one's last is shorter
-        (5, 61, 67, 7),
+        (16, 32, 32, 64),  # many groups of pixels, which are merged
+        (5, 61, 67, 7),  # the last group is smaller
     ],
 )
 @pytest.mark.parametrize("mean", [0.0, 100.0])
-def test_the_kernels_give_what_double_precision_gives(
+def test_kernels_match_double_precision(
     kernels: tuple[Kernels, ...], shape: tuple[int, ...], mean: float
 ) -> None:
     generator = np.random.default_rng(0)
@@ -194,68 +189,68 @@ def test_the_kernels_give_what_double_precision_gives(
 
     with jax.enable_x64(True):
         exact = jax.device_get(results("by_shape", jnp.float64, x, scale, bias, cotangent))
-    for form in kernels:
-        ours = jax.device_get(results(form, jnp.float32, x, scale, bias, cotangent))
+    for implementation in kernels:
+        ours = jax.device_get(results(implementation, jnp.float32, x, scale, bias, cotangent))
         for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
-            # Single precision knows a value to 6e-8 of its size, which the deviation makes 100 times it.
+            # The relative rounding error of 6e-8 is multiplied by mean / deviation, up to 100.
             bound = (1 + mean) * 1e-6 + 5e-6
             assert np.abs(mine - other).max() <= bound * np.abs(other).max()
 
 
 def _exact(x, scale, bias, cotangent):
-    """By numpy in double precision: the output, the gradients, and the statistics from 0 and 1 on."""
+    """Returns output, gradients and updated statistics by numpy, from mean 0 and variance 1."""
     x, scale, bias, cotangent = (each.astype(np.float64) for each in (x, scale, bias, cotangent))
     pixels, count = (0, 1, 2), x.size // x.shape[-1]
     mean, var = x.mean(pixels), x.var(pixels)
     deviation = 1 / np.sqrt(var + 1e-5)
     normalized = (x - mean) * deviation
     sums, products = cotangent.sum(pixels), (cotangent * normalized).sum(pixels)
-    by_x = scale * deviation * (cotangent - sums / count - normalized * products / count)
+    grad_x = scale * deviation * (cotangent - sums / count - normalized * products / count)
     statistics = (0.1 * mean, 0.9 + 0.1 * var * count / (count - 1))
-    return normalized * scale + bias, by_x, products, sums, *statistics
+    return normalized * scale + bias, grad_x, products, sums, *statistics
 
 
-def _apply(form, x, scale, bias):
-    """A layer's output in a form, and its statistics from 0 and 1 on."""
-    layer = BatchNorm(dtype=scale.dtype, compute_dtype=x.dtype, implementation=form)
+def _apply(implementation, x, scale, bias):
+    """Returns the output and updated statistics of a layer, from mean 0 and variance 1."""
+    layer = BatchNorm(dtype=scale.dtype, compute_dtype=x.dtype, implementation=implementation)
     before = {"mean": jnp.zeros_like(scale), "var": jnp.ones_like(scale)}
     variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": before}
     return layer.apply(variables, x, train=True, mutable=["batch_stats"])
 
 
-def _results(form, x, scale, bias, cotangent, transform=lambda function: function):
-    """The output, the gradients, and the statistics."""
-    apply = transform(functools.partial(_apply, form))
+def _results(implementation, x, scale, bias, cotangent, transform=lambda function: function):
+    """Returns the output, the gradients and the statistics."""
+    apply = transform(functools.partial(_apply, implementation))
     y, pull, updates = jax.vjp(apply, x, scale, bias, has_aux=True)
     statistics = updates["batch_stats"]
     return y, *pull(cotangent), statistics["mean"], statistics["var"]
 
 
-def _check(forms, precision, shape, offset, seed, compiler_options=None) -> None:
+def _check(implementations, precision, shape, offset, seed, compiler_options=None) -> None:
     dtype, bound = precision
-    kept = jnp.promote_types(dtype, jnp.float32)  # what parameters and statistics are kept in
+    param_dtype = jnp.promote_types(dtype, jnp.float32)  # also of the statistics
     generator = np.random.default_rng(seed)
     x = (offset + generator.normal(size=shape)).astype(dtype)
     cotangent = generator.normal(size=shape).astype(dtype)
-    scale, bias = generator.normal(1, 0.3, size=(2, shape[-1])).astype(kept)
+    scale, bias = generator.normal(1, 0.3, size=(2, shape[-1])).astype(param_dtype)
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
-    def all_forms(*arrays):
-        found = [_results(form, *arrays) for form in forms]
+    def compute(*arrays):
+        found = [_results(implementation, *arrays) for implementation in implementations]
         assert all(y.dtype == dtype for y, *_ in found)
         return found
 
     exact = _exact(x, scale, bias, cotangent)
-    names = ("y", "by x", "by scale", "by bias", "mean", "var")
-    # A sum that happens to cancel is held to the size of its terms.
+    names = ("y", "grad x", "grad scale", "grad bias", "mean", "var")
+    # The error of a sum is relative to its terms, in case they cancel.
     normalized = (x.astype(np.float64) - x.mean((0, 1, 2))) / x.astype(np.float64).std((0, 1, 2))
-    terms = {"by scale": cotangent * normalized, "by bias": cotangent}
-    least = {name: np.linalg.norm(each) / shape[-1] ** 0.5 for name, each in terms.items()}
-    for form, ours in zip(forms, all_forms(x, scale, bias, cotangent), strict=True):
+    terms = {"grad scale": cotangent * normalized, "grad bias": cotangent}
+    min_size = {name: np.linalg.norm(each) / shape[-1] ** 0.5 for name, each in terms.items()}
+    for implementation, ours in zip(implementations, compute(x, scale, bias, cotangent), strict=True):
         for name, mine, expected in zip(names, ours, exact, strict=True):
             error = np.abs(np.asarray(mine, np.float64) - expected).max()
-            size = max(np.abs(expected).max(), least.get(name, 0.0))
-            assert error <= bound * size, (form, name)
+            size = max(np.abs(expected).max(), min_size.get(name, 0.0))
+            assert error <= bound * size, (implementation, name)
 
 
 SHAPES = st.tuples(
@@ -267,20 +262,22 @@ OFFSETS = st.sampled_from([0.0, 3.0])
 
 @settings(max_examples=6, deadline=None)
 @given(shape=SHAPES, offset=OFFSETS, seed=st.integers(0, 1000))
-def test_every_form_is_right(kernels, shape, offset, seed) -> None:
-    forms = ("xla", "by_shape", *kernels)
-    _check(forms, (np.dtype(np.float32), 1e-5), shape, offset, seed)
+def test_every_implementation_matches_numpy(kernels, shape, offset, seed) -> None:
+    implementations = ("xla", "by_shape", *kernels)
+    _check(implementations, (np.dtype(np.float32), 1e-5), shape, offset, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
 @given(shape=st.one_of(SHAPES, WIDE), offset=OFFSETS, seed=st.integers(0, 1000))
-def test_every_form_is_right_in_every_precision(kernels, precision, optimized, shape, offset, seed) -> None:
+def test_every_implementation_matches_numpy_in_every_precision(
+    kernels, precision, optimized, shape, offset, seed
+) -> None:
     _check(("xla", "by_shape", *kernels), precision, shape, offset, seed, optimized)
 
 
-def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> None:
+def test_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> None:
     x, scale, bias, direction = _arguments(np.float32)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -305,11 +302,13 @@ def test_the_kernels_have_second_derivatives(kernels: tuple[Kernels, ...]) -> No
 
 @pytest.mark.parametrize("channels", [3, 21])
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_kernels_map_and_rematerialise(kernels: tuple[Kernels, ...], channels: int, shared: bool) -> None:
+def test_kernels_support_vmap_and_checkpoint(
+    kernels: tuple[Kernels, ...], channels: int, shared: bool
+) -> None:
     generator = np.random.default_rng(0)
     xs, cotangents = generator.normal(1.0, 2.0, (2, 3, 2, 5, 4, channels)).astype(np.float32)
     scales, biases = generator.normal(1.0, 0.3, (2, 3, channels)).astype(np.float32)
-    if shared:  # one layer over all; else each has its own
+    if shared:  # one scale and bias for all
         scales[:], biases[:] = scales[0], biases[0]
     given = (scales[0], biases[0]) if shared else (scales, biases)
     axes = (0, None, None, 0) if shared else (0, 0, 0, 0)
@@ -322,17 +321,17 @@ def test_the_kernels_map_and_rematerialise(kernels: tuple[Kernels, ...], channel
         assert np.abs(mine - np.array(expected)).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_the_kernels_refuse_forward_mode_and_the_reference_form_has_it(
+def test_forward_mode_needs_the_xla_implementation(
     kernels: tuple[Kernels, ...],
 ) -> None:
     x, scale, bias, direction = _arguments(np.float32)
 
-    def output(form, x):
-        return _apply(form, x, scale, bias)[0]
+    def output(implementation, x):
+        return _apply(implementation, x, scale, bias)[0]
 
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(functools.partial(output, kernels[-1]), (x,), (direction,))
     tangent = jax.jvp(functools.partial(output, "xla"), (x,), (direction,))[1]
-    # The output's change along a direction, seen from a cotangent, is the gradient's part along it.
-    by_x = _results(kernels[-1], x, scale, bias, direction)[1]
-    np.testing.assert_allclose(np.vdot(tangent, direction), np.vdot(by_x, direction), rtol=1e-5)
+    # <cotangent, J v> = <Jᵀ cotangent, v>
+    grad_x = _results(kernels[-1], x, scale, bias, direction)[1]
+    np.testing.assert_allclose(np.vdot(tangent, direction), np.vdot(grad_x, direction), rtol=1e-5)

@@ -1,19 +1,19 @@
-"""What every layer of a PyTorch network gives, for scripts/import_weights.py --diagnose."""
+"""Records the outputs of every layer of a PyTorch network, for scripts/import_weights.py --diagnose."""
 
 import numpy as np
 import torch
 
 
 def record(network: torch.nn.Module, images: torch.Tensor) -> dict[str, np.ndarray]:
-    """Outputs by module name, and "inputs", of images [B, C, H, W] in inference."""
+    """Returns the outputs by module name, and "inputs", for images [B, C, H, W] in inference."""
     found = {"inputs": images.numpy()}
     kinds = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d)
 
-    def keep(name: str, values: torch.Tensor) -> None:
+    def save(name: str, values: torch.Tensor) -> None:
         found[name] = values.detach().numpy().copy()
 
     callbacks = [
-        module.register_forward_hook(lambda _, __, values, name=name: keep(name, values))
+        module.register_forward_hook(lambda _, __, values, name=name: save(name, values))
         for name, module in network.named_modules()
         if isinstance(module, kinds)
     ]

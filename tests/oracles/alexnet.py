@@ -1,4 +1,4 @@
-"""The AlexNet of reports C ("pool3") and E ("pool2"), in PyTorch: their listings, written anew."""
+"""The AlexNet of reports C ("pool3") and E ("pool2") in PyTorch, rewritten from their listings."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Random variables of a network without compiling its initialisation."""
+"""Random variables of a network, without compiling its initialization."""
 
 import functools
 from typing import Any
@@ -10,10 +10,9 @@ import numpy as np
 
 
 def variables(model: nn.Module, shape: tuple[int, ...], seed: int = 1) -> dict[str, Any]:
-    """{"params", "batch_stats"}: kernels of variance 2 / fan_in, all else near its usual beginning.
+    """Returns {"params", "batch_stats"} for inputs of `shape` [B, ...].
 
-    Scales and variances are around 1, biases and means around 0; none is exactly that. `shape` is of the
-    input, [B, ...].
+    Kernels have variance 2 / fan_in, scales and variances are random around 1, biases and means around 0.
     """
     dtype = getattr(model, "dtype", jnp.float32)
     init = functools.partial(model.init, jax.random.key(0), train=False)

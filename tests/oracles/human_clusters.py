@@ -1,4 +1,4 @@
-"""How near a grouping comes to clusters that people have checked."""
+"""Comparison of a grouping with clusters checked by people."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Of all pairs of images: the share of ours that are theirs, and of theirs that are ours."""
+    """Precision and recall over pairs of images, and the adjusted Rand index."""
 
     precision: float
     recall: float
@@ -27,14 +27,14 @@ def score(ours: np.ndarray, theirs: np.ndarray) -> Score:
 
 
 def differences(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[set[int], set[int]]]:
-    """Where the two disagree: (labels of ours, labels of theirs) that are tied to each other.
+    """Returns the disagreements: connected sets of (our labels, their labels).
 
-    What agrees, one label of ours for one of theirs, is left out.
+    Clusters that agree, one of our labels for one of theirs, are omitted.
     """
     pairs = {(int(a), int(b)) for a, b in zip(ours, theirs, strict=True)}
-    tangles: list[tuple[set[int], set[int]]] = []
+    components: list[tuple[set[int], set[int]]] = []
     for here, there in pairs:
-        touched = [t for t in tangles if here in t[0] or there in t[1]]
+        touched = [t for t in components if here in t[0] or there in t[1]]
         merged = ({here}.union(*(t[0] for t in touched)), {there}.union(*(t[1] for t in touched)))
-        tangles = [t for t in tangles if t not in touched] + [merged]
-    return sorted((t for t in tangles if len(t[0]) > 1 or len(t[1]) > 1), key=lambda t: min(t[0]))
+        components = [t for t in components if t not in touched] + [merged]
+    return sorted((t for t in components if len(t[0]) > 1 or len(t[1]) > 1), key=lambda t: min(t[0]))

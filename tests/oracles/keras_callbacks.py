@@ -1,6 +1,6 @@
-"""When Keras's EarlyStopping stops and its ReduceLROnPlateau cuts, in its own process: its backend is global.
+"""When Keras's EarlyStopping stops and its ReduceLROnPlateau reduces; a process, as its backend is global.
 
-As a program: `keras_callbacks.py CASES` takes JSON, a list of [losses, patience], and prints a list of
+`python keras_callbacks.py CASES` takes JSON, a list of [losses, patience], and prints a list of
 [epochs until the stop or null, learning rates after each epoch].
 """
 
@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import keras
 
 
-def answer(losses: list[float], patience: int) -> tuple[int | None, list[float]]:
-    """Of one run whose validation losses are these; the learning rate begins at 1 and is cut to a tenth."""
+def stop_and_rates(losses: list[float], patience: int) -> tuple[int | None, list[float]]:
+    """Returns the epoch of the stop and the learning rates; the rate starts at 1 and is divided by 10."""
     model = SimpleNamespace(stop_training=False, optimizer=keras.optimizers.SGD(1.0))
     stop = keras.callbacks.EarlyStopping("val_loss", patience=patience, mode="min")
     plateau = keras.callbacks.ReduceLROnPlateau(
@@ -32,4 +32,4 @@ def answer(losses: list[float], patience: int) -> tuple[int | None, list[float]]
 
 
 if __name__ == "__main__":
-    print(json.dumps([answer(*case) for case in json.loads(sys.argv[1])]))
+    print(json.dumps([stop_and_rates(*case) for case in json.loads(sys.argv[1])]))

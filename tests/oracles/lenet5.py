@@ -1,4 +1,4 @@
-"""The LeNet-5 of reports C and E, in PyTorch: their listing, written anew."""
+"""The LeNet-5 of reports C and E in PyTorch, rewritten from their listing."""
 
 import torch
 from torch import nn

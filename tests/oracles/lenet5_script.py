@@ -1,7 +1,7 @@
-"""Report C's training of LeNet-5, its script written anew: python lenet5_script.py DATA EPOCHS THREADS.
+"""Report C's training of LeNet-5, rewritten: python lenet5_script.py DATA EPOCHS THREADS.
 
-DATA is where torchvision finds MNIST (DATA/MNIST/raw). Prints the test accuracy after every epoch, as the
-report's log does.
+DATA is torchvision's folder for MNIST (with MNIST/raw). Prints the test accuracy after every epoch, like the
+report's log.
 """
 
 import sys
@@ -25,8 +25,8 @@ def main(data: str, epochs: int) -> None:
     transforms = torchvision.transforms
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     train, test = (
-        torchvision.datasets.MNIST(data, train=part, download=False, transform=transform)
-        for part in (True, False)
+        torchvision.datasets.MNIST(data, train=is_train, download=False, transform=transform)
+        for is_train in (True, False)
     )
     train_loader = DataLoader(train, batch_size=BATCH_SIZE, shuffle=True)
     test_loader = DataLoader(test, batch_size=BATCH_SIZE, shuffle=False)

@@ -1,4 +1,4 @@
-"""PyTorch's side of a recipe, which can take over our state before every step."""
+"""PyTorch's network and optimizer for a config, which can copy our training state."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 def make_optimizer(
     rule: config_dict.ConfigDict, parameters: Iterable[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """PyTorch's optimizer of `config.optimizer`."""
+    """Returns PyTorch's optimizer for `config.optimizer`."""
     if rule.name == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -39,7 +39,7 @@ def make_optimizer(
 
 
 class Mirror:
-    """The network, optimizer and loss (cross entropy) of a recipe, in its dtype."""
+    """PyTorch's network, optimizer and cross entropy for a config, in its dtype."""
 
     def __init__(self, config: config_dict.ConfigDict):
         self._config = config
@@ -48,7 +48,7 @@ class Mirror:
         self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
 
     def copy(self, state: Any) -> None:
-        """Takes over the parameters, batch statistics and optimizer buffers of a TrainState."""
+        """Copies the parameters, batch statistics and optimizer buffers of a TrainState."""
         self.load(state.variables())
         name = self._config.model.name
         if self._config.optimizer.name == "sgd":
@@ -58,18 +58,18 @@ class Mirror:
         buffers = {
             theirs: to_torch(name, optax.tree.get(state.opt_state, ours)) for theirs, ours in sources.items()
         }
-        for place, parameter in self.network.named_parameters():
-            kept = {key: torch.from_numpy(arrays[place]) for key, arrays in buffers.items()}
+        for path, parameter in self.network.named_parameters():
+            optimizer_state = {key: torch.from_numpy(arrays[path]) for key, arrays in buffers.items()}
             if self._config.optimizer.name == "adam":
-                kept["step"] = torch.tensor(float(state.step))
-            self.optimizer.state[parameter] = kept
+                optimizer_state["step"] = torch.tensor(float(state.step))
+            self.optimizer.state[parameter] = optimizer_state
 
     def load(self, variables: Mapping[str, Any]) -> None:
-        """Takes over {"params", "batch_stats"}."""
+        """Copies {"params", "batch_stats"}."""
         networks.load_arrays(self.network, self._arrays(variables))
 
     def inputs(self, images: np.ndarray) -> torch.Tensor:
-        """uint8 [B, H, W, C] -> (x / 255 - mean) / std, [B, C, H, W]."""
+        """Preprocesses uint8 [B, H, W, C] to (x / 255 - mean) / std, [B, C, H, W]."""
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._dtype) / 255
         mean, std = (
             torch.tensor(tuple(values), dtype=self._dtype)[:, None, None]
@@ -78,18 +78,19 @@ class Mirror:
         return (x - mean) / std
 
     def logits(self, images: np.ndarray, *, train: bool) -> list[np.ndarray]:
-        """[B, classes], then those of auxiliary heads, nearest the input first; in training the running
-        statistics move.
+        """Returns logits [B, classes], then those of auxiliary heads, in the order of depth.
+
+        Training mode updates the running statistics.
         """
         self.network.train(train)
         with torch.no_grad():
             outputs = self.network(self.inputs(images))
         main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        # torchvision gives GoogLeNet's second head before its first.
+        # torchvision returns GoogLeNet's second head before its first.
         return [logits.numpy() for logits in (main, *reversed(auxiliary)) if logits is not None]
 
     def gradient(self, batch: Mapping[str, np.ndarray], *, train: bool) -> tuple[float, Any]:
-        """The loss of a batch and its gradient by name; in training the running statistics move."""
+        """Returns the loss of a batch and its gradient by name; training mode updates the statistics."""
         self.network.train(train)
         self.optimizer.zero_grad()
         outputs = self.network(self.inputs(batch["image"]))
@@ -100,13 +101,13 @@ class Mirror:
         return loss.item(), {name: parameter.grad.numpy().copy() for name, parameter in named}
 
     def step(self, batch: Mapping[str, np.ndarray]) -> float:
-        """One step of training; the loss before it."""
+        """Takes one training step and returns the loss before it."""
         loss, _ = self.gradient(batch, train=True)
         self.optimizer.step()
         return loss
 
     def distances(self, variables: Mapping[str, Any]) -> dict[str, float]:
-        """The relative L2 distance of each parameter and each batch statistic from ours."""
+        """Returns the relative L2 distance of each parameter and batch statistic from ours."""
         theirs = {
             name: tensor.numpy()
             for name, tensor in self.network.state_dict().items()
@@ -115,7 +116,7 @@ class Mirror:
         return weights.distances(self._arrays(variables), theirs)
 
     def distance_of_parameters(self, params: Mapping[str, Any]) -> float:
-        """The relative L2 distance of all parameters, as one vector, from ours."""
+        """Returns the relative L2 distance of all parameters, as one vector, from ours."""
         ours = to_torch(self._config.model.name, jax.device_get(dict(params)))
         theirs = dict(self.network.named_parameters())
         return weights.relative_l2(
@@ -132,7 +133,7 @@ class Mirror:
 
 
 def perturbed(variables: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Variables whose scales, biases and statistics are random too, not just ones and zeros."""
+    """Returns the variables with random scales, biases and statistics."""
     generator = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: Any) -> np.ndarray:

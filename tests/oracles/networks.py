@@ -1,4 +1,4 @@
-"""PyTorch's network of a recipe, and our weights in it. Imports no JAX: the bench's PyTorch side has none."""
+"""PyTorch's networks for configs. Imports no JAX, which the benchmarks' PyTorch process does not have."""
 
 import importlib
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from torch.nn import functional
 from benchmarks.oracles import load
 
 COUNTER = "num_batches_tracked"
-"""What PyTorch's batch normalisation counts and, at a fixed momentum, never uses."""
+"""A counter of PyTorch's batch norm that is not used with a fixed momentum."""
 
 
 def make_network(config: config_dict.ConfigDict) -> torch.nn.Module:
-    """The network of a recipe: the reports' listing, torchvision's, or timm's."""
+    """Returns the network of a config: from the reports' listings, torchvision or timm."""
     return NETWORKS[config.model.name](config)
 
 
 def cross_entropy(outputs: Any, labels: torch.Tensor, config: config_dict.ConfigDict) -> torch.Tensor:
-    """The loss of what a network gives in training, auxiliary heads with the recipe's weight."""
+    """Returns the training loss, including auxiliary heads with the config's weight."""
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
     smoothing = config.train.label_smoothing
     loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -33,7 +33,7 @@ def cross_entropy(outputs: Any, labels: torch.Tensor, config: config_dict.Config
 
 
 def load_arrays(network: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Fills a network; raises RuntimeError unless the names and shapes are its own."""
+    """Loads arrays into a network; raises RuntimeError if names or shapes do not match."""
     counters = {name: buffer for name, buffer in network.named_buffers() if name.endswith(COUNTER)}
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     network.load_state_dict({**counters, **tensors})

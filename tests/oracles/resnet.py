@@ -1,4 +1,4 @@
-"""torchvision's ResNet of bottleneck blocks (v1.5), at any width."""
+"""torchvision's ResNet with bottleneck blocks (v1.5), of any width."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,9 @@ from benchmarks.oracles import load
 
 
 def resnet(num_classes: int, stage_sizes: Sequence[int] = (3, 4, 6, 3), width: int = 64) -> nn.Module:
-    """Images [B, 3, H, W] -> logits [B, num_classes]; the defaults are torchvision's own resnet50.
+    """Images [B, 3, H, W] -> logits [B, num_classes]; the defaults are those of torchvision's resnet50.
 
-    torchvision fixes the first stage at 64 channels: at another width its stem, stages and head are
-    made again by its own methods.
+    torchvision fixes the first stage at 64 channels; for another width, stem, stages and head are replaced.
     """
     models = load("torchvision_import").import_torchvision().models.resnet
     network = models.ResNet(models.Bottleneck, list(stage_sizes), num_classes=num_classes)

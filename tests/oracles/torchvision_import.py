@@ -1,4 +1,4 @@
-"""Torchvision beside a PyTorch that was built without CUDA."""
+"""Imports torchvision with a PyTorch built without CUDA."""
 
 import sys
 from types import ModuleType
@@ -9,10 +9,10 @@ NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def import_torchvision() -> ModuleType:
-    """Imports torchvision; to be called before anything else that imports it (timm does).
+    """Imports torchvision; call this before anything that imports it, such as timm.
 
-    The wheel's compiled operators need CUDA's libraries, and its import fails without two of them.
-    No classification network calls either, so a declaration is enough.
+    The wheel's compiled operators need CUDA's libraries, and the import fails without two of them. No
+    classification network calls these, so they are only declared.
     """
     try:
         import torchvision

@@ -1,4 +1,4 @@
-"""How far two sets of tensors are apart; PyTorch's arrays as ours."""
+"""Distances between sets of tensors, and conversion from PyTorch's arrays."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from jaxnets.interop.layouts import TORCH
 
 
 def from_torch(network: str, arrays: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Any]:
-    """PyTorch's arrays as a collection with the structure of `like`; others are ignored."""
+    """Returns PyTorch's arrays as a collection with the structure of `like`; ignores other arrays."""
     leaves = {
         path: TORCH.read(network, path, arrays[str(TORCH.name(network, path))]).copy()
         for path in traverse_util.flatten_dict(dict(like), sep="/")
@@ -20,7 +20,7 @@ def from_torch(network: str, arrays: Mapping[str, np.ndarray], like: Mapping[str
 
 
 def relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """|ours - theirs| / |theirs| in the Euclidean norm; 0 where the two are equal, NaN where one is."""
+    """Returns |ours - theirs| / |theirs| in the Euclidean norm; 0 if they are equal; propagates NaN."""
     if np.shape(ours) != np.shape(theirs):
         raise ValueError(f"shapes differ: {np.shape(ours)} and {np.shape(theirs)}")
     difference = np.linalg.norm(np.asarray(ours) - np.asarray(theirs))
@@ -31,7 +31,7 @@ def relative_l2(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def distances(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """`relative_l2` by name. Raises KeyError unless both have the same names."""
+    """Returns `relative_l2` by name; raises KeyError if the names differ."""
     if set(ours) != set(theirs):
-        raise KeyError(f"one side alone has {sorted(set(ours) ^ set(theirs))}")
+        raise KeyError(f"names in only one of both: {sorted(set(ours) ^ set(theirs))}")
     return {name: relative_l2(ours[name], theirs[name]) for name in ours}

@@ -1,4 +1,4 @@
-"""The published numbers, as printed."""
+"""The entries of the reports' results."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from jaxnets.errors import ConfigError
 FOLDER = Path(reported.__file__).parent
 
 
-def test_the_entries_are_there() -> None:
+def test_all_entries_exist() -> None:
     assert set(reported.names()) == {
         *("A/inception_v1", "A/resnet50", "A/inception_resnet_v2"),
         *("B/resnet50", "B/inception_v1", "B/inception_v3", "B/densenet121"),
@@ -25,14 +25,14 @@ def test_the_entries_are_there() -> None:
     ("name", "activations"),
     [("A/mlp_tanh", ("tanh", "tanh", "tanh")), ("B/mlp_relu", ("relu", "relu", "tanh"))],
 )
-def test_an_mlp_s_entry_says_what_network_it_is(name: str, activations: tuple[str, ...]) -> None:
+def test_mlp_entries_describe_the_network(name: str, activations: tuple[str, ...]) -> None:
     entry = reported.entry(name)
     assert (entry["model"], entry["data"], entry["report"]) == ("mlp", "points", name[0])
     assert entry["layer_sizes"] == (3, 4, 4, 1)
     assert entry["activations"] == activations
 
 
-def test_the_variants_of_alexnet_are_the_entries() -> None:
+def test_alexnet_variants_match_the_entries() -> None:
     variants = {name: reported.entry(name)["variant"] for name in reported.VARIANTS}
     assert variants == {"C/alexnet": "pool3", "E/alexnet": "pool2"}
     windows = {
@@ -41,13 +41,13 @@ def test_the_variants_of_alexnet_are_the_entries() -> None:
     assert {name: f"pool{window}" for name, window in windows.items()} == variants
 
 
-def test_an_unknown_entry_is_said() -> None:
+def test_unknown_entry_raises() -> None:
     with pytest.raises(ConfigError, match="A/resnet50"):
         reported.entry("A/resnet")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda p: p.stem)
-def test_sources_are_named_by_report_alone(path: Path) -> None:
+def test_sources_are_reports(path: Path) -> None:
     def sources(value: object) -> list[str]:
         if isinstance(value, dict):
             own = [value["source"]] if isinstance(value.get("source"), str) else []

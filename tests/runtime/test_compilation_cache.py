@@ -1,4 +1,4 @@
-"""Compiled programs are cached, found again, and give the same bits."""
+"""The persistent compilation cache."""
 
 import os
 import subprocess
@@ -20,33 +20,33 @@ print(events.count("/jax/compilation_cache/cache_hits"))
 """
 
 
-def _run(place: str, home: Path, **more: str) -> tuple[str, int]:
-    """The bits of a program's result, and how many programs were found."""
-    environment = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu", **more}
-    if "JAX_COMPILATION_CACHE_DIR" not in more:
+def _run(cache: str, home: Path, **variables: str) -> tuple[str, int]:
+    """Returns a program's result as hex and the number of cache hits."""
+    environment = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu", **variables}
+    if "JAX_COMPILATION_CACHE_DIR" not in variables:
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    command = [sys.executable, "-c", PROGRAM, place]
+    command = [sys.executable, "-c", PROGRAM, cache]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    bits, hits = done.stdout.split()
-    return bits, int(hits)
+    result, hits = done.stdout.split()
+    return result, int(hits)
 
 
-def test_the_second_start_finds_the_program_and_gives_the_same_bits(tmp_path: Path) -> None:
-    (first, none), (second, some) = _run("auto", tmp_path), _run("auto", tmp_path)
+def test_second_process_hits_the_cache_with_identical_results(tmp_path: Path) -> None:
+    (first, first_hits), (second, second_hits) = _run("auto", tmp_path), _run("auto", tmp_path)
     assert first == second
-    assert none == 0 < some
+    assert first_hits == 0 < second_hits
     folder = tmp_path / ".cache" / "jaxnets" / "compiled"
     assert [path.name for path in folder.iterdir()] == [xla.cache_conditions()]
 
 
-def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path: Path) -> None:
+def test_unwritable_cache_folder_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert _run(str(tmp_path / "file"), tmp_path)[1] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_cache_folder_that_jax_has_already_is_used(tmp_path: Path) -> None:
+def test_cache_folder_from_the_environment_is_used(tmp_path: Path) -> None:
     _run("auto", tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -1,4 +1,4 @@
-"""A child made by os.fork() after JAX has started is refused in one line; it would hang or abort."""
+"""Using the package in a child forked after JAX has started raises; it would hang or abort."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ import numpy as np
 import jaxnets
 from jaxnets.errors import ConfigError
 
-run, image, spec = sys.argv[1:]
-warnings.simplefilter("ignore")  # JAX warns of fork, and is right
+run, image, config_path = sys.argv[1:]
+warnings.simplefilter("ignore")  # JAX warns about fork
 {before}
 
 def child(use):
@@ -22,15 +22,15 @@ def child(use):
     if not os.fork():
         try:
             use()
-            said = "no error"
+            message = "no error"
         except ConfigError as error:
-            said = str(error)
-        os.write(writer, said.encode())
+            message = str(error)
+        os.write(writer, message.encode())
         os._exit(0)
     os.close(writer)
-    said = os.fdopen(reader).read()
+    message = os.fdopen(reader).read()
     os.wait()
-    return said
+    return message
 
 pixels = np.zeros((16, 16, 3), np.uint8)
 print(json.dumps([child(use) for use in ({uses},)]))
@@ -40,14 +40,14 @@ EVERY_USE = """
     lambda: network.probabilities(pixels[None]),
     lambda: network.gradcam(pixels[None], [0]),
     lambda: jaxnets.load(run),
-    lambda: jaxnets.train(spec, workdir=run + "-other")
+    lambda: jaxnets.train(config_path, workdir=run + "-other")
 """
 
 
-def _said(trained: Path, spec: str, before: str, uses: str) -> list[str]:
+def _messages_of_children(trained: Path, config_path: str, before: str, uses: str) -> list[str]:
     program = PROGRAM.format(before=before, uses=uses.strip().rstrip(","))
     done = subprocess.run(
-        [sys.executable, "-c", program, str(trained), "x.png", spec],
+        [sys.executable, "-c", program, str(trained), "x.png", config_path],
         capture_output=True,
         text=True,
         timeout=100,
@@ -56,16 +56,16 @@ def _said(trained: Path, spec: str, before: str, uses: str) -> list[str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_use_in_a_forked_child_is_refused(trained: Path, smoke_config: str) -> None:
+def test_every_use_in_a_forked_child_raises(trained: Path, smoke_config: str) -> None:
     before = "network = jaxnets.load(run); network.predict(np.zeros((16, 16, 3), np.uint8))"
-    said = _said(trained, smoke_config, before, EVERY_USE)
-    assert len(said) == 5
-    for line in said:
-        assert 'multiprocessing.get_context("spawn")' in line
-        assert "\n" not in line
+    messages = _messages_of_children(trained, smoke_config, before, EVERY_USE)
+    assert len(messages) == 5
+    for message in messages:
+        assert 'multiprocessing.get_context("spawn")' in message
+        assert "\n" not in message
 
 
 @pytest.mark.slow
-def test_a_child_forked_before_jax_starts_may_load(trained: Path, smoke_config: str) -> None:
-    said = _said(trained, smoke_config, "", "lambda: jaxnets.load(run).predict(pixels)")
-    assert said == ["no error"]
+def test_child_forked_before_jax_starts_can_load(trained: Path, smoke_config: str) -> None:
+    use = "lambda: jaxnets.load(run).predict(pixels)"
+    assert _messages_of_children(trained, smoke_config, "", use) == ["no error"]

@@ -1,4 +1,4 @@
-"""A signal ends a process wherever its main thread is, or stops the code that asked for it."""
+"""A signal stops a process wherever its main thread is, or calls a handler that was registered."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ READY = "import sys, time\nprint('ready', flush=True)\n"
 IN_C = "import hashlib\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
 IN_A_CALLBACK_OF_GC = """
 import gc
-gc.callbacks.append(lambda *_: time.sleep(60))  # what it raises is printed and lost
+gc.callbacks.append(lambda *_: time.sleep(60))  # exceptions raised here are only printed
 gc.collect()
 """
 IN_A_DESTRUCTOR = """
@@ -40,7 +40,7 @@ WITH_LOCKED_STREAM = """
 import threading
 threading.Thread(target=lambda: time.sleep(60)).start()
 while True:
-    print("x" * 65536, flush=True)  # nobody reads: the thread waits and holds the stream
+    print("x" * 65536, flush=True)  # nobody reads: the thread blocks and holds the lock
 """
 
 
@@ -57,8 +57,8 @@ def _start(program: str, *before: str, **options: object) -> "subprocess.Popen[s
     return process
 
 
-def _end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    """The exit code, and what was read from neither stream before, within some seconds."""
+def _wait(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Returns the exit code and the unread rest of both streams."""
     assert process.stdout is not None
     assert process.stderr is not None
     code = process.wait(timeout=5)
@@ -66,19 +66,19 @@ def _end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
         return code, out.read(), errors.read()
 
 
-def _signalled(program: str, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+def _run_and_signal(program: str, number: int = signal.SIGTERM) -> tuple[int, str, str]:
     process = _start(START + READY + program)
     time.sleep(0.1)
     process.send_signal(number)
-    return _end(process)
+    return _wait(process)
 
 
 @pytest.mark.parametrize(
     ("number", "reason"),
     [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")],
 )
-def test_each_signal_has_its_line_and_code(number: int, reason: str) -> None:
-    assert _signalled("time.sleep(60)", number) == (128 + number, "", f"-c: stopped by {reason}\n")
+def test_each_signal_has_its_message_and_exit_code(number: int, reason: str) -> None:
+    assert _run_and_signal("time.sleep(60)", number) == (128 + number, "", f"-c: stopped by {reason}\n")
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_each_signal_has_its_line_and_code(number: int, reason: str) -> None:
     [IN_C, IN_A_CALLBACK_OF_GC, IN_A_DESTRUCTOR, IN_AN_IMPORT, AT_EXIT],
     ids=["in_c", "gc_callback", "destructor", "import", "at_exit"],
 )
-def test_no_place_swallows_a_signal(program: str) -> None:
-    assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
+def test_signal_is_never_swallowed(program: str) -> None:
+    assert _run_and_signal(program) == (143, "", "-c: stopped by SIGTERM\n")
 
 
-def test_a_reader_that_sleeps_does_not_hold_the_end_up() -> None:
+def test_blocked_output_does_not_delay_the_exit() -> None:
     process = _start(START + READY + WITH_LOCKED_STREAM)
     time.sleep(0.3)
     start = time.monotonic()
@@ -100,44 +100,44 @@ def test_a_reader_that_sleeps_does_not_hold_the_end_up() -> None:
     process.communicate()
 
 
-def test_a_clean_up_that_waits_does_not_hold_the_end_up() -> None:
+def test_slow_cleanup_does_not_delay_the_exit() -> None:
     program = (
         "signals.CLEAN_UP_SECONDS = 0.3\nwith signals.clean_up(lambda: time.sleep(60)):\n    time.sleep(60)\n"
     )
-    assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
+    assert _run_and_signal(program) == (143, "", "-c: stopped by SIGTERM\n")
 
 
-def test_a_key_that_is_hit_again_and_again_is_heard() -> None:
-    """The save that the first Ctrl-C asked for never ends; the others come every 0.2 seconds."""
+def test_repeated_ctrl_c_stops_the_process() -> None:
+    """The save requested by the first Ctrl-C never ends; four more follow at 0.2 second intervals."""
     process = _start(START + READY + "with signals.stoppable(lambda number: None):\n    time.sleep(60)\n")
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    assert _end(process)[0] == 130
+    assert _wait(process)[0] == 130
 
 
-def test_an_exit_code_survives_and_no_callback_is_skipped() -> None:
+def test_leave_keeps_the_exit_code_and_runs_atexit_callbacks() -> None:
     program = "import atexit\natexit.register(print, 'last')\nsignals.leave(7)\n"
     process = _start(START + READY + program)
-    assert _end(process) == (7, "last\n", "")
+    assert _wait(process) == (7, "last\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_what_was_ignored_at_the_start_stays_so(number: int) -> None:
+def test_signals_ignored_at_the_start_stay_ignored(number: int) -> None:
     """Nohup ignores SIGHUP; a shell without job control ignores SIGINT in a background job."""
     ignore = f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_IGN); "
     program = START + READY + "time.sleep(1.2)\nprint('done')\n"
     process = _start(program, sys.executable, "-c", ignore + "os.execv(sys.argv[1], sys.argv[1:])")
     process.send_signal(number)
     time.sleep(0.2)
-    assert _end(process) == (0, "done\n", "")
+    assert _wait(process) == (0, "done\n", "")
 
 
-def test_real_nohup_and_a_real_background_job() -> None:
+def test_nohup_and_background_jobs() -> None:
     sleeps = "time.sleep(1.5)\nprint('done')\n"
     process = _start(START + READY + sleeps, "nohup", stdin=subprocess.DEVNULL)
     process.send_signal(signal.SIGHUP)
-    assert _end(process)[:2] == (0, "done\n")
+    assert _wait(process)[:2] == (0, "done\n")
     shell = 'trap "" TERM; "$@" & pid=$!; sleep 0.7; kill -INT $pid; wait $pid'
     done = subprocess.run(
         ["sh", "-c", shell, "sh", sys.executable, "-c", START + READY + sleeps],
@@ -163,7 +163,7 @@ EXIT = "sys.exit(taken[0])\n"
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_the_first_signal_asks_and_a_second_one_ends_at_once(installed: bool) -> None:
+def test_first_signal_requests_a_stop_and_a_second_exits_at_once(installed: bool) -> None:
     start = START if installed else "from jaxnets.runtime import signals\n"
     process = _start(start + STOPPABLE.format(seconds=60))
     process.send_signal(signal.SIGTERM)
@@ -172,55 +172,55 @@ def test_the_first_signal_asks_and_a_second_one_ends_at_once(installed: bool) ->
     time.sleep(0.6)
     process.send_signal(signal.SIGINT if installed else signal.SIGTERM)
     if installed:
-        assert _end(process) == (130, "", "-c: stopped by Ctrl-C\n")
+        assert _wait(process) == (130, "", "-c: stopped by Ctrl-C\n")
     else:
-        assert _end(process) == (-signal.SIGTERM, "", "")  # as the user's program has it
+        assert _wait(process) == (-signal.SIGTERM, "", "")  # the default action
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_a_signal_to_the_process_and_to_its_group_is_one(installed: bool) -> None:
-    """As timeout(1) and systemd send it."""
+def test_signal_to_the_process_and_its_group_counts_once(installed: bool) -> None:
+    """timeout(1) and systemd send both."""
     start = START if installed else "from jaxnets.runtime import signals\n"
     process = _start(start + STOPPABLE.format(seconds=0.5) + EXIT)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
-    assert _end(process) == (15, "asked to stop\nstopped [15]\n", "")
+    assert _wait(process) == (15, "asked to stop\nstopped [15]\n", "")
 
 
-def test_real_timeout() -> None:
+def test_stops_under_timeout_1() -> None:
     program = START + STOPPABLE.format(seconds=0.5) + EXIT
     process = _start(program, "timeout", "--preserve-status", "0.8")
-    assert _end(process) == (15, "asked to stop\nstopped [15]\n", "")
+    assert _wait(process) == (15, "asked to stop\nstopped [15]\n", "")
 
 
-def test_handlers_are_as_before_and_ignored_ones_stay() -> None:
+def test_previous_handlers_are_restored() -> None:
     from jaxnets.runtime import signals
 
     before = {number: signal.getsignal(number) for number in signals.NUMBERS}
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        heard: list[int] = []
-        with signals.stoppable(heard.append):
+        received: list[int] = []
+        with signals.stoppable(received.append):
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before[signal.SIGHUP])
     assert {number: signal.getsignal(number) for number in signals.NUMBERS} == before
 
 
-def test_what_must_be_done_first_is_done(tmp_path: Path) -> None:
+def test_cleanup_runs_before_the_exit(tmp_path: Path) -> None:
     file = tmp_path / "partial"
     program = (
         f"import pathlib\nwith signals.clean_up(pathlib.Path({str(file)!r}).touch):\n    time.sleep(60)\n"
     )
-    assert _signalled(program) == (143, "", "-c: stopped by SIGTERM\n")
+    assert _run_and_signal(program) == (143, "", "-c: stopped by SIGTERM\n")
     assert file.exists()
 
 
-def test_children_do_not_outlive_it() -> None:
+def test_child_processes_are_stopped() -> None:
     program = (
         "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\n"
         "print(child.pid, flush=True)\nchild.wait()\ntime.sleep(60)\n"
@@ -229,18 +229,18 @@ def test_children_do_not_outlive_it() -> None:
     assert process.stdout is not None
     child = int(process.stdout.readline())
     process.send_signal(signal.SIGTERM)
-    assert _end(process) == (143, "", "-c: stopped by SIGTERM\n")
+    assert _wait(process) == (143, "", "-c: stopped by SIGTERM\n")
     deadline = time.monotonic() + 5
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         if "State:\tZ" in Path(f"/proc/{child}/status").read_text():
-            break  # nobody reaps it here
+            break  # nobody reaps it
         time.sleep(0.02)
     else:
         assert not Path(f"/proc/{child}").exists()
 
 
-def test_a_spinner_gives_the_cursor_back() -> None:
-    """On a terminal; the last thing said of the cursor is that it is shown."""
+def test_spinner_restores_the_cursor() -> None:
+    """On a terminal, the last cursor sequence shows it."""
     import pty
 
     program = (
@@ -265,18 +265,18 @@ def test_a_spinner_gives_the_cursor_back() -> None:
         while more := os.read(ours, 4096):
             shown += more
     except OSError:
-        pass  # Linux says so where the other side has closed
+        pass  # the other end is closed
     assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
     assert process.communicate()[1].decode().endswith("stopped by SIGTERM\n")
 
 
-def test_a_terminal_that_is_closed_does_not_keep_a_run_from_its_save(tmp_path: Path) -> None:
+def test_run_saves_when_its_terminal_is_closed(tmp_path: Path) -> None:
     import pty
 
     file = tmp_path / "saved"
     terminal = """
 import os, sys
-terminal = os.open(sys.argv[1], os.O_RDWR)  # the session's own
+terminal = os.open(sys.argv[1], os.O_RDWR)  # becomes the controlling terminal
 os.dup2(terminal, 1)
 os.dup2(terminal, 2)
 """

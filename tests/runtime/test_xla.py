@@ -1,4 +1,4 @@
-"""Two programs that XLA's default computes wrong on CPUs, and who must not be affected."""
+"""Two patterns that XLA miscompiles on CPUs by default, and the setting that avoids it."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ UNSAFE = "this version of jaxlib computes wrong numbers"
 
 
 def _matrix_vector_products(dtype: str) -> tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]:
-    """A small product, mapped over rows, then a sum: the last rows came out too small."""
+    """Returns a vmapped matrix-vector product and sum; the last rows come out too small."""
     rows = 16_385 if dtype == "float64" else 32_769
     first = jnp.arange(rows, dtype=dtype)
     x = jnp.stack((first, jnp.zeros_like(first), jnp.zeros_like(first)), axis=1)
@@ -27,14 +27,14 @@ def _matrix_vector_products(dtype: str) -> tuple[Callable[..., jax.Array], tuple
 
 
 def _batched_product(dtype: str) -> tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]:
-    """A batched product with a broadcast operand, times a matrix, summed: wrong by its whole size."""
+    """Returns a batched product with a broadcast operand, multiplied and summed; entirely wrong."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((5, 60, 60)), dtype)
     scale = jnp.asarray(0.37, dtype)
     return lambda x, scale: jnp.sum((x @ jnp.full_like(x, scale)) * x, axis=-1), (x, scale)
 
 
 def _error(function: Callable[..., jax.Array], arguments: tuple[jax.Array, ...], **options: object) -> float:
-    """The largest difference of the compiled function from eager execution, over the largest value."""
+    """Returns the largest error of the compiled function, relative to the largest value."""
     eager = np.asarray(function(*arguments))
     compiled = np.asarray(jax.jit(function, **options)(*arguments))
     return float(np.max(np.abs(compiled - eager)) / np.max(np.abs(eager)))
@@ -42,7 +42,7 @@ def _error(function: Callable[..., jax.Array], arguments: tuple[jax.Array, ...],
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("pattern", [_matrix_vector_products, _batched_product])
-def test_compiled_with_the_safe_setting_both_patterns_are_right(
+def test_both_patterns_are_correct_with_the_safe_setting(
     pattern: Callable[[str], tuple[Callable[..., jax.Array], tuple[jax.Array, ...]]], dtype: str
 ) -> None:
     with jax.enable_x64(dtype == "float64"):
@@ -78,20 +78,20 @@ def _errors_in_a_process(flags: str) -> list[float]:
     return [float(line) for line in done.stdout.split()]
 
 
-def test_the_flag_of_scripts_makes_both_patterns_right() -> None:
+def test_both_patterns_are_correct_with_the_flag_of_scripts() -> None:
     environment: dict[str, str] = {}
     xla.set_safe_flags(environment)
     errors = _errors_in_a_process(environment.get("XLA_FLAGS", ""))
     assert all(error < 1e-12 for error in errors)
 
 
-@pytest.mark.skipif(not xla.is_affected(), reason="this jaxlib has no fault to be found")
-def test_without_it_they_are_wrong() -> None:
-    """A version of jaxlib that fails here has been repaired: exclude it from `is_affected`."""
+@pytest.mark.skipif(not xla.is_affected(), reason="this jaxlib is not affected")
+def test_both_patterns_are_wrong_by_default() -> None:
+    """If this fails, the bug is fixed in this jaxlib: exclude the version from `is_affected`."""
     assert not all(error < 1e-6 for error in _errors_in_a_process(""))  # NaN in some versions
 
 
-def test_what_the_user_set_stays() -> None:
+def test_user_flags_are_kept() -> None:
     own = {"XLA_FLAGS": f"--xla_dump_to=x --{xla.FLAG}=dot"}
     before = dict(own)
     xla.set_safe_flags(own)
@@ -114,12 +114,12 @@ def test_what_the_user_set_stays() -> None:
         ("0.13.0", False),
     ],
 )
-def test_the_flag_is_given_to_versions_that_have_the_fault(version: str, affected: bool) -> None:
+def test_affected_versions(version: str, affected: bool) -> None:
     assert xla.is_affected(version) is affected
 
 
-def test_the_flag_and_the_options_make_the_same_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a run that a script began is resumed from Python, and the other way round."""
+def test_flag_and_compiler_options_compile_identical_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a run started by a script can be resumed from Python, and vice versa."""
     monkeypatch.setenv("XLA_FLAGS", "")
     from_python = xla.fusions()
     environment: dict[str, str] = {}
@@ -136,7 +136,7 @@ def test_the_flag_and_the_options_make_the_same_programs(monkeypatch: pytest.Mon
     assert xla.compiler_options() == {}  # the user's own choice
 
 
-def test_several_processes_need_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multi_process_runs_need_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "")
     two = Devices(count=2, local_count=1, process_index=0, process_count=2)
     if xla.is_affected():
@@ -146,24 +146,24 @@ def test_several_processes_need_the_flag(monkeypatch: pytest.MonkeyPatch) -> Non
     two.compile_step(lambda state, batch: state, donate=False)
 
 
-def test_every_program_of_the_package_gets_the_setting(repository: Path) -> None:
-    """`jax.jit` by itself is for programs that JAX refuses the option in, or that are not run here."""
+def test_only_exempt_modules_call_jax_jit(repository: Path) -> None:
+    """Other modules must use `xla.jit`, which sets the compiler options."""
     exempt = {
         "jaxnets/runtime/xla.py",
-        "jaxnets/training/devices.py",  # compiles ahead of time, with the option
-        "jaxnets/ops/initializers.py",  # random draws, without any product, inside other programs
+        "jaxnets/training/devices.py",  # compiles ahead of time with the options
+        "jaxnets/ops/initializers.py",  # random draws without products
         "jaxnets/commands/export.py",  # compiled where it is loaded
     }
     found = {
         str(path.relative_to(repository))
         for path in (repository / "jaxnets").rglob("*.py")
         if "jax.jit" in path.read_text() or "jax.pmap" in path.read_text()
-        if "bench" not in path.parts  # its programs run in processes that a script starts
+        if "bench" not in path.parts  # runs in processes started by a script
     }
     assert found == exempt
 
 
-def test_python_is_warned_once_of_its_own_programs() -> None:
+def test_affected_versions_warn_once_from_python() -> None:
     program = (
         "import warnings, jaxnets\n"
         "from jaxnets.errors import JaxnetsError\n"
@@ -187,4 +187,4 @@ def test_python_is_warned_once_of_its_own_programs() -> None:
         assert done.stdout.count(UNSAFE) == (times if xla.is_affected() else 0), done.stdout
         if times and xla.is_affected():
             assert xla.SAFE_FLAG in done.stdout
-            assert "<string>" in done.stdout  # it points at the user's line
+            assert "<string>" in done.stdout  # points at the user's line

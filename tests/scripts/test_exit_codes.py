@@ -1,4 +1,4 @@
-"""Each mistake at the command line is one helpful line and the right exit code."""
+"""Exit codes and one-line errors of scripts."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from jaxnets.data.sources import cifar10, mnist
 
 TRAIN, CONFIG = "scripts/train.py", "--config=configs/lung_resnet.py"
-slow = pytest.mark.slow  # one more process each, of a kind that others stand for
+slow = pytest.mark.slow  # similar to other cases
 MLP = "--config=configs/mlp_tanh.py"
 
 
@@ -55,7 +55,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         (["scripts/bench.py", "--suite=cpus"], 2, "cpu|pipeline|startup|"),
     ],
 )
-def test_one_line_and_the_code(
+def test_invalid_command_prints_one_line(
     repository: Path, tmp_path: Path, command: list[str], code: int, message: str
 ) -> None:
     if command[0] == TRAIN:
@@ -67,7 +67,7 @@ def test_one_line_and_the_code(
     assert "Traceback" not in errors
 
 
-def test_none_at_the_command_line_unsets_a_field(repository: Path) -> None:
+def test_none_unsets_a_field(repository: Path) -> None:
     unset = ("--config.entry=None", "--config.schedule.warmup_epochs=None")
     code, printed, errors = _run(repository, TRAIN, CONFIG, *unset, "--print_config")
     assert code == 0, errors
@@ -77,7 +77,7 @@ def test_none_at_the_command_line_unsets_a_field(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_a_truncated_data_file_is_named_with_the_mend(repository: Path, tmp_path: Path, name: str) -> None:
+def test_truncated_data_file_is_named_with_a_fix(repository: Path, tmp_path: Path, name: str) -> None:
     config = {"mnist": "lenet_mnist", "cifar10": "alexnet_cifar10"}[name]
     files = {
         "mnist": [file.name for file in mnist.FILES.values()],
@@ -96,37 +96,37 @@ def test_a_truncated_data_file_is_named_with_the_mend(repository: Path, tmp_path
     assert f"python scripts/prepare_data.py {name}" in errors
 
 
-def test_what_is_wrong_in_the_command_does_not_wait_for_jax(repository: Path) -> None:
-    for words in (f"{CONFIG}:dmo", "--workdri=x", "--help"):
+def test_invalid_command_fails_before_importing_jax(repository: Path) -> None:
+    for argument in (f"{CONFIG}:dmo", "--workdri=x", "--help"):
         program = (
             "import runpy, sys\n"
-            f"sys.argv = ['{TRAIN}', '{words}']\n"
+            f"sys.argv = ['{TRAIN}', '{argument}']\n"
             "try:\n"
             f"    runpy.run_path('{TRAIN}', run_name='__main__')\n"
             "except SystemExit as done:\n"
             "    print(done.code, 'jax' in sys.modules)\n"
         )
-        _, message, _ = _run(repository, "-c", program)
-        assert message.splitlines()[-1] == f"{0 if words == '--help' else 2} False"
+        _, output, _ = _run(repository, "-c", program)
+        assert output.splitlines()[-1] == f"{0 if argument == '--help' else 2} False"
 
 
-def test_traceback_shows_the_rest(repository: Path) -> None:
+def test_traceback_flag_shows_the_traceback(repository: Path) -> None:
     code, _, errors = _run(repository, TRAIN, f"{CONFIG}:dmo", "--traceback")
     assert code == 2
     assert "Traceback" in errors
 
 
 def test_help_lists_the_flags(repository: Path) -> None:
-    code, message, errors = _run(repository, "scripts/predict.py", "--help")
+    code, output, errors = _run(repository, "scripts/predict.py", "--help")
     assert code == 0, errors
-    assert "--csv" in message
+    assert "--csv" in output
 
 
-def test_print_config_is_the_whole_config(repository: Path) -> None:
-    code, message, errors = _run(
+def test_print_config_prints_all_fields(repository: Path) -> None:
+    code, output, errors = _run(
         repository, TRAIN, f"{CONFIG}:demo", "--config.train.steps=7", "--print_config"
     )
     assert code == 0, errors
-    recipe = json.loads(message)
-    assert recipe["train"] | {"steps": 7, "epochs": None} == recipe["train"]
-    assert recipe["optimizer"]["learning_rate"] == 0.005
+    config = json.loads(output)
+    assert config["train"] | {"steps": 7, "epochs": None} == config["train"]
+    assert config["optimizer"]["learning_rate"] == 0.005

@@ -1,4 +1,4 @@
-"""Odd folders of images: each is trained on or refused in one line, and `predict` classifies what it can."""
+"""Unusual image folders: training works or raises a one-line error, and predict skips unreadable files."""
 
 import csv
 import io
@@ -20,28 +20,28 @@ from jaxnets.commands.predict import predict_files
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.errors import DataError
 
-CLASSES, PER_STEP = ("a", "b"), 14
-DATA, DONE = 3, 0
+CLASSES, IMAGES_PER_CLASS = ("a", "b"), 14
+DATA_ERROR, SUCCESS = 3, 0
 UNSAFE = ("\x1b", "\x07", "\x9b", "\u202e", "\r")
-"""Characters that no line on a terminal may have."""
+"""Control characters that must not be printed."""
 
 
 class Case(NamedTuple):
-    """What is done to a folder of two classes, and the exit codes of train and predict."""
+    """A change of a folder of two classes, and the exit codes of train and predict."""
 
     change: Callable[[Path], object]
     train: int
     predict: int
 
 
-def _picture(seed: int, size: int = 20) -> Image.Image:
+def _image(seed: int, size: int = 20) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
     return Image.fromarray(pixels)
 
 
 def _encoded(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
     file = io.BytesIO()
-    (image or _picture(999)).save(file, kind, **options)
+    (image or _image(999)).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -50,7 +50,7 @@ def _content(data: Callable[[], bytes], name: str = "a/odd.png") -> Callable[[Pa
 
 
 def _bomb(side: int) -> bytes:
-    """A PNG whose header alone claims a square of that side."""
+    """Returns a PNG whose header declares a large square image."""
     data = bytearray(_encoded("PNG"))
     data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -64,13 +64,13 @@ def _flipped() -> bytes:
 
 
 def _socket(root: Path) -> None:
-    here = os.getcwd()
-    os.chdir(root / "a")  # a socket's whole path has at most some 100 bytes
+    cwd = os.getcwd()
+    os.chdir(root / "a")  # the path of a socket is limited to about 100 bytes
     try:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("odd.png")
     finally:
-        os.chdir(here)
+        os.chdir(cwd)
 
 
 def _link(target: str, name: str = "a/odd.png") -> Callable[[Path], object]:
@@ -89,13 +89,13 @@ def _rename_class(name: str) -> Callable[[Path], object]:
     return lambda root: (root / "a").rename(root / name)
 
 
-def _keep(each: int) -> Callable[[Path], object]:
-    def keep(root: Path) -> None:
+def _limit(count: int) -> Callable[[Path], object]:
+    def limit(root: Path) -> None:
         for path in root.glob("*/*.png"):
-            if int(path.stem) >= each:
+            if int(path.stem) >= count:
                 path.unlink()
 
-    return keep
+    return limit
 
 
 def _remove(folder: Path) -> None:
@@ -110,7 +110,7 @@ def _remove_all(root: Path) -> None:
 
 
 def _same_image_in_both(root: Path) -> None:
-    for number in range(PER_STEP):
+    for number in range(IMAGES_PER_CLASS):
         (root / f"b/{number}.png").write_bytes((root / f"a/{number}.png").read_bytes())
 
 
@@ -124,10 +124,10 @@ def _deep(root: Path) -> None:
     (root / "a/0.png").rename(folder / "0.png")
 
 
-def _a_file(root: Path) -> None:
+def _replace_by_a_file(root: Path) -> None:
     _remove_all(root)
     root.rmdir()
-    root.write_text("no folder")
+    root.write_text("not a folder")
 
 
 def _missing(root: Path) -> None:
@@ -135,85 +135,87 @@ def _missing(root: Path) -> None:
     root.rmdir()
 
 
-def _other_kinds(root: Path) -> None:
+def _other_formats(root: Path) -> None:
     (root / "a/x.gif").write_bytes(_encoded("GIF"))
     (root / "a/y.bmp").write_bytes(_encoded("BMP"))
 
 
 CASES: dict[str, Case] = {
-    "plain": Case(lambda root: None, DONE, DONE),
-    "a FIFO": Case(lambda root: os.mkfifo(root / "a/odd.png"), DATA, DATA),
-    "a socket": Case(_socket, DATA, DATA),
-    "a device": Case(_link("/dev/zero"), DATA, DATA),
-    "a link to itself": Case(_link("odd.png"), DATA, DATA),
-    "a link to nowhere": Case(_link("nowhere.png"), DATA, DATA),
-    "a class linked to itself": Case(_link("loop", "loop"), DONE, DONE),
-    "a class linked to its parent": Case(_link(".", "loop"), DATA, DONE),
-    "a folder linked to its parent": Case(_link("..", "a/loop"), DONE, DONE),
-    "a folder that is named as an image": Case(lambda root: (root / "a/x.png").mkdir(), DONE, DONE),
-    "a file beside the classes": Case(_content(lambda: b"?", "notes.txt"), DONE, DONE),
-    "0 bytes": Case(_content(lambda: b""), DATA, DATA),
-    "text": Case(_content(lambda: b"no image"), DATA, DATA),
-    "an HTML page": Case(_content(lambda: b"<!doctype html><p>gone"), DATA, DATA),
-    "an SVG": Case(_content(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>"), DATA, DATA),
-    "a GIF named PNG": Case(_content(lambda: _encoded("GIF")), DATA, DATA),
-    "a BMP named PNG": Case(_content(lambda: _encoded("BMP")), DATA, DATA),
-    "half a JPEG": Case(_content(lambda: _encoded("JPEG")[:400]), DATA, DATA),
-    "two bytes of a JPEG": Case(_content(lambda: b"\xff\xd8"), DATA, DATA),
-    "a flipped byte in a PNG": Case(_content(_flipped), DATA, DATA),
-    "20,000 px a side": Case(_content(lambda: _bomb(20_000)), DATA, DATA),
-    "60,000 px a side": Case(_content(lambda: _bomb(60_000)), DATA, DATA),
+    "plain": Case(lambda root: None, SUCCESS, SUCCESS),
+    "a FIFO": Case(lambda root: os.mkfifo(root / "a/odd.png"), DATA_ERROR, DATA_ERROR),
+    "a socket": Case(_socket, DATA_ERROR, DATA_ERROR),
+    "a device": Case(_link("/dev/zero"), DATA_ERROR, DATA_ERROR),
+    "a link to itself": Case(_link("odd.png"), DATA_ERROR, DATA_ERROR),
+    "a link to nowhere": Case(_link("nowhere.png"), DATA_ERROR, DATA_ERROR),
+    "a class linked to itself": Case(_link("loop", "loop"), SUCCESS, SUCCESS),
+    "a class linked to its parent": Case(_link(".", "loop"), DATA_ERROR, SUCCESS),
+    "a folder linked to its parent": Case(_link("..", "a/loop"), SUCCESS, SUCCESS),
+    "a folder named like an image": Case(lambda root: (root / "a/x.png").mkdir(), SUCCESS, SUCCESS),
+    "a file next to the classes": Case(_content(lambda: b"?", "notes.txt"), SUCCESS, SUCCESS),
+    "0 bytes": Case(_content(lambda: b""), DATA_ERROR, DATA_ERROR),
+    "text": Case(_content(lambda: b"not an image"), DATA_ERROR, DATA_ERROR),
+    "an HTML page": Case(_content(lambda: b"<!doctype html><p>gone"), DATA_ERROR, DATA_ERROR),
+    "an SVG": Case(_content(lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>"), DATA_ERROR, DATA_ERROR),
+    "a GIF named PNG": Case(_content(lambda: _encoded("GIF")), DATA_ERROR, DATA_ERROR),
+    "a BMP named PNG": Case(_content(lambda: _encoded("BMP")), DATA_ERROR, DATA_ERROR),
+    "half a JPEG": Case(_content(lambda: _encoded("JPEG")[:400]), DATA_ERROR, DATA_ERROR),
+    "two bytes of a JPEG": Case(_content(lambda: b"\xff\xd8"), DATA_ERROR, DATA_ERROR),
+    "a flipped byte in a PNG": Case(_content(_flipped), DATA_ERROR, DATA_ERROR),
+    "20,000 x 20,000 pixels": Case(_content(lambda: _bomb(20_000)), DATA_ERROR, DATA_ERROR),
+    "60,000 x 60,000 pixels": Case(_content(lambda: _bomb(60_000)), DATA_ERROR, DATA_ERROR),
     "a TIFF of floats": Case(
-        _content(lambda: _encoded("TIFF", Image.fromarray(np.zeros((9, 9), "f4")))), DATA, DATA
+        _content(lambda: _encoded("TIFF", Image.fromarray(np.zeros((9, 9), "f4")))), DATA_ERROR, DATA_ERROR
     ),
     "a TIFF of 32-bit numbers": Case(
-        _content(lambda: _encoded("TIFF", Image.fromarray(np.zeros((9, 9), "i4")))), DATA, DATA
+        _content(lambda: _encoded("TIFF", Image.fromarray(np.zeros((9, 9), "i4")))), DATA_ERROR, DATA_ERROR
     ),
     "16-bit grey": Case(
-        _content(lambda: _encoded("PNG", Image.fromarray(np.zeros((9, 9), "u2")))), DONE, DONE
+        _content(lambda: _encoded("PNG", Image.fromarray(np.zeros((9, 9), "u2")))), SUCCESS, SUCCESS
     ),
-    "CMYK": Case(_content(lambda: _encoded("JPEG", Image.new("CMYK", (20, 20)))), DONE, DONE),
+    "CMYK": Case(_content(lambda: _encoded("JPEG", Image.new("CMYK", (20, 20)))), SUCCESS, SUCCESS),
     "damaged EXIF": Case(
-        _content(lambda: _encoded("JPEG", exif=b"Exif\0\0II*\0garbage"), "a/odd.jpg"), DONE, DONE
+        _content(lambda: _encoded("JPEG", exif=b"Exif\0\0II*\0garbage"), "a/odd.jpg"), SUCCESS, SUCCESS
     ),
-    "GIF and BMP beside the images": Case(_other_kinds, DONE, DONE),
-    "an empty class": Case(lambda root: (root / "empty").mkdir(), DATA, DONE),
-    "one class": Case(lambda root: _remove(root / "b"), DATA, DONE),
-    "no class": Case(_remove_all, DATA, DATA),
-    "one image a class": Case(_keep(1), DATA, DONE),
-    "a file for a folder": Case(_a_file, DATA, DATA),
-    "no folder": Case(_missing, DATA, DATA),
-    "one image in two classes": Case(_same_image_in_both, DATA, DONE),
-    "names that write on the terminal": Case(
-        _rename("\x1b[2Jx.png", "\x07\r\nx.png", "\x9b31m.png", "\u202egnp.png"), DONE, DONE
+    "GIF and BMP files": Case(_other_formats, SUCCESS, SUCCESS),
+    "an empty class": Case(lambda root: (root / "empty").mkdir(), DATA_ERROR, SUCCESS),
+    "one class": Case(lambda root: _remove(root / "b"), DATA_ERROR, SUCCESS),
+    "no class": Case(_remove_all, DATA_ERROR, DATA_ERROR),
+    "one image per class": Case(_limit(1), DATA_ERROR, SUCCESS),
+    "a file instead of a folder": Case(_replace_by_a_file, DATA_ERROR, DATA_ERROR),
+    "no folder": Case(_missing, DATA_ERROR, DATA_ERROR),
+    "one image in two classes": Case(_same_image_in_both, DATA_ERROR, SUCCESS),
+    "names with control characters": Case(
+        _rename("\x1b[2Jx.png", "\x07\r\nx.png", "\x9b31m.png", "\u202egnp.png"), SUCCESS, SUCCESS
     ),
-    "a broken file whose name writes on the terminal": Case(
-        _content(lambda: b"?", "a/\x1b[2J\x07\n.png"), DATA, DATA
+    "a broken file whose name has control characters": Case(
+        _content(lambda: b"?", "a/\x1b[2J\x07\n.png"), DATA_ERROR, DATA_ERROR
     ),
-    "a class whose name writes on the terminal": Case(_rename_class("\x1b[2J\x07\na"), DONE, DONE),
-    "formulas for names": Case(_rename("=1+1.png", "+1.png", "-1.png", "@a.png"), DONE, DONE),
-    "a formula for a class": Case(_rename_class("=cmd|' C'!A0"), DONE, DONE),
-    "names in other scripts": Case(_rename("漢字.png", "صورة.png", "é é.png", "'\"<&>.png"), DONE, DONE),
-    "a name that is not UTF-8": Case(_not_utf8, DATA, DONE),
-    "the longest name": Case(_rename("x" * 251 + ".png"), DONE, DONE),
-    "60 folders deep": Case(_deep, DONE, DONE),
+    "a class whose name has control characters": Case(_rename_class("\x1b[2J\x07\na"), SUCCESS, SUCCESS),
+    "names that are formulas": Case(_rename("=1+1.png", "+1.png", "-1.png", "@a.png"), SUCCESS, SUCCESS),
+    "a class name that is a formula": Case(_rename_class("=cmd|' C'!A0"), SUCCESS, SUCCESS),
+    "names in other scripts": Case(
+        _rename("漢字.png", "صورة.png", "é é.png", "'\"<&>.png"), SUCCESS, SUCCESS
+    ),
+    "a name that is not UTF-8": Case(_not_utf8, DATA_ERROR, SUCCESS),
+    "the longest name": Case(_rename("x" * 251 + ".png"), SUCCESS, SUCCESS),
+    "60 folders deep": Case(_deep, SUCCESS, SUCCESS),
 }
 
 
 def _make(root: Path, case: Case) -> Path:
     for number, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
-        for image in range(PER_STEP):
-            _picture(100 * number + image).save(root / name / f"{image}.png")
+        for image in range(IMAGES_PER_CLASS):
+            _image(100 * number + image).save(root / name / f"{image}.png")
     case.change(root)
     return root
 
 
 @pytest.mark.filterwarnings("ignore:.*EXIF")
-def test_every_odd_folder_is_read_or_refused_in_words(tmp_path: Path) -> None:
+def test_every_odd_folder_is_read_or_raises_data_error(tmp_path: Path) -> None:
     assert len(CASES) >= 35
     wrong = []
-    by_the_split = ("a class linked to its parent", "one image in two classes", "one image a class")
+    fails_in_the_split = ("a class linked to its parent", "one image in two classes", "one image per class")
     for number, (name, case) in enumerate(CASES.items()):
         root = _make(tmp_path / str(number), case)
         try:
@@ -221,18 +223,18 @@ def test_every_odd_folder_is_read_or_refused_in_words(tmp_path: Path) -> None:
             assert source.fingerprint
             for index in range(len(source)):
                 assert source[index]["image"].dtype == np.uint8
-            refused = False
+            failed = False
         except DataError as error:
-            refused = bool(str(error))
-        if refused != (case.train == DATA and name not in by_the_split):
-            wrong.append(f"{name}: {'refused' if refused else 'taken'}")
+            failed = bool(str(error))
+        if failed != (case.train == DATA_ERROR and name not in fails_in_the_split):
+            wrong.append(f"{name}: {'failed' if failed else 'accepted'}")
     assert not wrong
 
 
 def test_predict_skips_unreadable_files_and_prints_no_control_character(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Several oddities in one folder, with tables and overlays."""
+    """Several odd files in one folder, with a table and overlays."""
     root = _make(tmp_path / "odd", CASES["a FIFO"])
     CASES["a class linked to itself"].change(root)
     _rename("\x1b[2Jx.png", "\x07\r\nx.png", "=1+1.png", "-1.png")(root)
@@ -255,9 +257,9 @@ def test_predict_skips_unreadable_files_and_prints_no_control_character(
     assert all(float(row["confidence"]) > 0 for row in rows if not row["error"])
 
 
-def _run(repository: Path, *words: str) -> tuple[int | None, str, str]:
+def _run(repository: Path, *command: str) -> tuple[int | None, str, str]:
     try:
-        done = subprocess.run([sys.executable, *words], cwd=repository, capture_output=True, timeout=900)
+        done = subprocess.run([sys.executable, *command], cwd=repository, capture_output=True, timeout=900)
     except subprocess.TimeoutExpired:
         return None, "", ""
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -266,14 +268,14 @@ def _run(repository: Path, *words: str) -> tuple[int | None, str, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(4000)
 @pytest.mark.parametrize("script", ["train", "predict"])
-def test_the_scripts_on_every_odd_folder(
+def test_scripts_on_every_odd_folder(
     script: str,
     repository: Path,
     trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def words(number: int, root: Path) -> list[str]:
+    def arguments(number: int, root: Path) -> list[str]:
         if script == "train":
             return [
                 *(
@@ -290,26 +292,26 @@ def test_the_scripts_on_every_odd_folder(
         ]
 
     def run(number: int) -> tuple[int | None, str, str]:
-        return _run(repository, f"scripts/{script}.py", *words(number, roots[number]))
+        return _run(repository, f"scripts/{script}.py", *arguments(number, roots[number]))
 
     roots = [_make(tmp_path / f"set{n}", case) for n, case in enumerate(CASES.values())]
     with ThreadPoolExecutor(2) as pool:
-        ended = list(pool.map(run, range(len(roots))))
+        results = list(pool.map(run, range(len(roots))))
     wrong: dict[str, list[str]] = {"tracebacks": [], "hangs": [], "codes": [], "lines": []}
-    for (name, case), (code, out, errors) in zip(CASES.items(), ended, strict=True):
+    for (name, case), (code, out, errors) in zip(CASES.items(), results, strict=True):
         expected = case.train if script == "train" else case.predict
-        own = [line for line in errors.split("\n") if line.startswith(f"{script}.py: ")]
+        lines = [line for line in errors.split("\n") if line.startswith(f"{script}.py: ")]
         if code is None:
             wrong["hangs"].append(name)
         elif code != expected:
             wrong["codes"].append(f"{name}: {code}, not {expected}: {errors[-300:]}")
         if "Traceback" in errors:
             wrong["tracebacks"].append(name)
-        if code is not None and (len(own) != (code != DONE) or set(UNSAFE) & set(out + errors)):
+        if code is not None and (len(lines) != (code != SUCCESS) or set(UNSAFE) & set(out + errors)):
             wrong["lines"].append(f"{name}: {errors[-300:]!r}")
     with capsys.disabled():
-        message = ", ".join(f"{len(found)} {kind}" for kind, found in wrong.items())
-        print(f"\n{script} on {len(CASES)} folders; wrong: {message}")
+        summary = ", ".join(f"{len(found)} {kind}" for kind, found in wrong.items())
+        print(f"\n{script} on {len(CASES)} folders; wrong: {summary}")
         for found in (*wrong["codes"], *wrong["lines"]):
             print(found)
     assert not any(wrong.values())

@@ -31,7 +31,7 @@ from studies.result_archive import finished_result
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
-RESULT = made_results.made(
+RESULT = made_results.make_result(
     leakage={"test": 1.0}, tests={"clean": made_results.entry(0.5, interval=[0.4, 0.6])}
 )
 STUB = """

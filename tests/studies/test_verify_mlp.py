@@ -1,11 +1,10 @@
-"""The proof: every printed value, the disagreement, the slips, the sibling; and what a failure says."""
+"""verify_mlp: the reports' printed values, PyTorch's page, the errata, the ReLU variant, and failures."""
 
 import dataclasses
 import json
 import math
 import re
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import numpy as np
@@ -25,148 +24,151 @@ from studies.verify_mlp import Options, Proof, verify
 
 @pytest.fixture(scope="module")
 def proof() -> Proof:
-    """Computed once, without PyTorch."""
+    """Computes the proof without PyTorch."""
     return verify_mlp.prove()
 
 
 @pytest.fixture
-def message(
+def captured(
     proof: Proof, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> pytest.CaptureFixture[str]:
-    """What `verify` prints, of the proof that there is."""
+    """Captures the output of `verify`, which uses the computed proof."""
     monkeypatch.setattr(verify_mlp, "prove", lambda oracle: proof)
     return capsys
 
 
-def test_every_check_holds(proof: Proof) -> None:
+def test_every_check_passes(proof: Proof) -> None:
     assert [str(check) for check in proof.checks() if not check.holds] == []
-    assert list(proof.ways) == [BY_HAND, SCALAR, GRAD64, GRAD32]
+    assert list(proof.results) == [BY_HAND, SCALAR, GRAD64, GRAD32]
 
 
-def test_all_149_tabled_values_are_within_half_a_unit(proof: Proof) -> None:
+def test_all_149_printed_values_are_within_rounding(proof: Proof) -> None:
     values = 0
     for table in proof.case.tables:
-        for way in (proof.ways[BY_HAND], proof.ways[SCALAR]):
-            assert table.off(way.tables[table.name]) == 0, table.name
+        for result in (proof.results[BY_HAND], proof.results[SCALAR]):
+            assert table.count_mismatches(result.tables[table.name]) == 0, table.name
         values += table.values.size
     assert values == 149
     assert {table.half_unit for table in proof.case.tables} == {5e-4, 5e-9}
 
 
-def test_the_engines_41_parameters_are_met(proof: Proof) -> None:
+def test_parameters_match_the_scalar_engine_of_the_report(proof: Proof) -> None:
     assert proof.case.engine_parameters.shape == (41,)
     for name in (BY_HAND, SCALAR, GRAD64):
-        way = proof.ways[name]
-        np.testing.assert_allclose(way.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(way.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12)
+        result = proof.results[name]
+        np.testing.assert_allclose(result.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(result.predictions, proof.case.engine_predictions, rtol=0, atol=1e-12)
 
 
-def test_float32_through_the_training_code(proof: Proof) -> None:
-    single, double = proof.ways[GRAD32], proof.ways[GRAD64]
+def test_float32_training_code_matches_float64(proof: Proof) -> None:
+    single, double = proof.results[GRAD32], proof.results[GRAD64]
     np.testing.assert_allclose(single.updated, double.updated, rtol=0, atol=1e-6)
     assert not np.array_equal(single.updated, double.updated)
 
 
-class TestTheDisagreement:
-    def test_the_page_follows_from_column_biases_alone(self, proof: Proof) -> None:
-        total, right, wrong = proof.disagreement.columns
+class TestPytorchPage:
+    def test_only_column_biases_reproduce_the_page(self, proof: Proof) -> None:
+        total, mean, with_columns = proof.disagreement.interpretations
         assert total.loss == pytest.approx(5.312051880293906, abs=1e-12)
-        assert right.loss == pytest.approx(1.3280129700734762, abs=1e-12)
-        assert wrong.loss == pytest.approx(1.1816822549806867, abs=1e-12)
-        assert (total.within, right.within, wrong.within) == (0, 0, 41)
+        assert mean.loss == pytest.approx(1.3280129700734762, abs=1e-12)
+        assert with_columns.loss == pytest.approx(1.1816822549806867, abs=1e-12)
+        assert (total.matching, mean.matching, with_columns.matching) == (0, 0, 41)
 
-    def test_our_code_refuses_them(self, proof: Proof) -> None:
-        assert proof.disagreement.refusal == (
-            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would go along the batch"
+    def test_our_code_rejects_column_biases(self, proof: Proof) -> None:
+        assert proof.disagreement.error == (
+            "b1 has shape (4, 1), but W1 (4, 3) needs (4,): a column would broadcast along the batch"
         )
 
 
-def test_the_slips_are_carried_out(proof: Proof) -> None:
-    off = [slip.difference for slip in proof.errata.formulas]
-    assert off[:2] == [None, None]
-    assert off[2:6] == pytest.approx([1.18, 0.0, 0.26, 0.31], abs=5e-3)
+def test_errata_are_evaluated(proof: Proof) -> None:
+    differences = [erratum.difference for erratum in proof.errata.formulas]
+    assert differences[:2] == [None, None]
+    assert differences[2:6] == pytest.approx([1.18, 0.0, 0.26, 0.31], abs=5e-3)
     rounded = proof.errata.rounded
     assert (rounded.values, rounded.off, rounded.forward_off) == (149, 108, 31)
     assert rounded.forward_largest == pytest.approx(2.0e-3, rel=1e-2)
     assert rounded.backward_largest == pytest.approx(3.3e-3, rel=1e-2)
 
 
-class TestTheSibling:
-    def test_the_first_row_cannot_be(self, proof: Proof) -> None:
+class TestReluVariant:
+    def test_first_row_of_dw1_is_impossible(self, proof: Proof) -> None:
         found = proof.relu_variant
         assert found.impossible == (0,)
         assert abs(found.delta_1[0]) == pytest.approx(0.67, abs=1e-3)
         assert found.bound == pytest.approx(0.3855, abs=2e-3)
         assert found.delta_3 == pytest.approx(-0.695373, abs=1e-6)
 
-    def test_a_thousand_draws_agree(self, proof: Proof) -> None:
+    def test_thousand_random_networks_agree(self, proof: Proof) -> None:
         draws = proof.relu_variant.draws
         assert draws.count == 1000
-        assert max(draws.among_ways, draws.delta_3, draws.rows) < 1e-12
-        assert 0.5 < draws.share_of_bound <= 1.0
+        assert max(draws.max_difference, draws.delta_3, draws.rows) < 1e-12
+        assert 0.5 < draws.bound_ratio <= 1.0
 
 
-class TestWhatDoesNotHold:
+class TestFailures:
     def _with_a_wrong_digit(self, proof: Proof) -> Proof:
         z1, *others = proof.case.tables
         values = z1.values.copy()
         values[0, 0] += 1e-3
         case = dataclasses.replace(proof.case, tables=(dataclasses.replace(z1, values=values), *others))
-        return dataclasses.replace(proof, agreement=agreement.compare(case, proof.ways))
+        return dataclasses.replace(proof, agreement=agreement.compare(case, proof.results))
 
-    def test_a_wrong_digit_is_found_and_named(self, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wrong_digit_fails_with_the_name_of_its_table(
+        self, proof: Proof, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(verify_mlp, "prove", lambda oracle: self._with_a_wrong_digit(proof))
         with pytest.raises(CheckFailedError, match=r"1 of \d+ checks failed: z1 as") as caught:
             verify(Options(), None)
         assert caught.value.exit_code == 7
 
-    def test_a_nan_never_holds(self, proof: Proof) -> None:
+    def test_nan_fails(self, proof: Proof) -> None:
         assert not Check("a difference", math.nan, 1.0).holds
-        way = proof.ways[SCALAR]
-        broken = dataclasses.replace(way, tables={**way.tables, "z1": np.full_like(way.tables["z1"], np.nan)})
-        found = agreement.compare(proof.case, {**proof.ways, SCALAR: broken})
+        scalar = proof.results[SCALAR]
+        tables = {**scalar.tables, "z1": np.full_like(scalar.tables["z1"], np.nan)}
+        broken = dataclasses.replace(scalar, tables=tables)
+        found = agreement.compare(proof.case, {**proof.results, SCALAR: broken})
         failed = {check.name for check in found.checks() if not check.holds}
         assert failed == {
             "z1 as printed",
             "z1 of Xs1 alone as printed",
-            "float64 ways against each other",
+            "float64 implementations against each other",
         }
 
 
-class TestWhatIsPrinted:
-    def test_a_screen_of_100_columns(self, message: pytest.CaptureFixture[str]) -> None:
+class TestOutput:
+    def test_output_fits_100_columns(self, captured: pytest.CaptureFixture[str]) -> None:
         verify(Options(), None)
-        lines = message.readouterr().out.splitlines()
+        lines = captured.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 100
         assert len(lines) < 60
         assert "PyTorch is not installed" in "\n".join(lines)
         assert lines[-1].startswith("all ")
 
-    def test_all_and_slips(self, message: pytest.CaptureFixture[str]) -> None:
+    def test_every_value_and_errata(self, captured: pytest.CaptureFixture[str]) -> None:
         verify(Options(every_value=True, errata=True), None)
-        out = message.readouterr().out
+        out = captured.readouterr().out
         assert sum(line.startswith(("W", "b")) and "'[" in line for line in out.splitlines()) >= 41
         assert "runs, off by 1.18" in out
         assert "108 of 149" in out
         assert max(map(len, out.splitlines())) <= 100
 
-    def test_json_is_all_of_it(self, message: pytest.CaptureFixture[str]) -> None:
+    def test_json_has_everything(self, captured: pytest.CaptureFixture[str]) -> None:
         verify(Options(as_json=True), None)
-        read = json.loads(message.readouterr().out)
+        read = json.loads(captured.readouterr().out)
         assert all(check["holds"] for check in read["checks"])
         assert read["pytorch"] is None
         assert len(read["ways"][GRAD64]["updated"]) == len(read["parameter_names"]) == 41
         assert read["slips"]["rounded"]["off"] == 108
 
 
-class TestThePictures:
-    def test_they_are_written_and_the_pages_show_the_same(
-        self, message: pytest.CaptureFixture[str], tmp_path: Path, repository: Path
+class TestFigures:
+    def test_figures_are_written_and_match_the_pages(
+        self, captured: pytest.CaptureFixture[str], tmp_path: Path, repository: Path
     ) -> None:
         folder = tmp_path / "a" / "b"
         verify(Options(plot=folder), None)
         assert sorted(path.name for path in folder.iterdir()) == [picture.LOSS, picture.NETWORK]
-        out = message.readouterr().out
+        out = captured.readouterr().out
         for path in folder.iterdir():
             assert str(path) in out
             with Image.open(path) as image:
@@ -174,75 +176,69 @@ class TestThePictures:
                 assert len(image.convert("RGB").getcolors(10_000) or []) > 10
                 digest = image.info[picture.DIGEST]
             with Image.open(repository / "docs" / path.name) as shown:
-                assert shown.info[picture.DIGEST] == digest, "verify_mlp.py --plot=docs makes it"
+                assert shown.info[picture.DIGEST] == digest, "run scripts/verify_mlp.py --plot=docs"
             assert path.stat().st_size < 150_000
 
-    def test_the_loss_falls(self) -> None:
+    def test_loss_decreases(self) -> None:
         with jax.enable_x64(True):
             losses = picture.first_losses(read_case(), steps=20)
         first = [values[0] for values in losses.values()]
         assert first == pytest.approx([1.32801297, 1.32801297, 1.18168225], abs=1e-8)
         assert all(values[-1] < 0.1 for values in losses.values())
 
-    def test_without_matplotlib_the_command_is_named(
+    def test_missing_matplotlib_names_the_install_command(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(picture.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ConfigError, match=r"pip install -e '\.\[plots\]'"):
             verify(Options(plot=tmp_path), None)
 
-    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+    def test_plot_folder_that_is_a_file_raises(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError, match="is a file: name a folder"):
             verify(Options(plot=tmp_path / "file"), None)
 
 
-def test_without_pytorch_there_is_no_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_reference_is_none_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlp_torch, "has_torch", lambda: False)
     assert mlp_torch.oracle() is None
 
 
 @pytest.mark.oracle
 class TestPyTorch:
-    def test_it_is_one_more_way(self) -> None:
+    def test_pytorch_matches_the_other_implementations(self) -> None:
         pytest.importorskip("torch")
         proof = verify_mlp.prove(mlp_torch.oracle())
         assert [str(check) for check in proof.checks() if not check.holds] == []
-        way = proof.ways[PYTORCH]
-        np.testing.assert_allclose(way.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
+        result = proof.results[PYTORCH]
+        np.testing.assert_allclose(result.updated, proof.case.engine_parameters, rtol=0, atol=1e-12)
         found = proof.disagreement.pytorch
         assert found is not None
         assert found["loss"] == pytest.approx(1.1816822549806867, abs=1e-12)
         assert found["loss_float32"] == pytest.approx(1.1816822290420532, abs=3e-7)
 
 
-class TestThePages:
-    """docs/mlp_by_hand.md and its Spanish sister say what the code computes."""
+class TestPages:
+    """docs/mlp_by_hand.md and its Spanish translation."""
 
-    @pytest.fixture
-    def maker(self) -> ModuleType:
-        return mlp_by_hand
-
-    def test_they_are_what_the_code_makes(self, proof: Proof, maker: ModuleType, repository: Path) -> None:
-        made = maker.pages(proof)
-        assert sorted(made) == ["mlp_by_hand.es.md", "mlp_by_hand.md"]
+    def test_pages_are_up_to_date(self, proof: Proof, repository: Path) -> None:
+        pages = mlp_by_hand.pages(proof)
+        assert sorted(pages) == ["mlp_by_hand.es.md", "mlp_by_hand.md"]
         number = re.compile(r"\d+[.,]\d+")
-        for name, text in made.items():
-            kept = (repository / "docs" / name).read_text()
-            assert number.sub("#", text) == number.sub("#", kept), (
-                "python -m studies.pages.mlp_by_hand makes it"
-            )
-            for now, before in zip(number.findall(text), number.findall(kept), strict=True):
-                # Another machine may round a last digit the other way.
+        for name, text in pages.items():
+            stored = (repository / "docs" / name).read_text()
+            assert number.sub("#", text) == number.sub("#", stored), "run python -m studies.pages.mlp_by_hand"
+            for now, before in zip(number.findall(text), number.findall(stored), strict=True):
+                # The last digit may be rounded differently on another machine.
                 unit = 10.0 ** -len(re.split("[.,]", before)[1])
                 now, before = (float(each.replace(",", ".")) for each in (now, before))
                 assert now == pytest.approx(before, abs=1.01 * unit), name
 
-    def test_no_number_is_written_in_the_prose(self, proof: Proof, maker: ModuleType) -> None:
+    def test_templates_contain_no_numbers(self, proof: Proof) -> None:
         number = re.compile(r"(?<!\w)(\d+[.,]\d+|\d{2,})")
         used = []
-        for page in maker.PAGES:
-            template = (maker.TEMPLATES / page).read_text()
-            used.append(set(maker.PLACEHOLDER.findall(template)))
-            assert number.findall(maker.PLACEHOLDER.sub("", template)) == [], page
+        for page in mlp_by_hand.PAGES:
+            template = (mlp_by_hand.TEMPLATES / page).read_text()
+            used.append(set(mlp_by_hand.PLACEHOLDER.findall(template)))
+            assert number.findall(mlp_by_hand.PLACEHOLDER.sub("", template)) == [], page
         assert used[0] == used[1]

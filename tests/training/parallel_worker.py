@@ -1,4 +1,4 @@
-"""Takes three steps of a narrow ResNet with batch norm and writes the state; run by test_parallel.py.
+"""Takes three steps of a narrow ResNet with batch norm and writes the state; run by test_devices.py.
 
 python parallel_worker.py OUT.npz DTYPE SYNC STAGES [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
@@ -48,7 +48,7 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 
 def build(config: config_dict.ConfigDict, axis_name: str | None) -> tuple[TrainState, Any, Any]:
-    """The first state, the training step and the evaluation step."""
+    """Returns the initial state, the training step and the evaluation step."""
     model = models.create(config.model, axis_name=axis_name)
     optimizer, loss = make_optimizer(config, optax.constant_schedule(0.05)), make_loss(config.train)
     variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
@@ -77,19 +77,18 @@ def main(out: str, dtype: str, sync: str, stages: str, *distributed: str) -> Non
     step = devices.compile_step(train_step, donate=True)
     evaluate = devices.compile_step(eval_step, donate=False)
     losses, first = [], {}
-    each = BATCH_SIZE // devices.process_count
-    share = slice(devices.process_index * each, (devices.process_index + 1) * each)
+    size = BATCH_SIZE // devices.process_count
+    shard = slice(devices.process_index * size, (devices.process_index + 1) * size)
     for batch in batches():
-        mine = {name: values[share] for name, values in batch.items()}
-        state, metrics = step(state, devices.shard_batch(mine))
+        local = {name: values[shard] for name, values in batch.items()}
+        state, metrics = step(state, devices.shard_batch(local))
         losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         first = first or {f"first/{name}": value for name, value in flat(state).items()}
-    mine["weight"] = np.where(mine["index"] % 5 == 0, 0, 1).astype(np.float32)
-    sums = jax.device_get(evaluate(state, devices.shard_batch(mine)))
+    local["weight"] = np.where(local["index"] % 5 == 0, 0, 1).astype(np.float32)
+    sums = jax.device_get(evaluate(state, devices.shard_batch(local)))
     if devices.is_process_zero:
-        message = {name: sums[name] for name in ("examples", "loss", "probabilities")}
-        measured = {"losses": losses, **message}
-        np.savez(out, **measured, **first, **flat(state))
+        evaluation = {name: sums[name] for name in ("examples", "loss", "probabilities")}
+        np.savez(out, losses=losses, **evaluation, **first, **flat(state))
 
 
 if __name__ == "__main__":

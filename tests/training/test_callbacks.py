@@ -1,4 +1,4 @@
-"""Callbacks: what each does, and that its state survives."""
+"""The callbacks and their saved states."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ from jaxnets.training.run import check_finite
 
 
 class _Run(SimpleNamespace):
-    """The part of a run that these hooks touch."""
+    """A stub of a run with the attributes that the callbacks use."""
 
     def __init__(self, workdir: Path = Path(), step: int = 0):
         super().__init__(workdir=workdir, step=step, stopped=None, saves=[], scale=1.0)
@@ -52,20 +52,20 @@ def _feed(callback: Any, losses: list[float], run: _Run | None = None) -> _Run:
     return run
 
 
-def _through_json(callback: Any, fresh: Any) -> Any:
+def _restored(callback: Any, fresh: Any) -> Any:
     fresh.restore(json.loads(json.dumps(callback.state())))
     return fresh
 
 
-def test_early_stopping_waits_for_its_patience() -> None:
+def test_early_stopping_after_patience() -> None:
     callback = EarlyStopping("validation_loss", patience=2)
     assert _feed(callback, [0.5, 0.4, 0.45]).stopped is None
-    resumed = _through_json(callback, EarlyStopping("validation_loss", patience=2))
+    resumed = _restored(callback, EarlyStopping("validation_loss", patience=2))
     message = "validation_loss has not improved over 0.4 for 2 evaluations"
     assert _feed(resumed, [0.41]).stopped == message
 
 
-def test_early_stopping_wants_the_least_gain() -> None:
+def test_early_stopping_requires_min_delta() -> None:
     callback = EarlyStopping("validation_loss", patience=1, min_delta=0.1)
     assert _feed(callback, [0.5, 0.45, 0.42]).stopped is not None
 
@@ -77,12 +77,10 @@ def test_early_stopping_wants_the_least_gain() -> None:
         ("validation_accuracy", [0.5, 0.6, 0.4, math.nan, 0.3], [1, 3, 5]),
     ],
 )
-def test_the_best_checkpoint_is_protected_and_nan_is_not_best(
-    metric: str, losses: list, expected: list
-) -> None:
+def test_best_checkpoint_is_saved_and_nan_is_never_best(metric: str, losses: list, expected: list) -> None:
     callback = CheckpointBest(metric)
     run = _feed(callback, losses[:3])
-    run = _feed(_through_json(callback, CheckpointBest(metric)), losses[3:], run)
+    run = _feed(_restored(callback, CheckpointBest(metric)), losses[3:], run)
     assert run.saves == [(step, True) for step in expected]
 
 
@@ -93,21 +91,21 @@ def _plateau() -> ReduceOnPlateau:
 
 
 @pytest.mark.usefixtures("optax_promotion")
-def test_the_rate_falls_on_a_plateau_and_remembers_it() -> None:
+def test_reduce_on_plateau_restores_its_state() -> None:
     callback = _plateau()
     assert _feed(callback, [0.5, 0.5]).scale == 1.0
-    resumed = _through_json(callback, _plateau())
-    straight = _plateau()
+    resumed = _restored(callback, _plateau())
+    uninterrupted = _plateau()
     losses = [0.5, 0.5, 0.5, 0.4, 0.4, 0.4]
     first = _feed(resumed, losses)
-    second = _feed(straight, [0.5, 0.5, *losses])
+    second = _feed(uninterrupted, [0.5, 0.5, *losses])
     assert first.scale == second.scale
     assert first.scale == pytest.approx(0.001)
-    assert resumed.state() == straight.state()
+    assert resumed.state() == uninterrupted.state()
 
 
 @pytest.mark.usefixtures("optax_promotion")
-def test_the_plateau_rule_is_optax_s() -> None:
+def test_reduce_on_plateau_matches_optax() -> None:
     callback, run = _plateau(), _Run()
     rule = optax.contrib.reduce_on_plateau(factor=0.1, patience=2, rtol=1e-4)
     state = rule.init({})
@@ -118,21 +116,21 @@ def test_the_plateau_rule_is_optax_s() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_non_finite_value_stops_with_a_hint(value: float) -> None:
+def test_non_finite_metrics_raise_with_a_hint(value: float) -> None:
     with pytest.raises(DivergedError, match=r"gradient_norm is .*learning_rate"):
         check_finite({"loss": 0.1, "gradient_norm": value}, "train", 3)
 
 
-def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) -> None:
+def test_metrics_after_the_checkpoint_are_truncated_on_resume(tmp_path: Path) -> None:
     callback, run = MetricsLog(), _Run(tmp_path)
     callback.on_train_begin(run)
     for step in (1, 2):
         callback.on_log(run, {"step": step})
-    remembered = callback.state()
+    saved = callback.state()
     callback.on_log(run, {"step": 3})
     callback.on_train_end(run)
     resumed = MetricsLog()
-    resumed.restore(remembered)
+    resumed.restore(saved)
     resumed.on_train_begin(run)
     resumed.on_log(run, {"step": 3, "again": True})
     resumed.on_train_end(run)
@@ -140,7 +138,7 @@ def test_metrics_written_after_the_checkpoint_are_cut_on_resume(tmp_path: Path) 
     assert lines == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
 
 
-def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: Path) -> None:
+def test_tensorboard_events_are_readable_and_purged_on_resume(tmp_path: Path) -> None:
     run = _Run(tmp_path)
 
     def write(steps: list[int], offset: float) -> None:
@@ -165,7 +163,7 @@ def test_tensorboard_reads_back_what_was_written_and_purges_on_resume(tmp_path: 
     assert "train/images_per_second" in reader.Tags()["scalars"]
 
 
-def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_are_ordered_if_the_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, value, first in ((2e9, 1.0, 1), (1e9, 2.0, 2), (1e9, 3.0, 3)):
         monkeypatch.setattr(tensorboard.time, "time", lambda seconds=seconds: seconds)
         events = tensorboard.EventFile(tmp_path, first_step=first)
@@ -178,7 +176,7 @@ def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path, monkeypatch:
     assert found == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 3.0)]
 
 
-def test_what_was_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
+def test_events_are_flushed_immediately(tmp_path: Path) -> None:
     run, callback = _Run(tmp_path, step=0), TensorBoard()
     callback.on_train_begin(run)
     callback.on_log(run, {"step": 1, "split": "train", "values": {"loss": 0.5}})
@@ -189,7 +187,7 @@ def test_what_was_logged_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
-def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
+def test_full_disk_raises_in_the_tensorboard_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     run, callback = _Run(tmp_path, step=2), TensorBoard()
@@ -206,19 +204,19 @@ def test_a_full_disk_is_reported_by_tensorboard_s_writer_and_hangs_nothing(
     callback.on_train_end(run)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
-def test_a_file_on_a_full_device_is_closed_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full exists only on Linux")
+def test_tensorboard_file_on_a_full_device_closes_without_error(tmp_path: Path) -> None:
     run, callback = _Run(tmp_path, step=2), TensorBoard()
     callback.on_train_begin(run)
     assert callback._events is not None
     callback._events._file.close()
-    callback._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the hook closes it)
+    callback._events._file = Path("/dev/full").open("wb")  # noqa: SIM115 (closed by the callback)
     with pytest.raises(MachineError, match="No space left"):
         callback.on_log(run, {"step": 2, "split": "train", "values": {"loss": 1.0}})
     callback.on_train_end(run)
 
 
-def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> None:
+def test_histograms_match_numpy_and_skip_non_finite_values(tmp_path: Path) -> None:
     values = np.array([*np.linspace(-1, 1, 100), np.nan, np.inf])
     events = tensorboard.EventFile(tmp_path, first_step=1)
     events.histogram(300, "w", values)
@@ -236,9 +234,9 @@ def test_histograms_are_numpy_s_and_skip_what_is_not_finite(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("width", [80, 132])
-def test_the_moving_line_fits_a_terminal(width: int) -> None:
-    reporter = io.StringIO()
-    callback = ShowProgress(Console(file=reporter, force_terminal=True, width=width))
+def test_progress_line_fits_the_terminal(width: int) -> None:
+    output = io.StringIO()
+    callback = ShowProgress(Console(file=output, force_terminal=True, width=width))
     run = _Run(step=0)
     run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
     run.epoch, run.seconds = 0.0, 0.0
@@ -257,7 +255,7 @@ def test_the_moving_line_fits_a_terminal(width: int) -> None:
     callback.on_train_end(run)
 
 
-def test_states_hold_no_arrays() -> None:
+def test_states_contain_no_arrays() -> None:
     for callback in (_plateau(), CheckpointBest("validation_loss"), MetricsLog()):
         for value in jax.tree.leaves(callback.state()):
             assert not isinstance(value, jax.Array | np.generic)

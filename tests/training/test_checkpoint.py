@@ -39,20 +39,20 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path / "checkpoints", keep=2)
 
 
-def test_what_was_saved_comes_back(checkpoints: Checkpoints) -> None:
+def test_save_and_restore(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, _state(7), HOST_STATE)
     state, host_state = checkpoints.restore(1, _state())
     chex.assert_trees_all_equal(state, _state(7))
     assert host_state == HOST_STATE
 
 
-def test_the_newest_and_the_protected_stay(checkpoints: Checkpoints) -> None:
+def test_newest_and_protected_checkpoints_are_retained(checkpoints: Checkpoints) -> None:
     for step in (1, 2, 3, 4, 5):
         checkpoints.save(step, _state(step), HOST_STATE, protect=2)
     assert checkpoints.steps() == [2, 4, 5]
 
 
-def test_damaged_ones_of_later_steps_do_not_push_a_new_one_out(checkpoints: Checkpoints) -> None:
+def test_damaged_later_checkpoints_do_not_evict_a_new_one(checkpoints: Checkpoints) -> None:
     for step in (100, 200, 300):
         checkpoints.save(step, _state(step), HOST_STATE, protect=100)
     for step in (200, 300):
@@ -63,7 +63,7 @@ def test_damaged_ones_of_later_steps_do_not_push_a_new_one_out(checkpoints: Chec
     assert checkpoints.latest_valid()[0] == 150
 
 
-def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkpoints) -> None:
+def test_any_flipped_bit_is_detected(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
     assert checkpoints.damage(1) is None
     folder = checkpoints.folder / f"{1:010d}"
@@ -72,16 +72,16 @@ def test_a_flipped_bit_is_found_in_any_file_200_times_of_200(checkpoints: Checkp
     generator = np.random.default_rng(0)
     for trial in range(200):
         path = files[trial % len(files)]
-        whole = path.read_bytes()
-        broken = bytearray(whole)
-        broken[generator.integers(len(whole))] ^= 1 << int(generator.integers(8))
+        original = path.read_bytes()
+        broken = bytearray(original)
+        broken[generator.integers(len(original))] ^= 1 << int(generator.integers(8))
         path.write_bytes(broken)
         assert checkpoints.damage(1), f"{path.name} in trial {trial}"
-        path.write_bytes(whole)
+        path.write_bytes(original)
     assert checkpoints.damage(1) is None
 
 
-def test_a_missing_file_is_found(checkpoints: Checkpoints) -> None:
+def test_missing_file_is_detected(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
     next(path for path in (checkpoints.folder).rglob("d/*") if path.is_file()).unlink()
     assert "missing" in (checkpoints.damage(1) or "")
@@ -89,7 +89,7 @@ def test_a_missing_file_is_found(checkpoints: Checkpoints) -> None:
         checkpoints.restore(1, _state())
 
 
-def test_the_last_good_one_is_found_behind_a_damaged_one(checkpoints: Checkpoints) -> None:
+def test_latest_valid_skips_a_damaged_checkpoint(checkpoints: Checkpoints) -> None:
     for step in (1, 2):
         checkpoints.save(step, _state(step), HOST_STATE)
     host_state = checkpoints.folder / f"{2:010d}" / "host_state.json"
@@ -100,7 +100,7 @@ def test_the_last_good_one_is_found_behind_a_damaged_one(checkpoints: Checkpoint
     assert "host_state.json has changed" in damaged[0]
 
 
-def test_a_folder_without_manifest_is_no_checkpoint_and_goes(checkpoints: Checkpoints) -> None:
+def test_folder_without_manifest_is_replaced(checkpoints: Checkpoints) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
     (checkpoints.folder / f"{2:010d}" / "state").mkdir(parents=True)
     assert checkpoints.latest_valid() == (1, [])
@@ -108,7 +108,7 @@ def test_a_folder_without_manifest_is_no_checkpoint_and_goes(checkpoints: Checkp
     chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(2))
 
 
-def test_a_damaged_one_is_written_again_at_its_step(checkpoints: Checkpoints) -> None:
+def test_damaged_checkpoint_is_overwritten_at_its_step(checkpoints: Checkpoints) -> None:
     checkpoints.save(2, _state(2), HOST_STATE)
     host_state = checkpoints.folder / f"{2:010d}" / "host_state.json"
     host_state.write_text(host_state.read_text().replace("4", "5"))
@@ -117,7 +117,7 @@ def test_a_damaged_one_is_written_again_at_its_step(checkpoints: Checkpoints) ->
     chex.assert_trees_all_equal(checkpoints.restore(2, _state())[0], _state(3))
 
 
-def test_copies_and_folders_of_the_user_s_are_no_checkpoints(checkpoints: Checkpoints) -> None:
+def test_other_folders_are_not_checkpoints(checkpoints: Checkpoints) -> None:
     checkpoints.save(3, _state(), HOST_STATE)
     shutil.copytree(checkpoints.folder / f"{3:010d}", checkpoints.folder / "0000000003.bak")
     (checkpoints.folder / "2024-notes").mkdir()
@@ -126,7 +126,7 @@ def test_copies_and_folders_of_the_user_s_are_no_checkpoints(checkpoints: Checkp
     assert (checkpoints.folder / "2024-notes").is_dir()
 
 
-def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> None:
+def test_other_files_are_kept(checkpoints: Checkpoints) -> None:
     checkpoints.folder.mkdir()
     (checkpoints.folder / "notes.txt").write_text("mine")
     checkpoints.save(1, _state(), HOST_STATE)
@@ -143,7 +143,7 @@ def test_files_that_are_not_ours_are_left_alone(checkpoints: Checkpoints) -> Non
     ],
     ids=["shape", "name", "more", "fewer"],
 )
-def test_another_network_is_refused(checkpoints: Checkpoints, change: Any) -> None:
+def test_another_network_raises(checkpoints: Checkpoints, change: Any) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
     with pytest.raises(CheckpointError, match="another network"):
         checkpoints.restore(1, change(_state()))
@@ -157,7 +157,7 @@ def test_another_network_is_refused(checkpoints: Checkpoints, change: Any) -> No
         (OSError(errno.EROFS, "Read-only file system"), "cannot be written"),
     ],
 )
-def test_a_disk_that_cannot_is_said_and_the_last_one_stays(
+def test_disk_error_raises_and_keeps_the_last_checkpoint(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
@@ -197,22 +197,22 @@ def test_a_file_size_limit_is_detected_before_orbax_starts(checkpoints: Checkpoi
     assert checkpoints.steps() == []
 
 
-def test_the_manifest_is_written_last(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_is_written_last(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     from jaxnets.training import checkpoint
 
     written: list[str] = []
-    whole = checkpoint.atomic_write
+    atomic_write = checkpoint.atomic_write
     monkeypatch.setattr(
         checkpoint,
         "atomic_write",
-        lambda path, text: (written.append(path.name), whole(path, text)),
+        lambda path, text: (written.append(path.name), atomic_write(path, text)),
     )
     checkpoints.save(1, _state(), HOST_STATE)
     assert written[-1] == MANIFEST
 
 
-def _crafted(folder: Path, change: Any) -> None:
-    """A manifest that lists other files, with the digest that belongs to them."""
+def _change_manifest(folder: Path, change: Any) -> None:
+    """Changes the list of files in a manifest, with a matching digest."""
     from jaxnets.training.checkpoint import _with_digest
 
     path = folder / MANIFEST
@@ -235,32 +235,32 @@ def _crafted(folder: Path, change: Any) -> None:
         (lambda files: {**files, "state": "0" * 64}, "Is a directory"),
     ],
 )
-def test_a_manifest_lists_regular_files_of_its_folder(
+def test_invalid_file_lists_in_a_manifest_are_detected(
     checkpoints: Checkpoints, change: Any, message: str
 ) -> None:
     checkpoints.save(1, _state(), HOST_STATE)
     folder = checkpoints.folder / f"{1:010d}"
     os.mkfifo(folder / "fifo")
     (folder / "device").symlink_to("/dev/zero")
-    _crafted(folder, change)
+    _change_manifest(folder, change)
     assert message in (checkpoints.damage(1) or "")
     assert checkpoints.latest_valid()[0] is None
 
 
-def test_a_checkpoint_records_files_of_the_run(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_checkpoint_records_files_of_the_run(checkpoints: Checkpoints, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b"one\n")
     record = file_record(tmp_path / "metrics.jsonl")
     assert record["bytes"] == 4
     checkpoints.save(1, _state(), HOST_STATE, run_files={"metrics.jsonl": record})
     assert checkpoints.run_files(1) == checkpoints.newest_run_files() == {"metrics.jsonl": record}
     folder = checkpoints.folder / f"{1:010d}"
-    _as_an_earlier_version(folder)
+    _write_earlier_manifest(folder)
     assert checkpoints.damage(1) is None
     assert checkpoints.run_files(1) == {}
 
 
-def _as_an_earlier_version(folder: Path) -> None:
-    """The manifest without what is recorded of other files; its digest was of the files' hashes alone."""
+def _write_earlier_manifest(folder: Path) -> None:
+    """Writes a manifest of an earlier version, without run files and with a digest of file hashes only."""
     files = json.loads((folder / MANIFEST).read_text())["files"]
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     content = {"files": files, "sha256": digest}

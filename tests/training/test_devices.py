@@ -1,4 +1,4 @@
-"""One device, eight devices and two processes take the same steps."""
+"""One device, eight devices and two processes give the same training steps."""
 
 import importlib.util
 import os
@@ -19,13 +19,13 @@ from jaxnets.runtime import xla
 from jaxnets.training.devices import Devices, initialize_distributed
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
-TOGETHER = str(Path(__file__).with_name("together_worker.py"))
+COLLECTIVE_WORKER = str(Path(__file__).with_name("together_worker.py"))
 
 
 def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
     flags = f"--xla_force_host_platform_device_count={devices} {os.environ['XLA_FLAGS']}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    xla.set_safe_flags(environment)  # as scripts do
+    xla.set_safe_flags(environment)  # like scripts
     return subprocess.Popen(
         [sys.executable, WORKER, *arguments],
         env=environment,
@@ -35,16 +35,16 @@ def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def _steps(
+def _train_in_a_process(
     out: Path, devices: int, dtype: str, *, sync: str = "sync", stages: int = 4
 ) -> dict[str, np.ndarray]:
     with _start(devices, str(out), dtype, sync, str(stages)) as process:
-        message, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, message
+        output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
     return dict(np.load(out))
 
 
-def _worker() -> ModuleType:
+def _load_worker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("parallel_worker", WORKER)
     assert spec is not None
     assert spec.loader is not None
@@ -54,7 +54,7 @@ def _worker() -> ModuleType:
 
 
 def _largest_difference(first: dict, second: dict) -> float:
-    """The largest relative L2 difference of any array."""
+    """Returns the largest relative L2 difference of any array."""
     assert first.keys() == second.keys()
     return max(
         float(np.linalg.norm(first[k] - second[k]) / (np.linalg.norm(second[k]) + 1e-300)) for k in first
@@ -73,35 +73,35 @@ def test_a_step_gets_its_arguments_on_the_device() -> None:
 
 
 @pytest.mark.parametrize("stages", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_eight_devices_take_the_steps_of_one(stages: int, tmp_path: Path) -> None:
-    one = _steps(tmp_path / "one.npz", 1, "float64", stages=stages)
-    eight = _steps(tmp_path / "eight.npz", 8, "float64", stages=stages)
+def test_eight_devices_match_one(stages: int, tmp_path: Path) -> None:
+    one = _train_in_a_process(tmp_path / "one.npz", 1, "float64", stages=stages)
+    eight = _train_in_a_process(tmp_path / "eight.npz", 8, "float64", stages=stages)
     assert _largest_difference(eight, one) < 1e-9
     assert one["examples"] == sum(index % 5 != 0 for index in range(32, 48))  # each counted once
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    one = _steps(tmp_path / "one.npz", 1, "float64")
-    two = _steps_of_two_processes(tmp_path / "two.npz", 4)
+def test_two_processes_match_one(tmp_path: Path) -> None:
+    one = _train_in_a_process(tmp_path / "one.npz", 1, "float64")
+    two = _train_in_two_processes(tmp_path / "two.npz", 4)
     assert _largest_difference(two, one) < 1e-9
 
 
-def _steps_of_two_processes(out: Path, stages: int) -> dict[str, np.ndarray]:
+def _train_in_two_processes(out: Path, stages: int) -> dict[str, np.ndarray]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     shared = (str(out), "float64", "sync", str(stages), f"localhost:{port}", "2")
     processes = [_start(2, *shared, str(number)) for number in range(2)]
-    message = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], message
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     return dict(np.load(out))
 
 
 @pytest.mark.slow
-def test_float32_drifts_by_rounding_alone(tmp_path: Path) -> None:
-    one = _steps(tmp_path / "one.npz", 1, "float32")
-    eight = _steps(tmp_path / "eight.npz", 8, "float32")
+def test_float32_differs_by_rounding_only(tmp_path: Path) -> None:
+    one = _train_in_a_process(tmp_path / "one.npz", 1, "float32")
+    eight = _train_in_a_process(tmp_path / "eight.npz", 8, "float32")
     difference = _largest_difference(eight, one)
     print(f"largest relative difference after three float32 steps: {difference:.2e}")
     assert 0 < difference < 0.05
@@ -109,10 +109,10 @@ def test_float32_drifts_by_rounding_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: Path) -> None:
-    """Eight devices of two images: the loss is the mean of eight small batches', so are the statistics."""
-    eight = _steps(tmp_path / "eight.npz", 8, "float64", sync="per_device")
-    worker = _worker()
+def test_per_device_batch_norm_averages_running_statistics(tmp_path: Path) -> None:
+    """With two images per device, loss and statistics are means over eight batches of two."""
+    eight = _train_in_a_process(tmp_path / "eight.npz", 8, "float64", sync="per_device")
+    worker = _load_worker()
     state, step, _ = worker.build(worker.make_config("float64", "per_device", 4), None)
     batch, step = worker.batches()[0], jax.jit(step)
     losses, statistics = [], []
@@ -128,7 +128,7 @@ def test_batch_norm_per_device_is_each_device_s_own_and_then_averaged(tmp_path: 
         np.testing.assert_allclose(eight[f"first/{name}"], mean, rtol=1e-9, atol=1e-13)
 
 
-def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
+def test_batch_size_not_divisible_by_devices_raises() -> None:
     devices = Devices(count=8, local_count=8, process_index=0, process_count=1)
     config = default_config()
     config.train.batch_size = 12
@@ -137,19 +137,19 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused() -> None:
         check_divisible(config, 24, devices)
 
 
-def test_a_wrong_address_is_said() -> None:
+def test_missing_coordinator_raises() -> None:
     with pytest.raises(MachineError, match="--coordinator=HOST:PORT"):
         initialize_distributed(None, None, None)
 
 
-def test_two_processes_leave_a_part_together() -> None:
-    """With the real collective."""
+def test_collective_section_fails_in_both_processes() -> None:
+    """With two real processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     processes = [
         subprocess.Popen(
-            [sys.executable, TOGETHER, address, str(number)],
+            [sys.executable, COLLECTIVE_WORKER, address, str(number)],
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -157,35 +157,37 @@ def test_two_processes_leave_a_part_together() -> None:
         )
         for number in range(2)
     ]
-    ended = [process.communicate(timeout=100) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], ended
+    outputs = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     stopped = "MachineError: another process failed (see its log): fix that and restart all processes"
-    for number, (out, _) in enumerate(ended):
-        said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
-        mine = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
-        assert said == ["both continue", *mine]
+    for number, (out, _) in enumerate(outputs):
+        lines = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+        errors = ["ConfigError: mine" if number == failing else stopped for failing in (1, 0)]
+        assert lines == ["both continue", *errors]
 
 
-@pytest.mark.parametrize("elsewhere", [None, 3])
-def test_where_a_part_fails_in_one_process_it_fails_in_all(
-    elsewhere: int | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other_process", [None, 3])
+def test_collective_section_reports_failures_to_all_processes(
+    other_process: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices, done = Devices(2, 1, 1, 2), []
-    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or other_process)
     with pytest.raises(ConfigError, match="mine"), devices.collective_section():
         raise ConfigError("mine")
-    message: list[int | None] = []
-    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: message.append(number) or elsewhere)
+    reported: list[int | None] = []
+    monkeypatch.setattr(
+        Devices, "all_reduce_max", lambda self, number: reported.append(number) or other_process
+    )
     with pytest.raises(OSError, match="no room"), devices.collective_section():
         raise OSError("no room")
-    assert message == [1]  # any fault is told to the others, not ours alone
-    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or elsewhere)
-    if elsewhere is not None:
+    assert reported == [1]  # other exceptions are reported too
+    monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or other_process)
+    if other_process is not None:
         with (
             pytest.raises(MachineError, match="another process failed"),
             devices.collective_section(),
         ):
-            done.append("all of it, and then it is told")
+            done.append("the section runs to its end")
         assert done
     else:
         with devices.collective_section():

@@ -1,4 +1,4 @@
-"""Losses by hand; against PyTorch in test_loss_parity.py."""
+"""Losses compared with values computed by hand; with PyTorch in test_parity.py."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,23 +42,23 @@ def test_mean_squared_error_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("sum_squared_error", 5), ("half_squared_error", 2.5)])
-def test_sums_have_nothing_to_be_divided_by(name: str, expected: float) -> None:
+def test_sums_of_squared_errors_have_no_weight_sum(name: str, expected: float) -> None:
     outputs, targets = jnp.array([[1.0, 2.0], [5.0, 5.0]]), jnp.array([[0.0, 4.0], [0.0, 0.0]])
     terms = SQUARED_ERRORS[name](outputs, targets, jnp.array([1.0, 0]))
     assert float(terms.total) == expected
     assert terms.weight_sum is None
 
 
-def test_configs_know_the_same_losses() -> None:
+def test_config_lists_the_same_losses() -> None:
     assert set(config_lib.SQUARED_ERRORS) == set(SQUARED_ERRORS)
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"), [(None, 5 + 0.3 * (1 + 2)), (0.5, 5 + 0.5 * (1 + 2)), (0.0, 5)]
+    ("auxiliary_weight", "expected"), [(None, 5 + 0.3 * (1 + 2)), (0.5, 5 + 0.5 * (1 + 2)), (0.0, 5)]
 )
-def test_auxiliary_heads_have_the_default_weight_or_the_config_s(asked, expected) -> None:
+def test_auxiliary_weight_is_the_default_or_from_the_config(auxiliary_weight, expected) -> None:
     config = config_lib.default_config().train
-    config.loss, config.auxiliary_weight = "mean_squared_error", asked
+    config.loss, config.auxiliary_weight = "mean_squared_error", auxiliary_weight
     loss = make_loss(config, auxiliary_weight=0.3)
     targets, weight = jnp.zeros((2, 2)), jnp.array([1.0, 0.0])
     main, *others = (jnp.array([row, [9.0, 9.0]]) for row in ([1.0, 2.0], [0.0, 1.0], [1.0, 1.0]))

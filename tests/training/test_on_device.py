@@ -1,4 +1,4 @@
-"""Steps on data on the device give the results of host batches, for any number of steps per call."""
+"""Training on data stored on the device matches training on host batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +26,9 @@ from jaxnets.training.step import (
     with_on_device_gather,
 )
 
-STEPS, AT_ONCE = 20, 4
+STEPS, STEPS_PER_EXECUTION = 20, 4
 SOURCE = SyntheticTissue(30, 16)
-WHOLE = gather(SOURCE, np.arange(len(SOURCE)))
+EXAMPLES = gather(SOURCE, np.arange(len(SOURCE)))
 
 
 def _batches(steps_per_execution: int) -> IndexBatches:
@@ -37,8 +37,8 @@ def _batches(steps_per_execution: int) -> IndexBatches:
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[TrainState, Any]:
-    """A small network's first state, and its step with augmentation, dropout and a moving average."""
+def state_and_step() -> tuple[TrainState, Any]:
+    """Returns the initial state and the training step, with augmentation, dropout and EMA."""
     config = config_lib.default_config()
     config.model.name, config.model.num_classes, config.model.dropout = "lenet5", 3, 0.2
     config.model.kernel_size = 3
@@ -57,24 +57,24 @@ def made() -> tuple[TrainState, Any]:
     return state, step
 
 
-def _on_the_host(made: tuple[TrainState, Any]) -> tuple[TrainState, list[float]]:
-    state, losses = made[0], []
-    step, batches = jax.jit(made[1]), _batches(1)
+def _train_on_host_batches(state_and_step: tuple[TrainState, Any]) -> tuple[TrainState, list[float]]:
+    state, losses = state_and_step[0], []
+    step, batches = jax.jit(state_and_step[1]), _batches(1)
     for _ in range(STEPS):
         batch, _ = batches.next_batches(1)
-        state, metrics = step(state, {name: each[batch["index"]] for name, each in WHOLE.items()} | batch)
+        state, metrics = step(state, {name: each[batch["index"]] for name, each in EXAMPLES.items()} | batch)
         losses.append(float(metrics["loss"]))
     return state, losses
 
 
-def _resident(
-    made: tuple[TrainState, Any], program: Any, steps_per_execution: int, wanted: list[int]
+def _train_on_device_data(
+    state_and_step: tuple[TrainState, Any], program: Any, steps_per_execution: int, max_steps: list[int]
 ) -> tuple[TrainState, list[float]]:
-    examples = {name: WHOLE[name] for name in ("image", "label")}
-    state, losses, batches = made[0], [], _batches(steps_per_execution)
+    examples = {name: EXAMPLES[name] for name in ("image", "label")}
+    state, losses, batches = state_and_step[0], [], _batches(steps_per_execution)
     while len(losses) < STEPS:
-        most = min(wanted[len(losses) % len(wanted)], STEPS - len(losses))
-        batch, count = batches.next_batches(most)
+        limit = min(max_steps[len(losses) % len(max_steps)], STEPS - len(losses))
+        batch, count = batches.next_batches(limit)
         state, metrics = program(state, batch, examples)
         if steps_per_execution == 1:
             losses.append(float(metrics["loss"]))
@@ -87,24 +87,26 @@ def _resident(
 
 @pytest.mark.parametrize(
     ("program", "steps_per_execution"),
-    [(multi_step, AT_ONCE), pytest.param(with_on_device_gather, 1, marks=pytest.mark.slow)],
+    [(multi_step, STEPS_PER_EXECUTION), pytest.param(with_on_device_gather, 1, marks=pytest.mark.slow)],
 )
-def test_the_same_parameters_as_from_the_hosts_batches(
-    made: tuple[TrainState, Any], program: Callable[[Any], Any], steps_per_execution: int
+def test_matches_training_on_host_batches(
+    state_and_step: tuple[TrainState, Any], program: Callable[[Any], Any], steps_per_execution: int
 ) -> None:
-    expected, losses = _on_the_host(made)
-    state, found = _resident(made, jax.jit(program(made[1])), steps_per_execution, [steps_per_execution])
+    expected, losses = _train_on_host_batches(state_and_step)
+    state, found = _train_on_device_data(
+        state_and_step, jax.jit(program(state_and_step[1])), steps_per_execution, [steps_per_execution]
+    )
     np.testing.assert_allclose(found, losses, rtol=1e-5)
     chex.assert_trees_all_close(state, expected, rtol=1e-5, atol=1e-5)
     assert int(state.step) == STEPS
 
 
-def test_the_number_of_steps_per_call_does_not_change_the_bits(
-    made: tuple[TrainState, Any],
+def test_results_do_not_depend_on_steps_per_call(
+    state_and_step: tuple[TrainState, Any],
 ) -> None:
-    program = jax.jit(multi_step(made[1]))
-    expected, losses = _resident(made, program, AT_ONCE, [4])
-    for wanted in ([1], [3, 1, 2]):
-        state, found = _resident(made, program, AT_ONCE, wanted)
+    program = jax.jit(multi_step(state_and_step[1]))
+    expected, losses = _train_on_device_data(state_and_step, program, STEPS_PER_EXECUTION, [4])
+    for max_steps in ([1], [3, 1, 2]):
+        state, found = _train_on_device_data(state_and_step, program, STEPS_PER_EXECUTION, max_steps)
         assert found == losses
         chex.assert_trees_all_equal(state, expected)

@@ -1,4 +1,4 @@
-"""Schedules and rules by hand; against PyTorch in test_optimizer_parity.py."""
+"""Schedules and optimizers compared with values computed by hand; with PyTorch in test_parity.py."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ def _config():
     return config
 
 
-def test_cosine_after_warm_up() -> None:
+def test_cosine_schedule_with_warmup() -> None:
     config = _config()
     config.schedule.name, config.schedule.warmup_epochs = "cosine", 1
     rate = make_schedule(config, total_steps=30, steps_per_epoch=10)
@@ -24,7 +24,7 @@ def test_cosine_after_warm_up() -> None:
     np.testing.assert_allclose([rate(20), rate(30)], [0.05, 0.0], atol=1e-7)
 
 
-def test_steps() -> None:
+def test_step_schedule() -> None:
     config = _config()
     config.schedule.name, config.schedule.decay_every_steps = "step", 4
     config.schedule.decay_factor = 0.5
@@ -32,7 +32,7 @@ def test_steps() -> None:
     np.testing.assert_allclose([rate(0), rate(3), rate(4), rate(8)], [0.1, 0.1, 0.05, 0.025])
 
 
-def test_the_multiplier_scales_the_update() -> None:
+def test_multiplier_scales_the_update() -> None:
     optimizer = make_optimizer(_config(), optax.constant_schedule(0.1))
     params = {"w": jnp.array([1.0])}
     state = set_multiplier(optimizer.init(params), 0.25)
@@ -43,18 +43,18 @@ def test_the_multiplier_scales_the_update() -> None:
 
 @pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_where_weight_decay_enters(decoupled: bool) -> None:
+def test_coupled_and_decoupled_weight_decay(decoupled: bool) -> None:
     config = _config()
     config.optimizer.name, config.optimizer.weight_decay = "adam", 0.5
     config.optimizer.decoupled_weight_decay = decoupled
     optimizer = make_optimizer(config, optax.constant_schedule(0.1))
     params = {"w": jnp.array([2.0])}
     updates, _ = optimizer.update({"w": jnp.array([3.0])}, optimizer.init(params), params)
-    # Adam's first step is the sign of what enters it; decoupled decay comes on top.
+    # Adam's first update is the sign of its input; decoupled decay is added to it.
     np.testing.assert_allclose(updates["w"], -0.1 * (1 + (0.5 * 2.0 if decoupled else 0)), rtol=1e-5)
 
 
-def test_clipping_limits_the_global_norm() -> None:
+def test_clip_grad_norm_limits_the_global_norm() -> None:
     config = _config()
     config.train.clip_grad_norm = 1.0
     optimizer = make_optimizer(config, optax.constant_schedule(1.0))

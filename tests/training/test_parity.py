@@ -1,4 +1,4 @@
-"""Losses, optimizers and schedules are PyTorch's, in double precision."""
+"""Losses, optimizers and schedules match PyTorch in double precision."""
 
 from typing import Any
 
@@ -47,22 +47,20 @@ def test_cross_entropy(smoothing: float, class_weights: tuple[float, ...]) -> No
 
     value, gradient = jax.value_and_grad(mean)(logits)
     theirs = torch.tensor(logits, requires_grad=True)
-    by_class = torch.tensor(class_weights, dtype=torch.float64) if class_weights else None
-    expected = torch.nn.CrossEntropyLoss(by_class, label_smoothing=smoothing)(
-        theirs, torch.from_numpy(labels)
-    )
+    weight = torch.tensor(class_weights, dtype=torch.float64) if class_weights else None
+    expected = torch.nn.CrossEntropyLoss(weight, label_smoothing=smoothing)(theirs, torch.from_numpy(labels))
     expected.backward()
     assert value == pytest.approx(expected.item(), rel=1e-12)
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-10, atol=1e-15)
 
 
-def test_cross_entropy_of_soft_targets() -> None:
+def test_cross_entropy_with_soft_targets() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(EXAMPLES, CLASSES))
-    shares = generator.dirichlet(np.ones(CLASSES), EXAMPLES)
-    terms = make_loss(make_config(train__label_smoothing=0.1).train)(logits, shares, np.ones(EXAMPLES))
+    probabilities = generator.dirichlet(np.ones(CLASSES), EXAMPLES)
+    terms = make_loss(make_config(train__label_smoothing=0.1).train)(logits, probabilities, np.ones(EXAMPLES))
     expected = torch.nn.CrossEntropyLoss(label_smoothing=0.1)(
-        torch.from_numpy(logits), torch.from_numpy(shares)
+        torch.from_numpy(logits), torch.from_numpy(probabilities)
     )
     assert terms.total / terms.weight_sum == pytest.approx(expected.item(), rel=1e-12)
 
@@ -87,7 +85,7 @@ def test_sums_of_squared_errors(name: str, factor: float) -> None:
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-12)
 
 
-def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -> None:
+def test_nesterov_without_momentum_raises_in_both(smoke_config: str) -> None:
     with pytest.raises(ConfigError, match=r"optimizer.nesterov=True is not used.*momentum"):
         config_lib.load_config(smoke_config, {"optimizer.nesterov": True, "optimizer.momentum": 0.0})
     with pytest.raises(ValueError, match="requires a momentum"):
@@ -95,7 +93,7 @@ def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -
 
 
 @pytest.mark.parametrize(
-    "rule",
+    "settings",
     [
         {"name": "sgd", "momentum": 0.0},
         {"name": "sgd", "momentum": 0.9},
@@ -108,12 +106,12 @@ def test_nesterov_without_momentum_is_refused_on_both_sides(smoke_config: str) -
     ],
     ids=str,
 )
-def test_twenty_updates_running_free(rule: dict[str, Any]) -> None:
-    config = make_config(**{f"optimizer__{name}": value for name, value in rule.items()})
+def test_optimizers_match_for_twenty_steps(settings: dict[str, Any]) -> None:
+    config = make_config(**{f"optimizer__{name}": value for name, value in settings.items()})
     generator = np.random.default_rng(0)
     start = {"kernel": generator.normal(size=(7, 3)), "bias": generator.normal(size=3)}
     theirs = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in start.items()}
-    their_rule = mirror.make_optimizer(config.optimizer, theirs.values())
+    torch_optimizer = mirror.make_optimizer(config.optimizer, theirs.values())
     optimizer = make_optimizer(config, make_schedule(config, total_steps=STEPS, steps_per_epoch=1))
     params, state, update = start, optimizer.init(start), jax.jit(optimizer.update)
     for _ in range(STEPS):
@@ -122,13 +120,13 @@ def test_twenty_updates_running_free(rule: dict[str, Any]) -> None:
         params = optax.apply_updates(params, updates)
         for name, parameter in theirs.items():
             parameter.grad = torch.tensor(gradient[name])
-        their_rule.step()
+        torch_optimizer.step()
         for name, parameter in theirs.items():
             distance = weights.relative_l2(np.asarray(params[name]), parameter.detach().numpy())
             assert distance < 1e-12
 
 
-def test_clipping_of_the_gradient() -> None:
+def test_clip_grad_norm() -> None:
     config = make_config(train__clip_grad_norm=0.5, optimizer__momentum=0.0)
     generator = np.random.default_rng(0)
     start = {"a": generator.normal(size=(4, 3)), "b": generator.normal(size=5)}
@@ -146,13 +144,13 @@ def test_clipping_of_the_gradient() -> None:
 
 
 def rates(config: config_dict.ConfigDict, scheduler: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The learning rate of each step, ours and PyTorch's."""
+    """Returns the learning rate of each step, ours and PyTorch's."""
     parameter = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
-    rule = torch.optim.SGD([parameter], lr=config.optimizer.learning_rate)
-    theirs, expected = scheduler(rule), []
+    torch_optimizer = torch.optim.SGD([parameter], lr=config.optimizer.learning_rate)
+    theirs, expected = scheduler(torch_optimizer), []
     for _ in range(STEPS):
-        expected.append(rule.param_groups[0]["lr"])
-        rule.step()
+        expected.append(torch_optimizer.param_groups[0]["lr"])
+        torch_optimizer.step()
         theirs.step()
     schedule = jax.jit(make_schedule(config, total_steps=STEPS, steps_per_epoch=1))
     found = [schedule(jnp.asarray(step, jnp.int32)) for step in range(STEPS)]
@@ -162,26 +160,29 @@ def rates(config: config_dict.ConfigDict, scheduler: Any) -> tuple[np.ndarray, n
 def test_step_schedule() -> None:
     config = make_config(schedule__name="step", schedule__decay_every_steps=6, schedule__decay_factor=0.3)
     step_lr = torch.optim.lr_scheduler.StepLR
-    np.testing.assert_allclose(*rates(config, lambda rule: step_lr(rule, step_size=6, gamma=0.3)), rtol=1e-12)
+    np.testing.assert_allclose(
+        *rates(config, lambda torch_optimizer: step_lr(torch_optimizer, step_size=6, gamma=0.3)), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("final_fraction", [0.0, 0.1])
 def test_cosine_schedule(final_fraction: float) -> None:
     config = make_config(schedule__name="cosine", schedule__final_fraction=final_fraction)
-    least = final_fraction * config.optimizer.learning_rate
+    minimum = final_fraction * config.optimizer.learning_rate
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR
     np.testing.assert_allclose(
-        *rates(config, lambda rule: annealing(rule, T_max=STEPS, eta_min=least)), rtol=1e-12
+        *rates(config, lambda torch_optimizer: annealing(torch_optimizer, T_max=STEPS, eta_min=minimum)),
+        rtol=1e-12,
     )
 
 
-def test_warm_up_before_the_cosine() -> None:
+def test_cosine_schedule_with_warmup() -> None:
     config = make_config(schedule__name="cosine", schedule__warmup_steps=5)
     schedulers = torch.optim.lr_scheduler
 
-    def warm_then_cosine(rule: Any) -> Any:
-        rising = schedulers.LambdaLR(rule, lambda step: step / 5)
-        falling = schedulers.CosineAnnealingLR(rule, T_max=STEPS - 5)
-        return schedulers.SequentialLR(rule, [rising, falling], milestones=[5])
+    def warm_then_cosine(torch_optimizer: Any) -> Any:
+        rising = schedulers.LambdaLR(torch_optimizer, lambda step: step / 5)
+        falling = schedulers.CosineAnnealingLR(torch_optimizer, T_max=STEPS - 5)
+        return schedulers.SequentialLR(torch_optimizer, [rising, falling], milestones=[5])
 
     np.testing.assert_allclose(*rates(config, warm_then_cosine), rtol=1e-12)

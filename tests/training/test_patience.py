@@ -1,4 +1,4 @@
-"""What `patience` counts: as in Keras, and for the plateau as in optax; PyTorch's plateau waits one more."""
+"""`patience` counts evaluations as Keras and optax do; PyTorch's ReduceLROnPlateau waits for one more."""
 
 import importlib.util
 import json
@@ -19,8 +19,8 @@ LOSSES = ([0.9, 0.8, 0.85, 0.85, 0.7, 0.75, 0.75, 0.75, 0.75, 0.6, 0.7], [0.5, 0
 CASES = [(list(losses), patience) for losses in LOSSES for patience in (0, 1, 2, 3)]
 
 
-def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]]:
-    """After how many evaluations our run stops, None for never, and the rates after each."""
+def _stop_and_rates(losses: list[float], patience: int) -> tuple[int | None, list[float]]:
+    """Returns the evaluation after which our run stops, or None, and the learning rate after each."""
     run: Any = SimpleNamespace(reason=None, scale=1.0)
     run.stop = lambda reason: setattr(run, "reason", reason)
     run.scale_learning_rate = lambda value: setattr(run, "scale", value)
@@ -43,31 +43,31 @@ def _answer(losses: list[float], patience: int) -> tuple[int | None, list[float]
     return stopped, rates
 
 
-@pytest.mark.parametrize(("patience", "stopped", "cut"), [(0, 3, 3), (1, 3, 3), (2, 4, 4), (3, 8, 8)])
-def test_patience_is_the_number_of_evaluations_without_gain(patience: int, stopped: int, cut: int) -> None:
-    """Losses gain at the first, second and fifth evaluation."""
-    found, rates = _answer(list(LOSSES[0]), patience)
+@pytest.mark.parametrize(("patience", "stopped", "reduced"), [(0, 3, 3), (1, 3, 3), (2, 4, 4), (3, 8, 8)])
+def test_patience_counts_evaluations_without_improvement(patience: int, stopped: int, reduced: int) -> None:
+    """The loss improves at the first, second and fifth evaluation."""
+    found, rates = _stop_and_rates(list(LOSSES[0]), patience)
     assert found == stopped
-    assert next(number for number, rate in enumerate(rates, 1) if rate < 1) == cut
+    assert next(number for number, rate in enumerate(rates, 1) if rate < 1) == reduced
 
 
 @pytest.mark.oracle
-def test_patience_is_as_in_keras() -> None:
-    if importlib.util.find_spec("keras") is None:  # not imported: its backend is not set here
+def test_patience_matches_keras() -> None:
+    if importlib.util.find_spec("keras") is None:  # not imported, because its backend is not set
         pytest.skip("needs Keras")
     program = [sys.executable, str(FOLDER / "keras_callbacks.py"), json.dumps(CASES)]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
     theirs = json.loads(done.stdout.splitlines()[-1])
     for case, (stopped, rates) in zip(CASES, theirs, strict=True):
-        ours = _answer(*case)
+        ours = _stop_and_rates(*case)
         assert ours[0] == stopped, case
         assert ours[1] == pytest.approx(rates), case
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("patience", [1, 2])
-def test_pytorch_s_plateau_waits_for_one_more(patience: int) -> None:
+def test_pytorch_plateau_waits_one_more_evaluation(patience: int) -> None:
     torch = pytest.importorskip("torch")
     for losses in LOSSES:
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -78,4 +78,4 @@ def test_pytorch_s_plateau_waits_for_one_more(patience: int) -> None:
         for loss in losses:
             plateau.step(loss)
             rates.append(optimizer.param_groups[0]["lr"])
-        assert rates == pytest.approx(_answer(list(losses), patience + 1)[1])
+        assert rates == pytest.approx(_stop_and_rates(list(losses), patience + 1)[1])

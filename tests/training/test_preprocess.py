@@ -1,4 +1,4 @@
-"""Augmentations: what each keeps, and that a key decides an image whatever its batch."""
+"""Augmentations, and their independence of the batch."""
 
 import functools
 
@@ -16,7 +16,7 @@ IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, (12, 12, 3)), j
 KEYS = jax.random.split(jax.random.key(0), 64)
 
 
-def _many(function) -> np.ndarray:
+def _apply_with_all_keys(function) -> np.ndarray:
     return np.asarray(jax.vmap(lambda key: function(key, IMAGE))(KEYS))
 
 
@@ -24,87 +24,87 @@ def _many(function) -> np.ndarray:
     ("function", "count"),
     [(preprocess.flip_horizontal, 2), (preprocess.flip_vertical, 2), (preprocess.right_angles, 4)],
 )
-def test_symmetries_move_pixels_and_give_every_variant(function, count: int) -> None:
-    images = _many(function)
+def test_symmetries_permute_pixels_and_give_every_variant(function, count: int) -> None:
+    images = _apply_with_all_keys(function)
     for image in images:
         np.testing.assert_array_equal(np.sort(image, axis=None), np.sort(IMAGE, axis=None))
     assert len({image.tobytes() for image in images}) == count
 
 
-def test_flips_are_what_they_say() -> None:
-    found = {image.tobytes() for image in _many(preprocess.flip_horizontal)}
+def test_flip_horizontal_reverses_columns() -> None:
+    found = {image.tobytes() for image in _apply_with_all_keys(preprocess.flip_horizontal)}
     assert found == {np.asarray(IMAGE).tobytes(), np.ascontiguousarray(IMAGE[:, ::-1]).tobytes()}
 
 
-def test_rotation_by_nothing_is_nothing_and_the_centre_stays() -> None:
-    same = preprocess.rotate(KEYS[0], IMAGE, degrees=0.0)
-    np.testing.assert_allclose(same, IMAGE, atol=1e-5)
+def test_rotation_by_zero_is_the_identity_and_keeps_the_centre() -> None:
+    unrotated = preprocess.rotate(KEYS[0], IMAGE, degrees=0.0)
+    np.testing.assert_allclose(unrotated, IMAGE, atol=1e-5)
     odd = jnp.zeros((9, 9, 1)).at[4, 4].set(1.0)
-    turned = preprocess.rotate(KEYS[1], odd, degrees=180.0)
-    assert np.unravel_index(np.argmax(turned), turned.shape) == (4, 4, 0)
+    rotated = preprocess.rotate(KEYS[1], odd, degrees=180.0)
+    assert np.unravel_index(np.argmax(rotated), rotated.shape) == (4, 4, 0)
 
 
 @pytest.fixture
-def most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every draw is the largest number that it may be."""
+def maximal_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every uniform draw return its upper bound."""
     monkeypatch.setattr(
         jax.random, "uniform", lambda key, shape, dtype, low, high: jnp.full(shape, high, dtype)
     )
 
 
-@pytest.mark.usefixtures("most")
-def test_a_rotation_is_scipy_s() -> None:
+@pytest.mark.usefixtures("maximal_draws")
+def test_rotation_matches_scipy() -> None:
     quarter = preprocess.rotate(KEYS[0], IMAGE, degrees=90.0)
     np.testing.assert_allclose(quarter, np.rot90(IMAGE, -1), atol=1e-5)
-    turned = ndimage.rotate(np.asarray(IMAGE), -30, (1, 0), reshape=False, order=1, mode="mirror")
-    np.testing.assert_allclose(preprocess.rotate(KEYS[0], IMAGE, degrees=30.0), turned, atol=1e-4)
+    expected = ndimage.rotate(np.asarray(IMAGE), -30, (1, 0), reshape=False, order=1, mode="mirror")
+    np.testing.assert_allclose(preprocess.rotate(KEYS[0], IMAGE, degrees=30.0), expected, atol=1e-4)
 
 
-@pytest.mark.usefixtures("most")
-def test_brightness_contrast_and_saturation_are_their_formulas() -> None:
+@pytest.mark.usefixtures("maximal_draws")
+def test_brightness_contrast_and_saturation_match_their_formulas() -> None:
     image = np.asarray(IMAGE) * 0.5
     grey = (image @ np.array(preprocess.LUMA))[..., None]
-    for name, wanted in (
+    for name, expected in (
         ("brightness", image * 1.4),
         ("contrast", grey.mean() + (image - grey.mean()) * 1.4),
         ("saturation", grey + (image - grey) * 1.4),
     ):
         found = getattr(preprocess, name)(KEYS[0], jnp.asarray(image), amount=0.4)
-        np.testing.assert_allclose(found, np.clip(wanted, 0, 1), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-5, err_msg=name)
 
 
-def test_a_padded_crop_is_a_shift() -> None:
+def test_padded_crop_is_a_shift() -> None:
     padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
     shifts = [padded[i : i + 12, j : j + 12].tobytes() for i in range(5) for j in range(5)]
-    found = {i.tobytes() for i in _many(functools.partial(preprocess.padded_crop, padding=2))}
+    found = {i.tobytes() for i in _apply_with_all_keys(functools.partial(preprocess.padded_crop, padding=2))}
     assert found <= set(shifts)
     assert len(found) > 15
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue", "stain"])
-def test_colour_changes_stay_in_range_and_amount_zero_is_nothing(name: str) -> None:
+def test_colour_augmentations_stay_in_range_and_amount_zero_is_the_identity(name: str) -> None:
     function = getattr(preprocess, name)
-    images = _many(functools.partial(function, amount=0.4))
+    images = _apply_with_all_keys(functools.partial(function, amount=0.4))
     assert images.min() >= 0
     assert images.max() <= 1
     assert images.std(axis=0).max() > 0.01
     np.testing.assert_allclose(function(KEYS[0], IMAGE, amount=0.0), IMAGE, atol=1e-5)
 
 
-def test_saturation_and_hue_leave_grey_alone() -> None:
+def test_saturation_and_hue_preserve_grey() -> None:
     grey = jnp.repeat(IMAGE[..., :1], 3, axis=-1)
     for function in (preprocess.saturation, preprocess.hue):
         np.testing.assert_allclose(function(KEYS[0], grey, amount=0.4), grey, atol=1e-5)
 
 
-def test_mixup_mixes_images_and_targets_with_the_same_weight() -> None:
+def test_mixup_uses_the_same_weight_for_images_and_targets() -> None:
     images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
     mixed, targets = preprocess.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(mixed[0, 0, 0, 0], targets[0, 1], rtol=1e-6)
 
 
-def test_an_example_looks_the_same_in_any_batch() -> None:
+def test_augmentation_does_not_depend_on_the_batch() -> None:
     config = config_lib.default_config()
     config.model.num_classes = 3
     for name in ("flip_horizontal", "flip_vertical", "right_angles"):
@@ -122,12 +122,12 @@ def test_an_example_looks_the_same_in_any_batch() -> None:
         "index": np.arange(6),
         "epoch": np.full(6, 2, np.int32),
     }
-    whole, _ = preprocess(batch, jax.random.key(5))
+    full, _ = preprocess(batch, jax.random.key(5))
     order = np.array([4, 1])
     part, _ = preprocess({k: v[order] for k, v in batch.items()}, jax.random.key(5))
-    np.testing.assert_allclose(part, whole[order], atol=1e-5)
+    np.testing.assert_allclose(part, full[order], atol=1e-5)
     later, _ = preprocess({**batch, "epoch": np.full(6, 3, np.int32)}, jax.random.key(5))
-    assert not np.allclose(later, whole)
+    assert not np.allclose(later, full)
 
 
 def test_evaluation_is_never_augmented() -> None:

@@ -1,4 +1,4 @@
-"""The step: sums that add up, accumulation, padding, the moving average, double counting nowhere."""
+"""Training and evaluation steps: gradient accumulation, padding, EMA, dropout and augmentation."""
 
 import dataclasses
 from typing import Any
@@ -68,17 +68,16 @@ def _setup(config, **step_options: Any):
 
 @pytest.mark.usefixtures("x64")
 class TestTrainStep:
-    @pytest.mark.parametrize("parts", [4])
-    def test_microbatches_give_the_step_of_the_full_batch(self, parts: int) -> None:
+    def test_microbatches_match_the_full_batch(self) -> None:
         config = _config(train__class_weights=(1.0, 2.0, 0.5), augment__flip_horizontal=True)
         state, step, _ = _setup(config)
-        _, in_parts, _ = _setup(config, grad_accum_steps=parts)
-        whole, metrics = step(state, _batch(8))
-        again, summed = in_parts(state, _batch(8))
-        chex.assert_trees_all_close(whole.params, again.params, rtol=1e-12, atol=1e-14)
-        chex.assert_trees_all_close(metrics, summed, rtol=1e-12)
+        _, accumulating_step, _ = _setup(config, grad_accum_steps=4)
+        full, metrics = step(state, _batch(8))
+        accumulated, accumulated_metrics = accumulating_step(state, _batch(8))
+        chex.assert_trees_all_close(full.params, accumulated.params, rtol=1e-12, atol=1e-14)
+        chex.assert_trees_all_close(metrics, accumulated_metrics, rtol=1e-12)
 
-    def test_examples_of_weight_zero_change_nothing(self) -> None:
+    def test_examples_of_weight_zero_have_no_effect(self) -> None:
         state, step, _ = _setup(_config())
         padded = _batch(8)
         padded["weight"][5:] = 0
@@ -88,7 +87,7 @@ class TestTrainStep:
         chex.assert_trees_all_close(with_padding.params, without.params, rtol=1e-12, atol=1e-14)
         assert float(metrics["examples"]) == float(expected["examples"]) == 5
 
-    def test_the_moving_average_follows_its_rule(self) -> None:
+    def test_ema_matches_its_formula(self) -> None:
         state, step, _ = _setup(_config(train__ema_decay=0.5))
         average = state.ema
         for number in range(6):
@@ -105,18 +104,18 @@ class TestTrainStep:
             losses.append(float(metrics["loss"] / metrics["weight_sum"]))
         assert losses[-1] < 0.2 * losses[0]
 
-    def test_the_step_is_pure(self) -> None:
+    def test_step_is_deterministic(self) -> None:
         state, step, _ = _setup(_config(model__dropout=0.5))
         first, again = step(state, _batch(8)), step(state, _batch(8))
         chex.assert_trees_all_equal(first, again)
 
-    def test_dropout_changes_from_step_to_step(self) -> None:
+    def test_dropout_differs_between_steps(self) -> None:
         state, step, _ = _setup(_config(model__dropout=0.5, optimizer__learning_rate=1e-9))
         state, first = step(state, _batch(8))
         _, second = step(state, _batch(8))
         assert float(first["loss"]) != float(second["loss"])
 
-    def test_no_new_shapes_no_new_traces(self) -> None:
+    def test_same_shapes_are_traced_once(self) -> None:
         config = _config()
         state, _, _ = _setup(config)
         model = models.create(config.model)
@@ -128,39 +127,39 @@ class TestTrainStep:
             optimizer,
             preprocess=make_preprocess(config, train=True),
         )
-        once = jax.jit(chex.assert_max_traces(step, n=1))
+        traced_once = jax.jit(chex.assert_max_traces(step, n=1))
         for seed in range(3):
-            state, _ = once(state, _batch(8, seed))
+            state, _ = traced_once(state, _batch(8, seed))
 
 
 @pytest.mark.usefixtures("x64")
 class TestEvalStep:
     @pytest.mark.parametrize("size", [1, 3, 7, 20])
-    def test_any_batch_size_gives_the_same_sums(self, size: int) -> None:
+    def test_sums_do_not_depend_on_the_batch_size(self, size: int) -> None:
         state, _, evaluate = _setup(_config())
-        everything = _batch(20)
+        full_batch = _batch(20)
         total: dict[str, Any] = {}
-        answers: list[np.ndarray] = []
+        predictions: list[np.ndarray] = []
         probabilities: list[np.ndarray] = []
         for start in range(0, 20, size):
             rows = np.minimum(np.arange(start, start + size), 19)
-            batch = {name: values[rows] for name, values in everything.items()}
+            batch = {name: values[rows] for name, values in full_batch.items()}
             batch["weight"] = (np.arange(start, start + size) < 20).astype(np.float32)
             sums = jax.device_get(evaluate(state, batch))
-            answers.append(sums.pop(PREDICTIONS)[batch["weight"] > 0])
+            predictions.append(sums.pop(PREDICTIONS)[batch["weight"] > 0])
             probabilities.append(sums.pop(PROBABILITIES)[batch["weight"] > 0])
             total = add_metrics(total, sums)
-        expected = jax.device_get(evaluate(state, everything))
-        np.testing.assert_array_equal(np.concatenate(answers), expected.pop(PREDICTIONS))
+        expected = jax.device_get(evaluate(state, full_batch))
+        np.testing.assert_array_equal(np.concatenate(predictions), expected.pop(PREDICTIONS))
         np.testing.assert_allclose(np.concatenate(probabilities), expected.pop(PROBABILITIES), rtol=1e-12)
         for name, value in expected.items():
             np.testing.assert_allclose(total[name], value, rtol=1e-12)
         assert total["examples"] == 20
-        label, predicted = np.concatenate(answers).T
+        label, predicted = np.concatenate(predictions).T
         assert len(label) == 20
         assert (label == predicted).sum() == total["correct"]
 
-    def test_dropout_is_drawn_from_the_seed_and_the_batch(self) -> None:
+    def test_dropout_depends_on_the_seed_and_the_batch(self) -> None:
         config = _config(model__dropout=0.5)
         state, _, clean = _setup(config)
         dropped = jax.jit(
@@ -175,19 +174,19 @@ class TestEvalStep:
         chex.assert_trees_all_equal(dropped(state, batch), dropped(state, batch))
         later = {**batch, "index": batch["index"] + 8}
         losses = {float(step(state, b)["loss"]) for step in (clean, dropped) for b in (batch, later)}
-        assert len(losses) == 3  # two draws, and the clean one twice
+        assert len(losses) == 3  # two draws, and the clean loss twice
 
-    def test_augmentation_is_drawn_from_the_seed_and_the_index(self) -> None:
+    def test_augmentation_depends_on_the_seed_and_the_index(self) -> None:
         config = _config(augment__flip_horizontal=True, augment__mixup=0.2)
         clean = make_preprocess(config, train=False)
         augmented = make_preprocess(config, train=False, augment=True)
         batch, key = _batch(12), jax.random.key(3)
         images, targets = augmented(batch, key)
         original, expected = clean(batch, key)
-        chex.assert_trees_all_equal(targets, expected)  # nothing is mixed
-        kept = (images == original).all(axis=(1, 2, 3))
+        chex.assert_trees_all_equal(targets, expected)  # mixup is off
+        unchanged = (images == original).all(axis=(1, 2, 3))
         flipped = (images == original[:, :, ::-1]).all(axis=(1, 2, 3))
-        assert (kept | flipped).all()
+        assert (unchanged | flipped).all()
         assert 0 < flipped.sum() < 12
         reversed_batch = {name: values[::-1] for name, values in batch.items()}
         chex.assert_trees_all_equal(augmented(reversed_batch, key)[0], images[::-1])
@@ -214,7 +213,7 @@ def test_compute_in_bfloat16_keeps_float32_parameters_and_statistics() -> None:
 
 
 class _WithHead(nn.Module):
-    """A classifier with one auxiliary head, which sees the same pixels."""
+    """A classifier with an auxiliary head on the same inputs."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> Any:
@@ -223,7 +222,7 @@ class _WithHead(nn.Module):
         return ModelOutput(main, (other,)) if train else main
 
 
-def test_an_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> None:
+def test_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> None:
     batch, model = _batch(6), _WithHead()
     found = {}
     for weight in (0.0, 0.3, 0.6):
@@ -235,35 +234,35 @@ def test_an_auxiliary_head_is_trained_with_its_weight_and_not_evaluated() -> Non
         clean = make_preprocess(config, train=False)
         step = make_train_step(*arguments, optimizer, preprocess=clean)
         after, metrics = jax.jit(step)(state, batch)
-        moved = jax.tree.map(jnp.subtract, after.params, state.params)
+        update = jax.tree.map(jnp.subtract, after.params, state.params)
         evaluated = jax.jit(make_eval_step(*arguments, preprocess=clean))(state, batch)
-        found[weight] = moved, metrics, evaluated
-    (without, alone, evaluated), (moved, metrics, _), (twice, _, _) = found.values()
+        found[weight] = update, metrics, evaluated
+    (without, main_metrics, evaluated), (update, metrics, _), (twice, _, _) = found.values()
     assert metrics["correct"] == evaluated["correct"]
-    np.testing.assert_allclose(alone["loss"], evaluated["loss"], rtol=1e-6)
-    assert float(metrics["loss"]) > float(alone["loss"])
-    chex.assert_trees_all_close(moved["classifier"], without["classifier"], rtol=1e-5)
+    np.testing.assert_allclose(main_metrics["loss"], evaluated["loss"], rtol=1e-6)
+    assert float(metrics["loss"]) > float(main_metrics["loss"])
+    chex.assert_trees_all_close(update["classifier"], without["classifier"], rtol=1e-5)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(without["auxiliary"]))
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, moved["auxiliary"])
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, update["auxiliary"])
     chex.assert_trees_all_close(twice["auxiliary"], doubled, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("ema", [True, False])
-def test_an_evaluation_takes_the_moving_average_where_it_is_asked_to(ema: bool) -> None:
+def test_evaluation_uses_ema_weights_if_requested(ema: bool) -> None:
     config = _config(train__ema_decay=0.9, model__dtype="float32")
     state, _, _ = _setup(config)
-    nothing = jax.tree.map(jnp.zeros_like, state.params)
-    state = dataclasses.replace(state, ema=nothing)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    state = dataclasses.replace(state, ema=zeros)
     preprocess = make_preprocess(config, train=False)
     model = models.create(config.model)
     sums = make_eval_step(model, make_loss(config.train), preprocess=preprocess, ema=ema)(state, _batch(8))
-    says_nothing = np.isclose(sums["loss"] / 8, np.log(3), atol=1e-6)
-    assert bool(says_nothing) is ema
-    assert state.variables(ema=ema)["params"] is (nothing if ema else state.params)
+    is_uniform = np.isclose(sums["loss"] / 8, np.log(3), atol=1e-6)
+    assert bool(is_uniform) is ema
+    assert state.variables(ema=ema)["params"] is (zeros if ema else state.params)
 
 
-class _Normed(nn.Module):
-    """A classifier behind a batch norm."""
+class _WithBatchNorm(nn.Module):
+    """A batch norm and a classifier."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -271,8 +270,8 @@ class _Normed(nn.Module):
         return nn.Dense(3, name="classifier")(x.reshape(len(x), -1))
 
 
-def test_batch_statistics_follow_each_part_of_a_batch() -> None:
-    config, model, batch = _config(model__dtype="float32"), _Normed(), _batch(8)
+def test_batch_statistics_are_updated_for_each_microbatch() -> None:
+    config, model, batch = _config(model__dtype="float32"), _WithBatchNorm(), _batch(8)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))
     variables = model.init(jax.random.key(1), jnp.zeros((1, 16, 16, 3)))
     preprocess = make_preprocess(config, train=True)

@@ -1,7 +1,7 @@
-"""One of two processes that leave parts of the program together; run by test_parallel.py.
+"""One of two processes that run collective sections; run by test_devices.py.
 
-python together_worker.py COORDINATOR PROCESS_ID prints what came of a part in which no process fails, of one
-in which process 1 fails, and of one in which process 0 does.
+python together_worker.py COORDINATOR PROCESS_ID runs three sections, in which no process, process 1 and
+process 0 fail, and prints the outcomes.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""The layers of a convolutional network and the rules that train it, forward and backward, written out.
+"""Layers of a convolutional network and optimizers, with explicit backward passes.
 
-Nothing here is differentiated by JAX: `X_backward(gradient, ...)` takes the loss's gradient by the output
-of `X` and gives it by each of the inputs. Images are [B, H, W, C], kernels [kh, kw, C_in, C_out].
+JAX differentiates nothing here: `f_backward(gradient, ...)` takes the gradient with respect to the output of
+`f` and returns those with respect to its inputs. Images are [B, H, W, C], kernels [kh, kw, C_in, C_out].
 """

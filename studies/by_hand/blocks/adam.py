@@ -22,7 +22,7 @@ class AdamState(NamedTuple):
     square: Tree
 
 
-def start(parameters: Tree) -> AdamState:
+def init(parameters: Tree) -> AdamState:
     """Returns the initial state."""
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     return AdamState(jnp.zeros((), jnp.int32), zeros, zeros)
@@ -60,7 +60,7 @@ def adam(
     beta2: float = BETA2,
     epsilon: float = EPSILON,
 ) -> tuple[Tree, AdamState]:
-    """One step: parameter - learning_rate * mean / (sqrt(square) + epsilon), with corrected moments.
+    """Takes one step: parameter - learning_rate * mean / (sqrt(square) + epsilon), with corrected moments.
 
     Like torch.optim.Adam and optax.adam: epsilon is added outside the root. Raises ConfigError if a gradient
     is missing or has another shape than its parameter.

@@ -1,4 +1,4 @@
-"""Convolution: a small filter slides over the image; as everywhere in networks, it is not flipped."""
+"""2D convolution (cross-correlation: the kernel is not flipped)."""
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +15,20 @@ def convolution(
     strides: Pair = (1, 1),
     padding: Padding = NO_PADDING,
 ) -> jax.Array:
-    """y[b, i, j, o] = bias[o] + sum over u, v, c of x[b, i s + u, j s + v, c] kernel[u, v, c, o].
+    """Returns y[b, i, j, o] = bias[o] + sum over u, v, c of x[b, i s + u, j s + v, c] kernel[u, v, c, o].
 
-    x [B, H, W, C_in], kernel [kh, kw, C_in, C_out], bias [C_out] -> [B, H', W', C_out], as
-    torch.nn.functional.conv2d. Raises ConfigError for shapes that do not fit.
+    x [B, H, W, C_in], kernel [kh, kw, C_in, C_out], bias [C_out] -> [B, H', W', C_out], like
+    torch.nn.functional.conv2d. Raises ConfigError for mismatched shapes.
     """
     windows = _windows(x, kernel, strides, padding)
     require(
         bias.shape == kernel.shape[3:],
-        f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: one value a filter, "
+        f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: it must have one value per filter, "
         f"{list(kernel.shape[3:])}",
     )
     padded = windows.pad(x)
     y = bias
-    for (u, v), pixels in windows.taps():
+    for (u, v), pixels in windows.positions():
         y = y + padded[pixels] @ kernel[u, v]
     return y
 
@@ -41,18 +41,18 @@ def convolution_backward(
     strides: Pair = (1, 1),
     padding: Padding = NO_PADDING,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The loss's gradient by x, by the kernel and by the bias, from that by y, [B, H', W', C_out].
+    """Returns the gradients with respect to x, kernel and bias, given that with respect to the output.
 
-    Each product x * kernel of the forward pass gives its two factors each the other times the gradient.
+    Each factor of a product x * kernel receives the other factor times the gradient.
     """
     windows = _windows(x, kernel, strides, padding)
     check_same_shape(gradient, (x.shape[0], *windows.count, kernel.shape[3]), "the convolution's output")
     padded = windows.pad(x)
-    by_padded, by_kernel = jnp.zeros_like(padded), jnp.zeros_like(kernel)
-    for (u, v), pixels in windows.taps():
-        by_padded = by_padded.at[pixels].add(gradient @ kernel[u, v].T)
-        by_kernel = by_kernel.at[u, v].set(jnp.einsum("bijc,bijo->co", padded[pixels], gradient))
-    return windows.crop(by_padded), by_kernel, gradient.sum(axis=(0, 1, 2))
+    grad_padded, grad_kernel = jnp.zeros_like(padded), jnp.zeros_like(kernel)
+    for (u, v), pixels in windows.positions():
+        grad_padded = grad_padded.at[pixels].add(gradient @ kernel[u, v].T)
+        grad_kernel = grad_kernel.at[u, v].set(jnp.einsum("bijc,bijo->co", padded[pixels], gradient))
+    return windows.crop(grad_padded), grad_kernel, gradient.sum(axis=(0, 1, 2))
 
 
 def _windows(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> Windows:

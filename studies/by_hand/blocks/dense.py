@@ -1,4 +1,4 @@
-"""The dense (fully connected) layer and the flattening before it."""
+"""The dense (fully connected) layer, and flattening."""
 
 import math
 from typing import NamedTuple
@@ -9,22 +9,22 @@ from studies.by_hand.blocks.shapes import check_same_shape, require
 
 
 class Layer(NamedTuple):
-    """The parameters of a dense layer or a convolution, or the loss's gradient by them."""
+    """The parameters of a dense layer or a convolution, or their gradients."""
 
     kernel: jax.Array  # [n_in, n_out], or [kh, kw, C_in, C_out]
     bias: jax.Array  # [n_out], or [C_out]
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Each output sees all inputs, x kernel + bias: [B, n_in], [n_in, n_out], [n_out] -> [B, n_out].
+    """Returns x kernel + bias: [B, n_in], [n_in, n_out], [n_out] -> [B, n_out].
 
-    The kernel is the transpose of the W in W x + b, since here an example is a row. Raises ConfigError
-    for shapes that do not fit; a bias [n_out, 1] would broadcast along the batch.
+    The kernel is the transpose of W in W x + b, because examples are rows. Raises ConfigError for mismatched
+    shapes; a bias [n_out, 1] would broadcast along the batch.
     """
-    _check_fit(x, kernel)
+    _check_shapes(x, kernel)
     require(
         bias.shape == kernel.shape[1:],
-        f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: one value a neuron, "
+        f"bias {list(bias.shape)} for a kernel {list(kernel.shape)}: it must have one value per neuron, "
         f"{list(kernel.shape[1:])}",
     )
     return x @ kernel + bias
@@ -33,28 +33,28 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
 def dense_backward(
     gradient: jax.Array, x: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The loss's gradient by x, by the kernel and by the bias, from that by y, [B, n_out]."""
-    _check_fit(x, kernel)
+    """Returns the gradients with respect to x, kernel and bias, given that with respect to the output."""
+    _check_shapes(x, kernel)
     check_same_shape(gradient, (x.shape[0], kernel.shape[1]), "the layer's output")
     return gradient @ kernel.T, x.T @ gradient, gradient.sum(axis=0)
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """The values of each example in one row: [B, ...] -> [B, n]."""
+    """Flattens each example: [B, ...] -> [B, n]."""
     require(x.ndim >= 2, f"x {list(x.shape)} must be [B, ...]")
     return x.reshape(x.shape[0], -1)
 
 
 def flatten_backward(gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The gradient [B, n] back in the shape [B, ...] of what was flattened."""
+    """Returns the gradient [B, n] in the shape [B, ...] before flattening."""
     require(
         gradient.shape[0] == shape[0] and gradient.size == math.prod(shape),
-        f"the gradient {list(gradient.shape)} has not the values of {list(shape)}",
+        f"the gradient {list(gradient.shape)} does not match the shape {list(shape)} before flattening",
     )
     return gradient.reshape(shape)
 
 
-def _check_fit(x: jax.Array, kernel: jax.Array) -> None:
+def _check_shapes(x: jax.Array, kernel: jax.Array) -> None:
     require(
         x.ndim == 2 and kernel.ndim == 2 and x.shape[1] == kernel.shape[0],
         f"x {list(x.shape)} and kernel {list(kernel.shape)}: they must be [B, n_in] and [n_in, n_out]",

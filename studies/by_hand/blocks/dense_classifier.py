@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike
 
 from jaxnets.runtime import xla
 from studies.by_hand.activations import activation
-from studies.by_hand.blocks.adam import LEARNING_RATE, AdamState, adam, start
+from studies.by_hand.blocks.adam import LEARNING_RATE, AdamState, adam, init
 from studies.by_hand.blocks.dense import Layer, dense, dense_backward
 from studies.by_hand.blocks.shapes import require
 from studies.by_hand.blocks.softmax import cross_entropy, cross_entropy_backward
 
 HIDDEN, BATCH_SIZE, EPOCHS = (64, 64), 32, 10
-"""The example's."""
+"""The settings of the example."""
 
 Parameters = list[Layer]
-"""From the first layer to the last."""
+"""The layers from input to output."""
 
 
 class Trace(NamedTuple):
-    """Each layer's input and what it makes of it before the activation; the last of these are the logits."""
+    """Each layer's input and its output before the activation; the last output is the logits."""
 
     inputs: list[jax.Array]
     outputs: list[jax.Array]
@@ -37,7 +37,7 @@ def initialize(
     hidden: tuple[int, ...] = HIDDEN,
     dtype: str = "float32",
 ) -> Parameters:
-    """Kernels uniform on ±sqrt(6 / (n_in + n_out)), biases 0: Keras's default (Glorot and Bengio 2010)."""
+    """Returns Glorot-uniform kernels and zero biases, Keras's default (Glorot and Bengio 2010)."""
     sizes = (inputs, *hidden, classes)
     keys = jax.random.split(key, len(sizes) - 1)
     parameters = []
@@ -49,7 +49,7 @@ def initialize(
 
 
 def forward(parameters: Parameters, x: jax.Array) -> Trace:
-    """Inputs [B, n] through all layers, ReLU between them; the logits [B, K] are `outputs[-1]`."""
+    """Computes all layers for inputs [B, n]; `outputs[-1]` are the logits [B, K]."""
     inputs, outputs = [x], []
     for layer in parameters:
         outputs.append(dense(inputs[-1], *layer))
@@ -58,15 +58,15 @@ def forward(parameters: Parameters, x: jax.Array) -> Trace:
 
 
 def backward(parameters: Parameters, trace: Trace, targets: jax.Array) -> Parameters:
-    """The gradient of the mean cross entropy by every parameter, from the last layer to the first."""
+    """Returns the gradient of the mean cross entropy with respect to every parameter."""
     gradients: Parameters = []
-    by_output = cross_entropy_backward(trace.outputs[-1], targets)
+    grad_output = cross_entropy_backward(trace.outputs[-1], targets)
     for number in reversed(range(len(parameters))):
         kernel = parameters[number].kernel
-        by_input, *by_layer = dense_backward(by_output, trace.inputs[number], kernel)
-        gradients.insert(0, Layer(*by_layer))
+        grad_input, *grad_layer = dense_backward(grad_output, trace.inputs[number], kernel)
+        gradients.insert(0, Layer(*grad_layer))
         if number:
-            by_output = by_input * activation("relu").derivative(trace.outputs[number - 1])
+            grad_output = grad_input * activation("relu").derivative(trace.outputs[number - 1])
     return gradients
 
 
@@ -78,7 +78,7 @@ def train_step(
     *,
     learning_rate: float = LEARNING_RATE,
 ) -> tuple[Parameters, AdamState, jax.Array]:
-    """One step of Adam on a batch: the new parameters and state, and the loss before the step."""
+    """Takes one step of Adam; returns the parameters, the state and the loss before the step."""
     trace = forward(parameters, x)
     gradients = backward(parameters, trace, targets)
     loss = cross_entropy(trace.outputs[-1], targets)
@@ -96,15 +96,15 @@ def fit(
     batch_size: int = BATCH_SIZE,
     learning_rate: float = LEARNING_RATE,
 ) -> tuple[Parameters, list[float]]:
-    """Trains on x [N, n] and targets [N, K], shuffled every epoch: the parameters, and each epoch's loss."""
+    """Trains on x [N, n] and targets [N, K], shuffled every epoch; returns parameters and losses by epoch."""
     step = xla.jit(functools.partial(train_step, learning_rate=learning_rate))
-    x, targets = np.asarray(x), np.asarray(targets)  # whose batches need no compiling
+    x, targets = np.asarray(x), np.asarray(targets)  # slicing jax arrays would compile
     require(len(x) == len(targets), f"{len(x)} examples and {len(targets)} targets")
-    state, losses = start(parameters), []
+    state, losses = init(parameters), []
     for epoch_key in jax.random.split(key, epochs):
         order, total = np.asarray(jax.random.permutation(epoch_key, len(x))), 0.0
-        for first in range(0, len(x), batch_size):
-            batch = order[first : first + batch_size]
+        for offset in range(0, len(x), batch_size):
+            batch = order[offset : offset + batch_size]
             parameters, state, loss = step(parameters, state, x[batch], targets[batch])
             total += float(loss) * len(batch)
         losses.append(total / len(x))

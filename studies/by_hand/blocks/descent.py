@@ -1,7 +1,6 @@
-"""Gradient descent and what Adam is made of: momentum, AdaGrad and RMSProp, each for one array.
+"""Gradient descent, momentum, AdaGrad and RMSProp for one array, as in torch.optim.
 
-Momentum: Polyak 1964. AdaGrad: Duchi et al. 2011. RMSProp: Hinton 2012, lecture 6e of his course. All as
-in torch.optim.
+Momentum: Polyak 1964. AdaGrad: Duchi et al. 2011. RMSProp: Hinton 2012, lecture 6e of his course.
 """
 
 import jax
@@ -11,7 +10,7 @@ from studies.by_hand.blocks.shapes import check_same_shape
 
 
 def sgd(parameter: jax.Array, gradient: jax.Array, *, learning_rate: float) -> jax.Array:
-    """One step down the gradient: parameter - learning_rate * gradient, one rate for all."""
+    """Returns parameter - learning_rate * gradient."""
     check_same_shape(gradient, parameter.shape, "its parameter")
     return parameter - learning_rate * gradient
 
@@ -24,7 +23,7 @@ def momentum(
     learning_rate: float,
     beta: float = 0.9,
 ) -> tuple[jax.Array, jax.Array]:
-    """A step along `velocity`, the sum of all gradients with the old ones fading: what turns cancels."""
+    """Takes a step along `velocity`, a decaying sum of gradients; returns parameter and velocity."""
     check_same_shape(gradient, parameter.shape, "its parameter")
     velocity = beta * velocity + gradient
     return parameter - learning_rate * velocity, velocity
@@ -38,7 +37,7 @@ def adagrad(
     learning_rate: float,
     epsilon: float = 1e-10,
 ) -> tuple[jax.Array, jax.Array]:
-    """The gradient over the root of the sum of all its squares, `total`: rare gradients take large steps."""
+    """Divides the gradient by the root of `total`, the sum of its squares; returns parameter and total."""
     check_same_shape(gradient, parameter.shape, "its parameter")
     total = total + gradient**2
     return parameter - learning_rate * gradient / (jnp.sqrt(total) + epsilon), total
@@ -53,7 +52,7 @@ def rmsprop(
     decay: float = 0.99,
     epsilon: float = 1e-8,
 ) -> tuple[jax.Array, jax.Array]:
-    """The gradient over the root of the moving average of its squares, `square`: the old are forgotten."""
+    """Divides the gradient by the root of `square`, the moving average of its squares; returns both."""
     check_same_shape(gradient, parameter.shape, "its parameter")
     square = decay * square + (1 - decay) * gradient**2
     return parameter - learning_rate * gradient / (jnp.sqrt(square) + epsilon), square

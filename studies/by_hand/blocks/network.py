@@ -23,7 +23,7 @@ from studies.by_hand.blocks.shapes import require
 from studies.by_hand.blocks.softmax import cross_entropy, cross_entropy_backward
 
 Parameters = dict[str, Layer]
-"""By layer: conv1, conv2, dense."""
+"""Layers by name: conv1, conv2, dense."""
 
 SAME = ((1, 1), (1, 1))  # preserves the size with 3x3 kernels
 POOL = (2, 2)
@@ -51,14 +51,14 @@ def initialize(
     widths: tuple[int, int] = (8, 16),
     dtype: str = "float32",
 ) -> Parameters:
-    """Parameters for images [H, W, C], uniform on ±1/sqrt(fan_in), PyTorch's default.
+    """Returns parameters for images [H, W, C], uniform on ±1/sqrt(fan_in), PyTorch's default.
 
     Raises ConfigError if H or W is not divisible by 4.
     """
     height, width, channels = image
     require(
         height % 4 == 0 and width % 4 == 0,
-        f"an image {list(image)} is pooled twice: its sides must be divisible by 4",
+        f"images {list(image)} are pooled twice: height and width must be divisible by 4",
     )
     shapes = {
         "conv1": (3, 3, channels, widths[0]),
@@ -67,11 +67,11 @@ def initialize(
     }
     parameters = {}
     for (name, shape), layer_key in zip(shapes.items(), jax.random.split(key, 3), strict=True):
-        for_kernel, for_bias = jax.random.split(layer_key)
+        kernel_key, bias_key = jax.random.split(layer_key)
         bound = math.prod(shape[:-1]) ** -0.5
         parameters[name] = Layer(
-            jax.random.uniform(for_kernel, shape, dtype, -bound, bound),
-            jax.random.uniform(for_bias, shape[-1:], dtype, -bound, bound),
+            jax.random.uniform(kernel_key, shape, dtype, -bound, bound),
+            jax.random.uniform(bias_key, shape[-1:], dtype, -bound, bound),
         )
     return parameters
 
@@ -105,19 +105,19 @@ def backward(
 ) -> Parameters:
     """Returns the gradient of the mean cross entropy with respect to every parameter."""
     slope = activation("relu").derivative
-    by_logits = cross_entropy_backward(trace.logits, targets)
-    by_dropped, *by_dense = dense_backward(by_logits, trace.dropped, parameters["dense"].kernel)
-    by_flat = dropout_backward(by_dropped, mask, rate)
-    by_pool2 = flatten_backward(by_flat, trace.pool2.shape)
-    by_relu2 = average_pool_backward(by_pool2, trace.relu2, POOL, strides=POOL)
-    by_conv2 = by_relu2 * slope(trace.conv2)
-    by_pool1, *by_layer2 = convolution_backward(
-        by_conv2, trace.pool1, parameters["conv2"].kernel, padding=SAME
+    grad_logits = cross_entropy_backward(trace.logits, targets)
+    grad_dropped, *grad_dense = dense_backward(grad_logits, trace.dropped, parameters["dense"].kernel)
+    grad_flat = dropout_backward(grad_dropped, mask, rate)
+    grad_pool2 = flatten_backward(grad_flat, trace.pool2.shape)
+    grad_relu2 = average_pool_backward(grad_pool2, trace.relu2, POOL, strides=POOL)
+    grad_conv2 = grad_relu2 * slope(trace.conv2)
+    grad_pool1, *grad_layer2 = convolution_backward(
+        grad_conv2, trace.pool1, parameters["conv2"].kernel, padding=SAME
     )
-    by_relu1 = max_pool_backward(by_pool1, trace.relu1, POOL, strides=POOL)
-    by_conv1 = by_relu1 * slope(trace.conv1)
-    _, *by_layer1 = convolution_backward(by_conv1, trace.x, parameters["conv1"].kernel, padding=SAME)
-    return {"conv1": Layer(*by_layer1), "conv2": Layer(*by_layer2), "dense": Layer(*by_dense)}
+    grad_relu1 = max_pool_backward(grad_pool1, trace.relu1, POOL, strides=POOL)
+    grad_conv1 = grad_relu1 * slope(trace.conv1)
+    _, *grad_layer1 = convolution_backward(grad_conv1, trace.x, parameters["conv1"].kernel, padding=SAME)
+    return {"conv1": Layer(*grad_layer1), "conv2": Layer(*grad_layer2), "dense": Layer(*grad_dense)}
 
 
 def train_step(
@@ -130,7 +130,7 @@ def train_step(
     rate: float = 0.0,
     learning_rate: float = LEARNING_RATE,
 ) -> tuple[Parameters, AdamState, jax.Array]:
-    """One step of Adam on a batch: the new parameters and state, and the loss before the step."""
+    """Takes one step of Adam; returns the parameters, the state and the loss before the step."""
     trace = forward(parameters, x, mask, rate=rate)
     loss = cross_entropy(trace.logits, targets)
     gradients = backward(parameters, trace, targets, mask, rate=rate)

@@ -8,12 +8,12 @@ from studies.by_hand.blocks.windows import NO_PADDING, Padding, Pair, Windows
 
 
 def max_pool(x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO_PADDING) -> jax.Array:
-    """Max pooling [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
+    """Returns the maxima, [B, H, W, C] -> [B, H', W', C], like torch.nn.functional.max_pool2d.
 
     Padding is -inf. Raises ConfigError for invalid shapes.
     """
     windows = _windows(x, window, strides, padding)
-    return _under_windows(windows.pad(x, -jnp.inf), windows).max(axis=0)
+    return _in_windows(windows.pad(x, -jnp.inf), windows).max(axis=0)
 
 
 def max_pool_backward(
@@ -27,11 +27,11 @@ def max_pool_backward(
     """Returns the gradient with respect to x; on ties the first maximum of a window gets it."""
     windows = _windows(x, window, strides, padding)
     check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
-    winner = _under_windows(windows.pad(x, -jnp.inf), windows).argmax(axis=0)
-    by_padded = jnp.zeros_like(windows.pad(x))
-    for number, (_, pixels) in enumerate(windows.taps()):
-        by_padded = by_padded.at[pixels].add(jnp.where(winner == number, gradient, 0))
-    return windows.crop(by_padded)
+    argmax = _in_windows(windows.pad(x, -jnp.inf), windows).argmax(axis=0)
+    grad_padded = jnp.zeros_like(windows.pad(x))
+    for number, (_, pixels) in enumerate(windows.positions()):
+        grad_padded = grad_padded.at[pixels].add(jnp.where(argmax == number, gradient, 0))
+    return windows.crop(grad_padded)
 
 
 def average_pool(
@@ -42,14 +42,14 @@ def average_pool(
     padding: Padding = NO_PADDING,
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """Average pooling [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.avg_pool2d.
+    """Returns the averages, [B, H, W, C] -> [B, H', W', C], like torch.nn.functional.avg_pool2d.
 
     Padding counts as zeros, or is excluded with `count_include_pad=False`. Raises ConfigError for invalid
     shapes.
     """
     windows = _windows(x, window, strides, padding)
-    total = _under_windows(windows.pad(x), windows).sum(axis=0)
-    return total / _counted(x, windows, count_include_pad)
+    total = _in_windows(windows.pad(x), windows).sum(axis=0)
+    return total / _window_sizes(x, windows, count_include_pad)
 
 
 def average_pool_backward(
@@ -64,11 +64,11 @@ def average_pool_backward(
     """Returns the gradient with respect to x."""
     windows = _windows(x, window, strides, padding)
     check_same_shape(gradient, (x.shape[0], *windows.count, x.shape[3]), "the pooling's output")
-    per_pixel = gradient / _counted(x, windows, count_include_pad)
-    by_padded = jnp.zeros_like(windows.pad(x))
-    for _, pixels in windows.taps():
-        by_padded = by_padded.at[pixels].add(per_pixel)
-    return windows.crop(by_padded)
+    per_pixel = gradient / _window_sizes(x, windows, count_include_pad)
+    grad_padded = jnp.zeros_like(windows.pad(x))
+    for _, pixels in windows.positions():
+        grad_padded = grad_padded.at[pixels].add(per_pixel)
+    return windows.crop(grad_padded)
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
@@ -97,24 +97,24 @@ def global_average_pool_backward(gradient: jax.Array, x: jax.Array) -> jax.Array
     return jnp.broadcast_to(per_pixel[:, None, None], x.shape)
 
 
-def _under_windows(padded: jax.Array, windows: Windows) -> jax.Array:
+def _in_windows(padded: jax.Array, windows: Windows) -> jax.Array:
     """Returns the values at each position of all windows: [kh * kw, B, H', W', C]."""
-    return jnp.stack([padded[pixels] for _, pixels in windows.taps()])
+    return jnp.stack([padded[pixels] for _, pixels in windows.positions()])
 
 
-def _counted(x: jax.Array, windows: Windows, count_include_pad: bool) -> jax.Array | int:
+def _window_sizes(x: jax.Array, windows: Windows, count_include_pad: bool) -> jax.Array | int:
     """Returns the number of values per window: an integer, or [1, H', W', 1] without padding."""
     if count_include_pad:
         return windows.extent[0] * windows.extent[1]
     inside = windows.pad(jnp.ones_like(x[:1, :, :, :1]))
-    return _under_windows(inside, windows).sum(axis=0)
+    return _in_windows(inside, windows).sum(axis=0)
 
 
 def _pixels(x: jax.Array) -> jax.Array:
     """Flattens the pixels: [B, H * W, C]."""
     require(
         x.ndim == 4 and x.shape[1] * x.shape[2] > 0,
-        f"x {list(x.shape)} must be [B, H, W, C] with a pixel or more",
+        f"x {list(x.shape)} must be [B, H, W, C] with at least one pixel",
     )
     return x.reshape(x.shape[0], -1, x.shape[3])
 
@@ -123,6 +123,6 @@ def _windows(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> Win
     require(x.ndim == 4, f"x {list(x.shape)} must be [B, H, W, C]")
     require(
         all(max(pad) < extent for pad, extent in zip(padding, window, strict=True)),
-        f"padding {padding} for a window {list(window)}: a window would lie in padding alone",
+        f"padding {padding} for a window {list(window)}: a window would contain only padding",
     )
     return Windows(x.shape[1:3], window, strides, padding)

@@ -1,4 +1,4 @@
-"""Arrays that do not fit are refused by name and shape, since broadcasting would take some in silence."""
+"""Shape checks: mismatched shapes raise instead of broadcasting silently."""
 
 from typing import Any
 
@@ -7,31 +7,32 @@ import jax
 from jaxnets.errors import ConfigError
 
 
-def require(fits: bool, message: str) -> None:
-    """Raises ConfigError with `message` unless the shapes are as they must be."""
-    if not fits:
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with `message` unless `condition` holds."""
+    if not condition:
         raise ConfigError(message)
 
 
-def check_same_shape(gradient: jax.Array, shape: tuple[int, ...], what: str) -> None:
-    """Raises ConfigError where a gradient has not the shape of `what` it belongs to."""
+def check_same_shape(gradient: jax.Array, shape: tuple[int, ...], name: str) -> None:
+    """Raises ConfigError unless a gradient has the shape of `name`."""
     require(
         gradient.shape == shape,
-        f"the gradient {list(gradient.shape)} is not of the shape {list(shape)} of {what}",
+        f"the gradient has shape {list(gradient.shape)}, but {name} has shape {list(shape)}",
     )
 
 
 def check_same_tree(gradients: Any, parameters: Any) -> None:
-    """Raises ConfigError at the first parameter whose gradient is missing or of another shape."""
-    wanted = {jax.tree_util.keystr(path): leaf.shape for path, leaf in _leaves(parameters)}
-    found = {jax.tree_util.keystr(path): leaf.shape for path, leaf in _leaves(gradients)}
-    for name in [*wanted, *found]:
+    """Raises ConfigError unless every parameter has a gradient of its shape, and vice versa."""
+    expected, found = _shapes(parameters), _shapes(gradients)
+    for name in [*expected, *found]:
+        require(name in found, f"parameter {name} has no gradient")
+        require(name in expected, f"gradient {name} has no parameter")
         require(
-            found.get(name) == wanted.get(name),
-            f"parameter {name or 'itself'} has shape {wanted.get(name, 'none: there is no such')}, "
-            f"its gradient {found.get(name, 'none: it is missing')}",
+            found[name] == expected[name],
+            f"parameter {name} has shape {expected[name]}, but its gradient has shape {found[name]}",
         )
 
 
-def _leaves(tree: Any) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_leaves_with_path(tree)
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}

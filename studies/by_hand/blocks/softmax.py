@@ -7,9 +7,9 @@ from studies.by_hand.blocks.shapes import check_same_shape, require
 
 
 def softmax(logits: jax.Array) -> jax.Array:
-    """p_i = e^(z_i) / sum over j of e^(z_j), by row: [B, K] -> [B, K].
+    """Returns p_i = e^(z_i) / sum over j of e^(z_j) for each row: [B, K] -> [B, K].
 
-    The row maximum is subtracted first, so that e^z is finite.
+    The maximum of each row is subtracted first, so e^z is finite.
     """
     _check_rows(logits)
     powers = jnp.exp(logits - logits.max(axis=1, keepdims=True))
@@ -17,8 +17,8 @@ def softmax(logits: jax.Array) -> jax.Array:
 
 
 def softmax_backward(gradient: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """The gradient by the logits: p_i (g_i - sum over j of p_j g_j), [B, K]."""
-    check_same_shape(gradient, probabilities.shape, "the probabilities")
+    """Returns the gradient with respect to the logits, p_i (g_i - sum over j of p_j g_j), [B, K]."""
+    check_same_shape(gradient, probabilities.shape, "the softmax's output")
     mean = (probabilities * gradient).sum(axis=1, keepdims=True)
     return probabilities * (gradient - mean)
 
@@ -40,7 +40,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def cross_entropy_backward(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """The gradient by the logits: (p - y) / B, [B, K]."""
+    """Returns the gradient with respect to the logits, (p - y) / B, [B, K]."""
     _check_targets(logits, targets)
     return (softmax(logits) - targets) / logits.shape[0]
 

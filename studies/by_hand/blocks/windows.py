@@ -1,4 +1,4 @@
-"""Windows that slide over an image: how many there are, and which pixels lie under each of their places."""
+"""Sliding windows: their number, and the pixels at each position in them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Windows of `extent` pixels, `strides` apart, on images of `size` with `padding` around them.
+    """Windows of `extent` pixels with `strides`, on images of `size` with `padding`.
 
-    Raises ConfigError where not one fits.
+    Raises ConfigError if no window fits.
     """
 
     size: tuple[int, ...]
@@ -31,7 +31,7 @@ class Windows:
         require(
             min(self.strides) >= 1 and min(self.extent) >= 1 and min(map(min, self.padding)) >= 0,
             f"a window {list(self.extent)} with strides {list(self.strides)} and padding "
-            f"{self.padding}: sides and strides must be 1 or more, padding 0 or more",
+            f"{self.padding}: sizes and strides must be at least 1, padding at least 0",
         )
         require(
             min(self.count) >= 1,
@@ -41,7 +41,7 @@ class Windows:
 
     @property
     def count(self) -> Pair:
-        """(H', W'), the places a window can take: (size + padding - extent) // stride + 1."""
+        """The number of windows (H', W'): (size + padding - extent) // stride + 1."""
         rows, columns = (
             (size + sum(pad) - extent) // stride + 1
             for size, pad, extent, stride in zip(
@@ -50,10 +50,10 @@ class Windows:
         )
         return rows, columns
 
-    def taps(self) -> Iterator[tuple[Pair, tuple[slice, slice, slice]]]:
-        """Each place (u, v) in a window, and the pixels of the padded image under it: [B, H', W', C].
+    def positions(self) -> Iterator[tuple[Pair, tuple[slice, slice, slice]]]:
+        """Yields each position (u, v) in a window and the index of its pixels in the padded image.
 
-        Window (i, j) has at its place (u, v) the pixel (i * stride + u, j * stride + v).
+        Position (u, v) of window (i, j) is the pixel (i * stride + u, j * stride + v).
         """
         (rows, columns), (down, right) = self.count, self.strides
         for u in range(self.extent[0]):
@@ -68,10 +68,10 @@ class Windows:
                 )
 
     def pad(self, x: jax.Array, value: float = 0.0) -> jax.Array:
-        """[B, H, W, C] with the padding around it."""
+        """Returns [B, H, W, C] with padding."""
         return jnp.pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=value)
 
     def crop(self, padded: jax.Array) -> jax.Array:
-        """What `pad` was given: [B, H, W, C]."""
+        """Removes the padding."""
         (top, _), (left, _) = self.padding
         return padded[:, top : top + self.size[0], left : left + self.size[1]]

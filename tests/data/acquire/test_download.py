@@ -19,29 +19,29 @@ SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 class Host:
-    """A file at one address, and how the server misbehaves: one entry a request, then none."""
+    """A served file and the faults of the server; `cuts` and `statuses` have one entry per request."""
 
     def __init__(self, server, content):
         self.url = f"http://127.0.0.1:{server.server_port}/file.bin"
         self.content = content
-        self.takes_ranges = True
-        self.says_length = True
-        self.misplaces_ranges = False
-        self.cuts = []  # send so many bytes of the answer and close the connection
-        self.statuses = []  # answer with this instead
-        self.asked = []  # the Range header of each request
+        self.supports_ranges = True
+        self.sends_length = True
+        self.sends_wrong_ranges = False
+        self.cuts = []  # bytes to send before closing the connection
+        self.statuses = []  # HTTP errors to return
+        self.ranges = []  # the Range header of each request
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         host = self.server.host
-        asked = self.headers.get("Range")
-        host.asked.append(asked)
+        requested = self.headers.get("Range")
+        host.ranges.append(requested)
         status = host.statuses.pop(0) if host.statuses else None
         if status:
             self.send_error(status)
             return
-        start = int(asked[len("bytes=") : -1]) if asked and host.takes_ranges else 0
+        start = int(requested[len("bytes=") : -1]) if requested and host.supports_ranges else 0
         if start and start >= len(host.content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(host.content)}")
@@ -50,10 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         body = host.content[start:]
         self.send_response(206 if start else 200)
         if start:
-            first = start - 10 if host.misplaces_ranges else start
+            first = start - 10 if host.sends_wrong_ranges else start
             last = len(host.content) - 1
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(host.content)}")
-        if host.says_length:
+        if host.sends_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -100,42 +100,42 @@ def part(target):
 
 
 def test_addresses_timeouts_and_failures_are_logged(host, target):
-    said = []
+    messages = []
     host.cuts = [100]
-    get([host], target, log=said.append)
-    assert said[0] == f"{host.url} (timeout 5 s, 5 retries)"
-    assert "after 100 " in said[1]
-    assert said[1].endswith("; retry 1 of 5 in 0.001 s")
-    assert len(said) == 2
+    get([host], target, log=messages.append)
+    assert messages[0] == f"{host.url} (timeout 5 s, 5 retries)"
+    assert "after 100 " in messages[1]
+    assert messages[1].endswith("; retry 1 of 5 in 0.001 s")
+    assert len(messages) == 2
 
 
-def test_plain(host, target):
+def test_download(host, target):
     seen = []
     got = get([host], target, progress=lambda done, total: seen.append((done, total)))
     assert got == target
     assert target.read_bytes() == CONTENT
     assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
-    assert host.asked == [None]
+    assert host.ranges == [None]
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_cut_connections_are_resumed(host, target):
+def test_interrupted_connections_are_resumed(host, target):
     host.cuts = [300_000, 200_000, 100_000]
     get([host], target)
     assert target.read_bytes() == CONTENT
-    assert host.asked == [None, "bytes=300000-", "bytes=500000-", "bytes=600000-"]
+    assert host.ranges == [None, "bytes=300000-", "bytes=500000-", "bytes=600000-"]
 
 
 def test_progress_resets_the_retries(host, target):
     host.cuts = [50_000] * 12
     get([host], target, retries=1)
     assert target.read_bytes() == CONTENT
-    assert len(host.asked) == 13
+    assert len(host.ranges) == 13
 
 
-def test_truncation_without_a_length_is_detected_by_the_digest(host, target):
-    host.says_length = False
+def test_truncation_without_content_length_is_detected_by_the_digest(host, target):
+    host.sends_length = False
     host.cuts = [300_000]
     with pytest.raises(DataError, match="wrong bytes"):
         get([host], target)
@@ -147,7 +147,7 @@ def test_partial_file_of_an_earlier_run_is_resumed(host, target):
     part(target).write_bytes(CONTENT[:400_000])
     get([host], target)
     assert target.read_bytes() == CONTENT
-    assert host.asked == ["bytes=400000-"]
+    assert host.ranges == ["bytes=400000-"]
 
 
 def test_complete_part_file_is_only_renamed(host, target):
@@ -166,20 +166,20 @@ def test_wrong_part_file_is_deleted(host, target, leftover):
     assert target.read_bytes() == CONTENT
 
 
-def test_server_that_ignores_ranges(host, target):
-    host.takes_ranges = False
+def test_server_without_range_support(host, target):
+    host.supports_ranges = False
     host.cuts = [300_000]
     get([host], target)
     assert target.read_bytes() == CONTENT
-    assert host.asked == [None, "bytes=300000-"]
+    assert host.ranges == [None, "bytes=300000-"]
 
 
-def test_server_that_sends_another_range(host, target):
-    host.misplaces_ranges = True
+def test_server_sending_a_wrong_range(host, target):
+    host.sends_wrong_ranges = True
     host.cuts = [300_000]
     get([host], target)
     assert target.read_bytes() == CONTENT
-    assert host.asked == [None, "bytes=300000-", None]
+    assert host.ranges == [None, "bytes=300000-", None]
 
 
 def test_temporary_failures_are_retried_and_missing_files_are_not(start_host, target):
@@ -188,11 +188,11 @@ def test_temporary_failures_are_retried_and_missing_files_are_not(start_host, ta
     busy.statuses = [500, 503]
     get([missing, busy], target)
     assert target.read_bytes() == CONTENT
-    assert len(missing.asked) == 1
-    assert len(busy.asked) == 3
+    assert len(missing.ranges) == 1
+    assert len(busy.ranges) == 3
 
 
-def test_failure_names_every_address_and_the_remedy(start_host, target):
+def test_failure_names_every_url_and_the_remedy(start_host, target):
     missing, broken = start_host(), start_host()
     missing.statuses = [404] * 9
     broken.statuses = [500] * 9
@@ -204,7 +204,7 @@ def test_failure_names_every_address_and_the_remedy(start_host, target):
     assert message.startswith("file.bin cannot be downloaded")
     assert message.endswith("pass it with --from")
     assert "\n" not in message
-    assert len(broken.asked) == 3
+    assert len(broken.ranges) == 3
     assert not target.exists()
 
 
@@ -216,35 +216,35 @@ def test_backoff_is_exponential(host, target, monkeypatch):
     assert waits == [1.0, 2.0, 4.0]
 
 
-def test_wrong_bytes_are_deleted(start_host, target):
+def test_wrong_digest_raises_and_deletes_the_file(start_host, target):
     wrong, right = start_host(CONTENT[:-1] + b"?"), start_host()
     with pytest.raises(DataError, match=rf"wrong bytes, sha256 is [0-9a-f]+, not {SHA256[7:]}"):
         get([wrong], target)
     assert list(target.parent.iterdir()) == []
-    assert wrong.asked == [None]
+    assert wrong.ranges == [None]
     get([wrong, right], target)
     assert target.read_bytes() == CONTENT
 
 
-def test_md5(host, target):
+def test_md5_digest(host, target):
     get([host], target, digest=f"md5:{hashlib.md5(CONTENT).hexdigest()}")
     with pytest.raises(DataError, match="wrong bytes, md5 is"):
         get([host], target, digest=f"md5:{'0' * 32}")
 
 
-def test_no_connection(target):
+def test_no_connection_raises(target):
     for url in ("http://127.0.0.1:1/file", "http://no.such.host.invalid/file"):
         with pytest.raises(DataError, match="no connection"):
             download([url], target, SHA256, retries=1, backoff=0.001)
 
 
-def test_only_http(tmp_path, target):
+def test_other_protocols_raise(tmp_path, target):
     (tmp_path / "a").write_bytes(CONTENT)
     with pytest.raises(DataError, match="not an http address"):
         download([f"file://{tmp_path}/a"], target, SHA256)
 
 
-def test_folder_that_cannot_be_created(host, tmp_path):
+def test_folder_that_cannot_be_created_raises(host, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match=r"file: cannot be written"):
         get([host], tmp_path / "file/a")
@@ -255,7 +255,7 @@ class FullDisk(io.BytesIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_full_disk_is_a_machine_error(host, target, monkeypatch):
+def test_full_disk_raises_machine_error(host, target, monkeypatch):
     monkeypatch.setattr(module.Path, "open", lambda *_: FullDisk())
     with pytest.raises(MachineError, match="No space left on device"):
         get([host], target)
@@ -292,7 +292,7 @@ WRITERS = {
 
 @pytest.fixture(params=WRITERS)
 def archive(request, tmp_path):
-    """Writes an archive whose name does not show its type."""
+    """Returns a function that writes an archive without a suffix."""
 
     def write(files):
         path = tmp_path / "archive"
@@ -307,7 +307,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_extracts_all_or_wanted_members(archive, tmp_path):
+def test_extract_all_or_selected_members(archive, tmp_path):
     path = archive(FILES)
     assert is_archive(path)
     seen = []
@@ -320,7 +320,7 @@ def test_extracts_all_or_wanted_members(archive, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "a/../../out.txt", "/out.txt", "c:/out.txt", "..\\o"])
-def test_members_outside_the_target_are_rejected(archive, tmp_path, name):
+def test_members_outside_the_target_raise(archive, tmp_path, name):
     path = archive({name: b"evil"})
     with pytest.raises(DataError, match="leads out of its folder; check its origin"):
         extract(path, tmp_path / "below/target")
@@ -328,7 +328,7 @@ def test_members_outside_the_target_are_rejected(archive, tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+def test_links_and_devices_in_a_tar_raise(tmp_path, kind):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
         member = tarfile.TarInfo("link")
@@ -339,7 +339,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
     assert extract(path, tmp_path / "target", wanted=lambda name: name != "link") == 0
 
 
-def test_links_in_a_zip_are_refused(tmp_path):
+def test_links_in_a_zip_raise(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         member = zipfile.ZipInfo("link")
@@ -349,13 +349,13 @@ def test_links_in_a_zip_are_refused(tmp_path):
         extract(path, tmp_path / "target")
 
 
-def test_archive_that_unpacks_to_too_much(archive, tmp_path):
+def test_archive_larger_than_max_bytes_raises(archive, tmp_path):
     with pytest.raises(DataError, match="unpacks to over 100 bytes"):
         extract(archive(FILES), tmp_path / "target", max_bytes=100)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_duplicate_name(tmp_path):
+def test_duplicate_member_names_raise(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", b"1")
@@ -364,22 +364,22 @@ def test_duplicate_name(tmp_path):
         extract(path, tmp_path / "target")
 
 
-# A plain tar that was changed is not among them: it has no digest of its members' bytes.
+# A plain tar has no checksums, so changed bytes cannot be detected.
 @pytest.mark.parametrize(
     ("kind", "damage"),
-    [(kind, "cut") for kind in WRITERS] + [(kind, "changed") for kind in WRITERS if kind != "tar"],
+    [(kind, "truncated") for kind in WRITERS] + [(kind, "changed") for kind in WRITERS if kind != "tar"],
 )
-def test_damaged_archive_is_refused(tmp_path, kind, damage):
+def test_damaged_archive_raises(tmp_path, kind, damage):
     path = tmp_path / "archive"
     WRITERS[kind](path, {"noise": CONTENT[:50_000]})
-    whole = path.read_bytes()
-    changed = whole[:20_000] + bytes(200) + whole[20_200:]
-    path.write_bytes(whole[:40_000] if damage == "cut" else changed)
+    original = path.read_bytes()
+    changed = original[:20_000] + bytes(200) + original[20_200:]
+    path.write_bytes(original[:40_000] if damage == "truncated" else changed)
     with pytest.raises(DataError, match=rf"^{path}: the archive is damaged or truncated"):
         extract(path, tmp_path / "target")
 
 
-def test_not_an_archive(tmp_path):
+def test_other_files_are_not_archives(tmp_path):
     (tmp_path / "a.zip").write_text("text")
     assert not is_archive(tmp_path / "a.zip")
     assert not is_archive(tmp_path)

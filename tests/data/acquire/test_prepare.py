@@ -57,7 +57,7 @@ EXAMPLES = {"lc25000_lung": 3 * PER_CLASS, "mnist": 25, "cifar10": 6 * PER_BATCH
 
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch):
-    """Asks for a few examples a set and for no official bytes; all else is as it is."""
+    """Replaces the sources by small ones that do not check digests."""
 
     class Lung(LC25000Lung):
         def __init__(self, root):
@@ -104,7 +104,7 @@ def hashes(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_from_a_folder(name, origin, root):
+def test_prepare_from_a_folder(name, origin, root):
     assert not is_prepared(name, root)
     seen = []
     prepared = prepare(name, root, from_path=origin, progress=lambda done, total: seen.append((done, total)))
@@ -116,14 +116,14 @@ def test_from_a_folder(name, origin, root):
     assert len(source) == EXAMPLES[name]
     assert source.fingerprint == prepared.fingerprint
     record = json.loads((root / name / "prepared.json").read_text())
-    assert as_record(prepared) == record
-    # Nothing is left beside it, hidden or not, and the origin is untouched.
+    assert to_record(prepared) == record
+    # No other files are left, and the origin is unchanged.
     assert os.listdir(root) == [name]
     assert is_prepared(name, root)
     assert len(list(origin.rglob("*.*"))) >= len(seen)
 
 
-def as_record(prepared):
+def to_record(prepared):
     record = dataclasses.asdict(prepared)
     del record["path"], record["already"]
     return record
@@ -141,13 +141,13 @@ def test_second_run_changes_nothing(name, origin, root):
 def test_files_are_linked_or_copied(name, origin, root, monkeypatch):
     prepare(name, root, from_path=origin)
     linked = [path for path in (root / name).rglob("*") if path.is_file() and path.stat().st_nlink == 2]
-    wanted = len(list(path for path in origin.rglob("*") if path.is_file()))
-    assert len(linked) == wanted
+    expected = len(list(path for path in origin.rglob("*") if path.is_file()))
+    assert len(linked) == expected
 
-    def refuse(*_):
+    def fail(*_):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(module.os, "link", refuse)
+    monkeypatch.setattr(module.os, "link", fail)
     other = root.with_name("other")
     copied = prepare(name, other, from_path=origin)
     assert copied.fingerprint == open_prepared(name, root).fingerprint
@@ -168,13 +168,13 @@ def pack(folder, path):
                 archive.add(file, member)
 
 
-# Where an archive has the set, below the folder that everything is packed into.
-INSIDE = {"lc25000_lung": "lung_image_sets", "mnist": "raw", "cifar10": "cifar-10-batches-bin"}
+# The folder of the files inside an archive.
+ARCHIVE_FOLDERS = {"lc25000_lung": "lung_image_sets", "mnist": "raw", "cifar10": "cifar-10-batches-bin"}
 
 
 @pytest.mark.parametrize("kind", ["set.zip", "set.tar.gz"])
-def test_from_an_archive(name, kind, tmp_path, root):
-    folder = tmp_path / "origin" / INSIDE[name]
+def test_prepare_from_an_archive(name, kind, tmp_path, root):
+    folder = tmp_path / "origin" / ARCHIVE_FOLDERS[name]
     WRITERS[name](folder)
     colon = folder.parent / "colon_image_sets/colon_n/colonn1.jpeg"
     colon.parent.mkdir(parents=True)
@@ -187,13 +187,13 @@ def test_from_an_archive(name, kind, tmp_path, root):
     assert os.listdir(root) == [name]
 
 
-def test_from_one_of_the_files(tmp_path, root):
+def test_prepare_from_one_of_the_files(tmp_path, root):
     write_mnist(tmp_path / "set")
     prepare("mnist", root, from_path=tmp_path / "set/t10k-images-idx3-ubyte.gz")
     assert len(open_prepared("mnist", root)) == 25
 
 
-def test_incomplete_set_is_rejected_and_leaves_nothing(name, origin, root):
+def test_incomplete_set_raises_and_leaves_no_files(name, origin, root):
     files = sorted(path for path in origin.rglob("*") if path.is_file())
     files[-1].unlink()
     with pytest.raises(DataError, match=r"expected .*python scripts/prepare_data\.py"):
@@ -203,7 +203,7 @@ def test_incomplete_set_is_rejected_and_leaves_nothing(name, origin, root):
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"], indirect=True)
-def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
+def test_damaged_files_raise_and_leave_no_files(name, origin, root):
     path = sorted(origin.iterdir())[0]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="copy it again"):
@@ -211,7 +211,7 @@ def test_damaged_files_are_refused_and_leave_nothing(name, origin, root):
     assert os.listdir(root) == []
 
 
-def test_official_bytes_are_required(tmp_path, root, monkeypatch):
+def test_official_digests_are_required(tmp_path, root, monkeypatch):
     monkeypatch.setattr(module, "SOURCES", SOURCES)
     for name in NAMES:
         WRITERS[name](tmp_path / name)
@@ -220,7 +220,7 @@ def test_official_bytes_are_required(tmp_path, root, monkeypatch):
     assert os.listdir(root) == []
 
 
-def test_origin_that_is_neither_folder_nor_archive(name, tmp_path, root):
+def test_invalid_origin_raises(name, tmp_path, root):
     (tmp_path / "a.zip").write_text("half a zip")
     with pytest.raises(DataError, match=r"a\.zip: is neither a folder nor a valid zip or tar"):
         prepare(name, root, from_path=tmp_path / "a.zip")
@@ -232,7 +232,7 @@ def test_origin_that_is_neither_folder_nor_archive(name, tmp_path, root):
         prepare(name, root, from_path=tmp_path / "b.zip")
 
 
-def test_unmarked_files_are_found_and_need_no_writing(name, root):
+def test_unmarked_files_are_found_without_writing(name, root):
     WRITERS[name](root / name)
     before = hashes(root)
     assert is_prepared(name, root)
@@ -272,7 +272,7 @@ def test_read_only_root(name, root):
         (root / name).chmod(0o755)
 
 
-def test_marked_set_with_missing_files_is_an_error(name, origin, root):
+def test_marked_set_with_missing_files_raises(name, origin, root):
     prepare(name, root, from_path=origin)
     files = [path for path in (root / name).rglob("*") if path.is_file()]
     next(path for path in files if path.name != "prepared.json").unlink()
@@ -303,7 +303,7 @@ def test_killed_between_rename_and_marker(name, origin, root, monkeypatch):
     assert (root / name / "prepared.json").is_file()
 
 
-def test_interrupted_while_linking_leaves_nothing(name, origin, root):
+def test_interrupt_leaves_no_files(name, origin, root):
     def interrupt(done, total):
         if done == 2:
             raise KeyboardInterrupt
@@ -323,22 +323,22 @@ def test_leftovers_of_a_killed_process_are_removed(name, origin, root):
 
 
 def test_second_process_waits_for_the_first(name, origin, root):
-    reached, go_on, said = threading.Event(), threading.Event(), []
+    reached, resume, messages = threading.Event(), threading.Event(), []
 
     def hold(done, total):
         reached.set()
-        assert go_on.wait(30)
+        assert resume.wait(30)
 
     def log(text):
-        said.append(text)
-        go_on.set()  # the first ends only when the second waits
+        messages.append(text)
+        resume.set()  # the first finishes only when the second waits
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(prepare, name, root, from_path=origin, progress=hold)
         assert reached.wait(30)
         second = threads.submit(prepare, name, root, from_path=origin, log=log)
         assert [first.result(30).already, second.result(30).already] == [False, True]
-    assert said == [f"another process is preparing {name} in {root}: waiting for it"]
+    assert messages == [f"another process is preparing {name} in {root}: waiting for it"]
     assert os.listdir(root) == [name]
 
 
@@ -350,7 +350,7 @@ prepare("mnist", sys.argv[2], from_path=sys.argv[1], progress=lambda done, total
 
 
 @pytest.mark.parametrize("name", ["mnist"], indirect=True)
-def test_a_killed_prepare_does_not_block_the_next(name, origin, root):
+def test_killed_process_does_not_block_the_next(name, origin, root):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(origin), str(root)])
     assert killed.returncode == -9
     assert f".{name}.partial" in os.listdir(root)
@@ -358,7 +358,7 @@ def test_a_killed_prepare_does_not_block_the_next(name, origin, root):
     assert os.listdir(root) == [name]
 
 
-def test_damaged_marker(name, origin, root):
+def test_damaged_marker_raises(name, origin, root):
     prepare(name, root, from_path=origin)
     for text in ("", "[]", '{"name": "x"}'):
         (root / name / "prepared.json").write_text(text)
@@ -367,7 +367,7 @@ def test_damaged_marker(name, origin, root):
     assert len(open_prepared(name, root)) == EXAMPLES[name]
 
 
-def test_root_that_cannot_be_created(name, origin, tmp_path):
+def test_root_that_cannot_be_created_raises(name, origin, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match=r"file.*; free disk space, fix the permissions"):
         prepare(name, tmp_path / "file/data", from_path=origin)
@@ -378,19 +378,19 @@ def test_error_names_the_prepare_command(name, root):
         open_prepared(name, root)
 
 
-def test_unknown_name(root):
+def test_unknown_name_raises(root):
     with pytest.raises(DataError, match=r"'imagenet' .*choose one of lc25000_lung, mnist, cifar10"):
         prepare("imagenet", root)
 
 
-def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
+def test_downloads_are_prepared_and_removed(tmp_path, root, monkeypatch):
     write_mnist(tmp_path / "host")
     write_cifar10(tmp_path / "origin/cifar-10-batches-bin")
     pack(tmp_path / "origin/cifar-10-batches-bin", tmp_path / "host/cifar-10-binary.tar.gz")
-    asked = []
+    requests = []
 
     def from_host(urls, target, digest, *, progress=None, log=None):
-        asked.append((urls, digest))
+        requests.append((urls, digest))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "host" / urls[0].rpartition("/")[2]).read_bytes())
         return target
@@ -399,8 +399,8 @@ def test_downloads_are_installed_and_removed(tmp_path, root, monkeypatch):
     assert prepare("mnist", root).origin.startswith("https://storage.googleapis.com/")
     assert prepare("cifar10", root).origin.startswith("https://www.cs.toronto.edu/")
     assert sorted(os.listdir(root)) == ["cifar10", "mnist"]
-    assert len(asked) == 5
-    assert [(len(urls), digest.partition(":")[0]) for urls, digest in asked] == [
+    assert len(requests) == 5
+    assert [(len(urls), digest.partition(":")[0]) for urls, digest in requests] == [
         *[(2, "sha256")] * 4,
         (1, "md5"),
     ]
@@ -411,7 +411,7 @@ def test_lc25000_error_names_both_ways_to_get_it(root):
         prepare("lc25000_lung", root)
 
 
-def test_kaggle(tmp_path, root, monkeypatch):
+def test_prepare_from_kaggle(tmp_path, root, monkeypatch):
     write_lc25000(tmp_path / "cache/lung_colon_image_set/lung_image_sets")
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(ConfigError, match="pip install kagglehub"):

@@ -1,4 +1,4 @@
-"""Near-duplicates: drawn fields, moved in known ways, are found again; what is not alike is not."""
+"""Near-duplicate search on synthetic images with known transformations."""
 
 import dataclasses
 from pathlib import Path
@@ -29,27 +29,27 @@ cv2 = pytest.importorskip("cv2")
 SIZE = 160
 FEW = settings(max_examples=25, deadline=None)
 SETTINGS = Settings(side=SIZE)
-MOVES = (
+TRANSFORMS = (
     (0.0, 1.0, 1.0, False),
     (140.0, 1.0, 1.0, False),
     (0.0, 1.0, 1.0, True),
     (-75.0, 1.3, 0.9, True),
     (20.0, 1.4, 0.95, False),
 )
-"""Turn in degrees, zoom along x and y, mirrored."""
+"""Rotation in degrees, zoom along x and y, mirrored."""
 
 
-def _centred(angle: float, zoom_x: float, zoom_y: float, mirror: bool) -> np.ndarray:
-    """float64[2, 3]: a map of SIZE x SIZE pixels that leaves their centre where it is."""
-    turn = np.deg2rad(angle)
-    linear = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+def _affine(angle: float, zoom_x: float, zoom_y: float, mirror: bool) -> np.ndarray:
+    """Returns an affine map, float64[2, 3], that fixes the centre of SIZE x SIZE pixels."""
+    radians = np.deg2rad(angle)
+    linear = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
     linear = linear @ np.diag([-zoom_x if mirror else zoom_x, zoom_y])
     centre = np.full(2, (SIZE - 1) / 2)
     return np.concatenate([linear, (centre - linear @ centre)[:, None]], 1)
 
 
-def _update_ema(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The image through a map, its border mirrored, compressed once as JPEG."""
+def _transform(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Applies an affine map with reflected borders and compresses the image as JPEG."""
     moved = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
     _, data = cv2.imencode(".jpg", moved, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -57,29 +57,29 @@ def _update_ema(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fields() -> list[np.ndarray]:
-    """Four drawn fields, uint8[240, 240, 3]."""
+    """Returns four synthetic images, uint8[240, 240, 3]."""
     source = SyntheticTissue(4, 240, seed=3)
     return [source[index]["image"] for index in range(4)]
 
 
 @pytest.fixture(scope="module")
 def photographs(fields: list[np.ndarray]) -> list[np.ndarray]:
-    """Their middles, uint8[SIZE, SIZE, 3]."""
+    """Returns their centres, uint8[SIZE, SIZE, 3]."""
     return [np.ascontiguousarray(field[40 : 40 + SIZE, 40 : 40 + SIZE]) for field in fields]
 
 
-@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("transform", TRANSFORMS)
 def test_known_map_is_recovered(
-    photographs: list[np.ndarray], move: tuple[float, float, float, bool]
+    photographs: list[np.ndarray], transform: tuple[float, float, float, bool]
 ) -> None:
-    matrix = _centred(*move)
+    matrix = _affine(*transform)
     first = describe(photographs[0], SETTINGS)
-    record = verify(first, describe(_update_ema(photographs[0], matrix), SETTINGS), SETTINGS)
+    record = verify(first, describe(_transform(photographs[0], matrix), SETTINGS), SETTINGS)
     assert record is not None
     corners = np.array([(20, 20), (140, 20), (140, 140), (20, 140)])
-    message = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
+    found = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
     true = corners @ matrix[:, :2].T + matrix[:, 2]
-    np.testing.assert_allclose(message, true, atol=2.5)
+    np.testing.assert_allclose(found, true, atol=2.5)
     assert search.is_same_original(np.array([record]), SETTINGS).all()
 
 
@@ -108,8 +108,8 @@ def test_plain_image_has_no_matches(photographs: list[np.ndarray]) -> None:
     assert verify(plain, describe(photographs[0], SETTINGS), SETTINGS) is None
 
 
-def test_moved_copies_are_nearest(photographs: list[np.ndarray]) -> None:
-    images = [_update_ema(photo, _centred(*move)) for photo in photographs for move in MOVES[1:]]
+def test_transformed_copies_are_nearest(photographs: list[np.ndarray]) -> None:
+    images = [_transform(photo, _affine(*transform)) for photo in photographs for transform in TRANSFORMS[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
     pairs = features.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
@@ -140,19 +140,19 @@ def test_candidates_across_classes_are_optional() -> None:
 def test_distance_and_common_fraction_are_symmetric(
     angle: float, zoom: float, shift: tuple[float, float]
 ) -> None:
-    matrix = _centred(angle, zoom, 1, False)
+    matrix = _affine(angle, zoom, 1, False)
     matrix[:, 2] += shift
-    back = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
+    inverse = np.linalg.inv(np.concatenate([matrix, [[0, 0, 1]]]))[:2]
     size = np.full(2, SIZE, np.float32)
     for measure in (centre_distance, common_fraction):
-        there, here = measure(matrix, size, size), measure(back, size, size)
-        assert there == pytest.approx(here, rel=1e-3, abs=1e-3)
+        forward, backward = measure(matrix, size, size), measure(inverse, size, size)
+        assert forward == pytest.approx(backward, rel=1e-3, abs=1e-3)
     assert 0 <= common_fraction(matrix, size, size) <= 1
     assert centre_distance(matrix, size, size) >= np.hypot(*shift) - 1e-9
 
 
 def _pairs(*rows: tuple[int, int, int, float]) -> np.ndarray:
-    """Records of (first, second, inliers, centre)."""
+    """Returns records of (first, second, inliers, centre)."""
     found = np.zeros(len(rows), PAIR)
     for record, row in zip(found, rows, strict=True):
         record["first"], record["second"], record["inliers"], record["centre"] = row
@@ -166,12 +166,12 @@ def test_originals_are_copies_of_copies_and_equal_pixels() -> None:
     np.testing.assert_array_equal(labels, [0, 0, 1, 0, 2, 3, 1])
 
 
-def test_an_overlap_needs_several_strong_pairs_if_possible() -> None:
+def test_overlap_needs_several_strong_pairs_if_possible() -> None:
     labels = np.array([0, 0, 1, 1, 2, 3])
     pairs = _pairs((0, 2, 30, 40.0), (1, 3, 14, 41.0), (0, 4, 30, 50.0), (4, 5, 30, 50.0))
     found = search.find_overlaps(pairs, labels, SETTINGS)
-    message = {(overlap.first, overlap.second): overlap.joined for overlap in found}
-    assert message == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
+    joined = {(overlap.first, overlap.second): overlap.joined for overlap in found}
+    assert joined == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
     np.testing.assert_array_equal(search.find_groups(labels, found), [0, 0, 0, 0, 1, 1])
     crossed = search.cross_pairs([np.array([0]), np.array([2, 3]), np.array([4]), np.array([5])], found)
     assert crossed.tolist() == [[0, 2], [0, 3], [0, 4], [4, 5]]
@@ -189,7 +189,7 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     pairs = features.candidate_overlaps(records, np.arange(8), one_class, few)
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
     assert len(features.candidate_overlaps(records, one_owner, one_class, few)) == 0
-    # Neighbours of another class are counted apart, so that these do not crowd out one's own.
+    # Neighbours of other classes are counted separately, so they do not displace those of the same class.
     labels = np.arange(8) % 2
     crossing = features.candidate_overlaps(
         records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
@@ -211,7 +211,7 @@ def test_connected_is_the_smallest_equivalence_relation(links: list[tuple[int, i
     assert all(labels[a] == labels[b] for a, b in links)
     assert len(set(labels.tolist())) >= 12 - len(links)
     seen = list(dict.fromkeys(labels.tolist()))
-    assert seen == list(range(len(seen)))  # numbered as they appear
+    assert seen == list(range(len(seen)))  # numbered in order of appearance
 
 
 @FEW
@@ -219,13 +219,11 @@ def test_connected_is_the_smallest_equivalence_relation(links: list[tuple[int, i
 def test_exclude_drops_tested_pairs(wanted: set[tuple[int, int]], data: st.DataObject) -> None:
     done = data.draw(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
     as_array = lambda pairs: np.array(sorted(pairs), np.int32).reshape(-1, 2)  # noqa: E731
-    left = search.exclude(as_array(wanted), as_array(done))
-    assert {tuple(pair) for pair in left.tolist()} == wanted - done
+    remaining = search.exclude(as_array(wanted), as_array(done))
+    assert {tuple(pair) for pair in remaining.tolist()} == wanted - done
 
 
-def test_unreadable_images_are_reported_and_nothing_is_saved(
-    photographs: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_unreadable_images_are_reported_and_not_saved(photographs: list[np.ndarray], tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
@@ -240,12 +238,12 @@ def test_unreadable_images_are_reported_and_nothing_is_saved(
     assert records.field("count").tolist() == [records[0]["count"]] * 2
 
 
-def test_the_second_is_warped_onto_the_first(photographs: list[np.ndarray]) -> None:
-    matrix = _centred(30, 1.0, 1.0, True)
-    second = _update_ema(photographs[0], matrix)
-    over = warp(second, matrix, (SIZE, SIZE))
+def test_warp_aligns_the_second_image_with_the_first(photographs: list[np.ndarray]) -> None:
+    matrix = _affine(30, 1.0, 1.0, True)
+    second = _transform(photographs[0], matrix)
+    warped = warp(second, matrix, (SIZE, SIZE))
     middle = slice(50, 110)
-    difference = np.abs(over[middle, middle].astype(int) - photographs[0][middle, middle])
+    difference = np.abs(warped[middle, middle].astype(int) - photographs[0][middle, middle])
     assert difference.mean() < 8
     sheet = montage([Row(photographs[0], second, matrix, "a | b")] * 2, SETTINGS)
     assert sheet.shape[1] > 4 * SIZE
@@ -273,10 +271,10 @@ def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_pat
     (tmp_path / "a" / "deep" / "1.png").unlink()
     (linked / "a").unlink()
     (linked / "loose.png").write_bytes((tmp_path / "loose.png").read_bytes())
-    alone = list_images(linked)  # one class is none: what lies beside it counts
-    assert alone.images.files == ("b/2.png", "b/10.png", "loose.png")
-    assert [alone.images.classes[label] for label in alone.images.labels] == ["b", "b", ""]
-    assert alone.beside == 0
+    single = list_images(linked)  # with a single folder, images next to it count too
+    assert single.images.files == ("b/2.png", "b/10.png", "loose.png")
+    assert [single.images.classes[label] for label in single.images.labels] == ["b", "b", ""]
+    assert single.beside == 0
     for folder, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
         with pytest.raises(DataError, match=message):
             list_images(folder)

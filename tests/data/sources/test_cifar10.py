@@ -20,7 +20,7 @@ def batch_arrays(number):
 
 
 def python2_pickle(labels, rows):
-    """The opcodes of the official pickles: Python 2, protocol 2, numpy's old module names."""
+    """Returns a pickle like the official ones: Python 2, protocol 2, numpy's old module names."""
 
     def text(value):
         return b"U" + struct.pack("<B", len(value)) + value
@@ -68,7 +68,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize(("version", "below"), LAYOUTS)
-def test_reads_every_layout_to_the_same_examples(tmp_path, version, below):
+def test_every_layout_gives_the_same_examples(tmp_path, version, below):
     write_set(tmp_path / below, version)
     source = small(tmp_path)
     assert isinstance(source, Source)
@@ -76,10 +76,10 @@ def test_reads_every_layout_to_the_same_examples(tmp_path, version, below):
     assert source.classes[0] == "airplane"
     assert source.classes[9] == "truck"
     for index, example in enumerate(source):
-        number, place = divmod(index, COUNT)
+        number, row = divmod(index, COUNT)
         labels, images = batch_arrays(number)
-        np.testing.assert_array_equal(example["image"], np.moveaxis(images[place], 0, -1))
-        assert example["label"] == source.labels[index] == labels[place]
+        np.testing.assert_array_equal(example["image"], np.moveaxis(images[row], 0, -1))
+        assert example["label"] == source.labels[index] == labels[row]
         assert example["index"] == index
 
 
@@ -92,15 +92,15 @@ def test_official_split_and_names(tmp_path):
     assert source.files[-1] == f"test_batch/{COUNT - 1:05d}"
 
 
-def test_fingerprint_is_of_pixels_and_labels(tmp_path):
+def test_fingerprint_depends_on_pixels_and_labels(tmp_path):
     write_set(tmp_path / "a")
     write_set(tmp_path / "b", "python")
     write_set(tmp_path / "c")
     assert small(tmp_path / "a").fingerprint == small(tmp_path / "b").fingerprint
     path = tmp_path / "c/data_batch_3.bin"
-    for place in (0, -1):
+    for position in (0, -1):
         data = bytearray(path.read_bytes())
-        data[place] = (data[place] + 1) % 10
+        data[position] = (data[position] + 1) % 10
         path.write_bytes(data)
         assert small(tmp_path / "c").fingerprint != small(tmp_path / "a").fingerprint
 
@@ -126,7 +126,7 @@ def test_missing_batch_lists_found_and_expected_files(tmp_path):
         lambda data: b"",
     ],
 )
-def test_wrong_form_is_refused(tmp_path, change):
+def test_invalid_batch_raises(tmp_path, change):
     write_set(tmp_path)
     path = tmp_path / "data_batch_2.bin"
     path.write_bytes(change(path.read_bytes()))
@@ -144,7 +144,7 @@ class Payload:
         return self.call
 
 
-def test_no_code_in_a_pickle_is_run(tmp_path):
+def test_pickled_code_is_not_run(tmp_path):
     write_set(tmp_path, "python")
     path = tmp_path / "data_batch_1"
     trace = tmp_path / "trace"
@@ -162,7 +162,7 @@ def test_no_code_in_a_pickle_is_run(tmp_path):
     assert not trace.exists()
 
 
-def test_arrays_of_objects_are_refused(tmp_path):
+def test_object_arrays_raise(tmp_path):
     write_set(tmp_path, "python")
     path = tmp_path / "data_batch_1"
     path.write_bytes(path.read_bytes().replace(b"U\x02u1", b"U\x02O8"))
@@ -171,14 +171,14 @@ def test_arrays_of_objects_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["binary", "python"])
-def test_official_bytes_are_required_by_default(tmp_path, version):
+def test_official_digests_are_required_by_default(tmp_path, version):
     write_set(tmp_path, version)
     kind = "sha256" if version == "binary" else "md5"
     with pytest.raises(DataError, match=rf"not the official bytes \({kind} differs\)"):
         CIFAR10(tmp_path, images_per_batch=COUNT)
 
 
-# Of both versions, each file of which has its published digest.
+# Of both versions, whose files have the published digests.
 OFFICIAL_FINGERPRINT = "b98d92c9e2bfbe800ffdecf275ce2dfa5288373ed111da8f870bb0f2d72ffc3e"
 
 

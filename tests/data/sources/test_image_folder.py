@@ -18,7 +18,7 @@ def colour(number):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of mixed formats and sizes; each image has one colour, its number's."""
+    """Creates two classes of mixed formats and sizes; each image has a single colour."""
     root = tmp_path / "photos"
     files = ["cat/a10.png", "cat/a2.PNG", "cat/deep/er/b1.webp", "dog/x.tif", "dog/y.TIFF"]
     for number, file in enumerate(files):
@@ -28,11 +28,11 @@ def folder(tmp_path):
         Image.new("RGB", (5 + number, 9), colour(number)).save(path, **options)
     for ignored in ("cat/notes.txt", "dog/deep/Thumbs.db"):
         (root / ignored).parent.mkdir(exist_ok=True)
-        (root / ignored).write_text("no image")
+        (root / ignored).write_text("not an image")
     for hidden in (".git/a.png", "cat/.a1.png", "cat/.cache/a.png", ".DS_Store"):
         (root / hidden).parent.mkdir(exist_ok=True)
         (root / hidden).write_text("hidden")
-    (root / "README.md").write_text("beside the classes")
+    (root / "README.md").write_text("next to the classes")
     return root
 
 
@@ -71,7 +71,7 @@ def test_index_must_be_in_range(folder):
             source[index]
 
 
-def test_fingerprint_is_that_of_names_and_contents(folder, tmp_path):
+def test_fingerprint_depends_on_names_and_contents(folder, tmp_path):
     first = ImageFolder(folder).fingerprint
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
@@ -106,7 +106,7 @@ def test_fingerprint_is_that_of_names_and_contents(folder, tmp_path):
     assert len(fingerprints) == 6
 
 
-def test_fingerprint_is_read_once(folder):
+def test_fingerprint_is_computed_once(folder):
     source, other = ImageFolder(folder), ImageFolder(folder)
     fingerprint = source.fingerprint
     (folder / "dog/x.tif").unlink()
@@ -115,34 +115,34 @@ def test_fingerprint_is_read_once(folder):
         _ = other.fingerprint
 
 
-def test_a_bad_file_is_named(folder):
+def test_unreadable_file_raises(folder):
     (folder / "cat/a10.png").write_bytes(b"")
     source = ImageFolder(folder)
     with pytest.raises(DataError, match=r"a10\.png: the file is empty"):
         source[source.files.index("cat/a10.png")]
 
 
-def test_a_name_that_is_not_utf8_is_rejected(folder):
+def test_non_utf8_file_name_raises(folder):
     (folder / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     with pytest.raises(DataError, match=r"cat/caf\\udce9.png: its name is not UTF-8, .*; rename it"):
         ImageFolder(folder)
 
 
-def test_pixel_limit_is_passed_on(folder):
+def test_max_pixels_is_applied(folder):
     source = ImageFolder(folder, max_pixels=9 * 6)
     assert source[source.files.index("cat/a10.png")]["image"].shape == (9, 5, 3)
     with pytest.raises(DataError, match=r"x\.tif: .*54"):
         source[source.files.index("dog/x.tif")]
 
 
-def test_missing_folder_or_a_file(folder):
+def test_missing_folder_or_file_raises(folder):
     with pytest.raises(DataError, match=r"nowhere: does not exist; give a folder"):
         ImageFolder(folder / "nowhere")
     with pytest.raises(DataError, match=r"README\.md: is a file; give a folder"):
         ImageFolder(folder / "README.md")
 
 
-def test_images_without_a_folder_per_class(tmp_path):
+def test_images_without_class_folders_raise(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.JPG").write_bytes(b"never read")
     with pytest.raises(DataError, match=r"no folder and 3 images directly in it.*into its own folder"):
@@ -152,7 +152,7 @@ def test_images_without_a_folder_per_class(tmp_path):
         ImageFolder(tmp_path)
 
 
-def test_class_without_an_image(folder):
+def test_class_without_images_raises(folder):
     (folder / "emu").mkdir()
     (folder / "emu/list.txt").write_text("")
     with pytest.raises(DataError, match=r"emu: this class's folder has no images and 1 other files; add"):
@@ -160,7 +160,7 @@ def test_class_without_an_image(folder):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads every folder")
-def test_folder_without_permission(folder):
+def test_unreadable_folder_raises(folder):
     (folder / "cat/deep").chmod(0)
     try:
         with pytest.raises(DataError, match=r"deep: cannot be listed"):
@@ -170,12 +170,12 @@ def test_folder_without_permission(folder):
 
 
 @given(st.lists(st.text(alphabet="ab01_/", max_size=6)))
-def test_natural_order_is_total_and_does_not_depend_on_the_listing(names):
+def test_natural_order_is_total(names):
     ordered = sorted(names, key=natural_order)
     assert ordered == sorted(reversed(names), key=natural_order)
 
 
-def test_natural_order_counts():
+def test_natural_order_sorts_numbers():
     names = [f"lungaca{number}.jpeg" for number in range(1, 121)]
     assert sorted(sorted(names), key=natural_order) == names
     assert sorted(["a1/b", "a1", "1", "a01", ""], key=natural_order) == [

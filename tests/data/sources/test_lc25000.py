@@ -15,7 +15,7 @@ COUNT = 12
 
 
 def write_set(folder, count=COUNT, size=8):
-    """Images whose every pixel is (class, number, 0), as PNG under the official names."""
+    """Writes images with all pixels (class, number, 0), as PNG with the official names."""
     for label, (name, stem) in enumerate(
         {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}.items()
     ):
@@ -26,7 +26,7 @@ def write_set(folder, count=COUNT, size=8):
 
 
 @pytest.mark.parametrize("below", ["", "lung_image_sets", "lung_colon_image_set/lung_image_sets"])
-def test_found_in_the_layout_of_the_zip_and_of_copies(tmp_path, below):
+def test_every_folder_layout_is_found(tmp_path, below):
     write_set(tmp_path / below)
     (tmp_path / "colon_image_sets/colon_n").mkdir(parents=True)
     source = LC25000Lung(tmp_path, images_per_class=COUNT)
@@ -51,18 +51,18 @@ def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
     write_set(tmp_path / "a/lung_image_sets")
     write_set(tmp_path / "b")
     write_set(tmp_path / "c", size=9)
-    fingerprints = [LC25000Lung(tmp_path / place, images_per_class=COUNT).fingerprint for place in "abc"]
+    fingerprints = [LC25000Lung(tmp_path / name, images_per_class=COUNT).fingerprint for name in "abc"]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
-def test_a_complete_set_is_preferred_to_a_nearer_one(tmp_path):
+def test_complete_set_is_preferred_to_an_incomplete_one(tmp_path):
     write_set(tmp_path / "a_sample", count=3)
     write_set(tmp_path / "b/lung_image_sets")
     source = LC25000Lung(tmp_path, images_per_class=COUNT)
     assert source.root == tmp_path / "b/lung_image_sets"
 
 
-def test_half_copied_set_lists_found_and_expected_files(tmp_path):
+def test_incomplete_set_lists_found_and_expected_files(tmp_path):
     write_set(tmp_path)
     (tmp_path / "lung_n/lungn3.jpeg").unlink()
     (tmp_path / "lung_n/lungn10.jpeg").unlink()
@@ -82,14 +82,14 @@ def test_half_copied_set_lists_found_and_expected_files(tmp_path):
     )
 
 
-def test_the_most_complete_folder_is_reported(tmp_path):
+def test_most_complete_folder_is_reported(tmp_path):
     write_set(tmp_path / "a", count=2)
     write_set(tmp_path / "b", count=COUNT - 1)
     with pytest.raises(DataError, match=r"b: lung_aca has 11 of 12"):
         LC25000Lung(tmp_path, images_per_class=COUNT)
 
 
-def test_unexpected_images_are_rejected(tmp_path):
+def test_unexpected_images_raise(tmp_path):
     write_set(tmp_path)
     (tmp_path / "lung_aca/.lungaca1.jpeg").write_text("hidden")
     (tmp_path / "lung_aca/list.txt").write_text("not an image")
@@ -99,7 +99,7 @@ def test_unexpected_images_are_rejected(tmp_path):
         LC25000Lung(tmp_path, images_per_class=COUNT)
 
 
-def test_missing_folders(tmp_path):
+def test_missing_folders_raise(tmp_path):
     with pytest.raises(DataError, match=r"does not contain the folders lung_aca, .*prepare_data\.py"):
         LC25000Lung(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: folder does not exist; expected all 5,000 images"):
@@ -111,18 +111,18 @@ def sample():
 
 
 @pytest.mark.skipif(not sample().is_dir(), reason="JAXNETS_DATA has no lc25000_sample_224")
-def test_the_sample_is_not_a_complete_set():
+def test_sample_is_not_a_complete_set():
     with pytest.raises(DataError, match=r"lung_aca has 20 of 5,000 images"):
         LC25000Lung(sample())
 
 
 @pytest.mark.skipif(not sample().is_dir(), reason="JAXNETS_DATA has no lc25000_sample_224")
-def test_the_sample_as_a_folder():
+def test_sample_as_an_image_folder():
     source = ImageFolder(sample())
     assert source.classes == ("lung_aca", "lung_n", "lung_scc")
     assert np.bincount(source.labels).tolist() == [20, 20, 20]
     for index in (0, 59):
         image = source[index]["image"]
         assert image.shape == (224, 224, 3)
-        # Stained tissue is pink to violet: more red than green.
+        # Stained tissue is pink to violet, with more red than green.
         assert image[..., 0].mean() > image[..., 1].mean()

@@ -39,7 +39,7 @@ def small(root):
 
 @pytest.mark.parametrize("below", ["", "mnist", "MNIST/raw"])
 @pytest.mark.parametrize("form", [{"compress": True}, {"compress": False}, {"compress": False, "dots": True}])
-def test_reads_every_layout_to_the_same_examples(tmp_path, below, form):
+def test_every_layout_gives_the_same_examples(tmp_path, below, form):
     write_set(tmp_path / below, **form)
     source = small(tmp_path)
     assert isinstance(source, Source)
@@ -65,19 +65,19 @@ def test_official_split_and_names(tmp_path):
     assert len(set(source.files)) == 40
 
 
-def test_fingerprint_is_of_pixels_and_labels(tmp_path):
+def test_fingerprint_depends_on_pixels_and_labels(tmp_path):
     write_set(tmp_path / "a")
     write_set(tmp_path / "b", compress=False)
     write_set(tmp_path / "c", compress=False)
-    for name, place in (("t10k-images-idx3-ubyte", -1), ("train-labels-idx1-ubyte", 8)):
+    for name, position in (("t10k-images-idx3-ubyte", -1), ("train-labels-idx1-ubyte", 8)):
         data = bytearray((tmp_path / "c" / name).read_bytes())
-        data[place] = (data[place] + 1) % 10
+        data[position] = (data[position] + 1) % 10
         (tmp_path / "c" / name).write_bytes(data)
         assert small(tmp_path / "c").fingerprint != small(tmp_path / "a").fingerprint
     assert small(tmp_path / "a").fingerprint == small(tmp_path / "b").fingerprint
 
 
-def test_pixels_cannot_be_written_by_accident(tmp_path):
+def test_images_are_read_only(tmp_path):
     write_set(tmp_path)
     with pytest.raises(ValueError, match="read-only"):
         small(tmp_path)[0]["image"][0, 0, 0] = 1
@@ -104,13 +104,6 @@ def test_missing_file_lists_found_and_expected_files(tmp_path):
         small(tmp_path / "nowhere")
 
 
-def replaced(tmp_path, name, change):
-    write_set(tmp_path, compress=False)
-    path = tmp_path / name
-    path.write_bytes(change(path.read_bytes()))
-    return pytest.raises(DataError, match=rf"^{path}: .*; copy it again, or run: python")
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -122,23 +115,26 @@ def replaced(tmp_path, name, change):
         ("t10k-labels-idx1-ubyte", lambda data: b""),
     ],
 )
-def test_wrong_form_is_refused(tmp_path, name, change):
-    with replaced(tmp_path, name, change):
+def test_invalid_file_raises(tmp_path, name, change):
+    write_set(tmp_path, compress=False)
+    path = tmp_path / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"^{path}: .*; copy it again, or run: python"):
         small(tmp_path)
 
 
-@pytest.mark.parametrize("cut", [5, 40, -1])
-def test_cut_or_damaged_compression_is_refused(tmp_path, cut):
+@pytest.mark.parametrize("end", [5, 40, -1])
+def test_truncated_or_damaged_gzip_raises(tmp_path, end):
     write_set(tmp_path)
     path = tmp_path / "train-images-idx3-ubyte.gz"
     data = path.read_bytes()
-    for damaged in (data[:cut], data[:-6] + b"\0" + data[-5:], b"not gzip"):
+    for damaged in (data[:end], data[:-6] + b"\0" + data[-5:], b"not gzip"):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=rf"^{path}: cannot be read or unpacked"):
             small(tmp_path)
 
 
-def test_official_bytes_are_required_by_default(tmp_path):
+def test_official_digests_are_required_by_default(tmp_path):
     write_set(tmp_path)
     with pytest.raises(DataError, match="not an idx file of 60000 x 28 x 28 bytes"):
         MNIST(tmp_path)

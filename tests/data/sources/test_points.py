@@ -1,4 +1,4 @@
-"""The four points: what they hold, and that all of them train and test."""
+"""The four points of report A."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_points_equal_those_of_report_a() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 4])
-def test_index_out_of_range(index: int) -> None:
+def test_index_out_of_range_raises(index: int) -> None:
     with pytest.raises(IndexError, match=r"not in \[0, 4\)"):
         Points()[index]
 
@@ -36,19 +36,19 @@ def test_arrays_are_read_only() -> None:
 def test_fingerprint_depends_on_the_values() -> None:
     changed = Points()
     assert changed.fingerprint == Points().fingerprint
-    # Pinned: a run directory knows its data by it.
+    # Must not change: run directories store it.
     assert changed.fingerprint.startswith("a425753ad70de258")
 
 
-def test_all_points_train_and_test(tmp_path) -> None:
+def test_all_points_are_used_for_training_and_test(tmp_path) -> None:
     config = config_lib.default_config()
     config.data.name = "points"
     source = open_source(config.data, tmp_path)
-    cut = {"fractions": (1.0, 0.0, 0.0), "seed": 0}
-    split = make_split(source, "official", validation_fraction=0.0, **cut)
+    options = {"fractions": (1.0, 0.0, 0.0), "seed": 0}
+    split = make_split(source, "official", validation_fraction=0.0, **options)
     for part, count in (("train", 4), ("validation", 0), ("test", 4)):
         assert len(split.parts()[part]) == count
     assert split.to_csv(source).splitlines()[1:3] == ["0,point 1,,test,", "0,point 1,,train,"]
-    held_back = make_split(source, "official", validation_fraction=0.25, **cut)
+    held_back = make_split(source, "official", validation_fraction=0.25, **options)
     assert sorted([*held_back.train, *held_back.validation]) == [0, 1, 2, 3]
     assert len(held_back.validation) == 1

@@ -1,4 +1,4 @@
-"""The drawn tissue: a lawful source whose kinds differ in form and not in colour or place."""
+"""The synthetic tissue: classes differ in shape but not in colour or position."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +20,7 @@ def _images(source: SyntheticTissue) -> np.ndarray:
 
 
 def _contact_sheet(source: SyntheticTissue, columns: int) -> np.ndarray:
-    """The first `columns` images of every class, one row per class, with white gaps."""
+    """Returns a grid of the first `columns` images of every class, one row per class."""
     size = len(source[0]["image"])
     gap = max(2, size // 32)
     step = size + gap
@@ -33,7 +33,7 @@ def _contact_sheet(source: SyntheticTissue, columns: int) -> np.ndarray:
 
 
 class TestContract:
-    def test_is_a_source(self):
+    def test_implements_source(self):
         source = SyntheticTissue(7, 16, seed=1)
         assert isinstance(source, Source)
         assert (source.name, source.kind) == ("synthetic_tissue", "image")
@@ -66,35 +66,35 @@ class TestContract:
             assert len(bytes.fromhex(each)) == 32
 
     @pytest.mark.parametrize("index", [-1, 3])
-    def test_refuses_an_index_out_of_range(self, index):
+    def test_index_out_of_range_raises(self, index):
         with pytest.raises(IndexError):
             SyntheticTissue(3, 16)[index]
 
-    def test_the_picture_in_the_readme_is_of_this_source(self, repository):
+    def test_readme_image_is_up_to_date(self, repository):
         shown = np.asarray(Image.open(repository / "docs" / "synthetic_tissue.jpg"), np.float64)
         sheet = _contact_sheet(SyntheticTissue(18, 112), columns=6)
         assert shown.shape == sheet.shape
-        assert np.abs(shown - sheet).mean() < 6  # what JPEG takes
+        assert np.abs(shown - sheet).mean() < 6  # JPEG compression
         other = _contact_sheet(SyntheticTissue(18, 112, seed=1), columns=6)
         assert np.abs(shown - other).mean() > 20
 
 
-class TestSameness:
-    def test_order_thread_instance_and_count_do_not_matter(self):
-        wanted = _images(SyntheticTissue(12, 48, seed=4))
+class TestDeterminism:
+    def test_images_do_not_depend_on_order_threads_or_count(self):
+        expected = _images(SyntheticTissue(12, 48, seed=4))
         again = SyntheticTissue(40, 48, seed=4)
         for index in reversed(range(12)):
-            np.testing.assert_array_equal(again[index]["image"], wanted[index])
+            np.testing.assert_array_equal(again[index]["image"], expected[index])
         with ThreadPoolExecutor(4) as pool:
             threaded = list(pool.map(lambda index: again[index]["image"], range(12)))
-        np.testing.assert_array_equal(threaded, wanted)
+        np.testing.assert_array_equal(threaded, expected)
 
-    def test_every_index_and_seed_is_another_picture(self):
+    def test_images_differ_by_index_and_seed(self):
         pictures = [*_images(SyntheticTissue(9, 16)), *_images(SyntheticTissue(9, 16, seed=1))]
         assert len({picture.tobytes() for picture in pictures}) == 18
 
     @pytest.mark.parametrize("label", [0, 1, 2])
-    def test_another_size_shows_the_same_field(self, label):
+    def test_other_sizes_show_the_same_content(self, label):
         small, large, other = (SyntheticTissue(9, size, seed=2) for size in (64, 128, 192))
         for index in range(label, 9, 3):
             shown = small[index]["image"].astype(np.float32)
@@ -125,15 +125,15 @@ def _grid_means(images: np.ndarray) -> np.ndarray:
     return sums.reshape(len(images), -1)
 
 
-def _contour(images: np.ndarray) -> np.ndarray:
-    """Of each channel the mean gradient along both axes, and the standard deviation: nine numbers."""
+def _gradients_and_deviations(images: np.ndarray) -> np.ndarray:
+    """Returns mean gradients along both axes and standard deviations per channel: nine numbers."""
     values = images.astype(np.float64)
     steps = [np.abs(np.diff(values, axis=axis)).mean((1, 2)) for axis in (1, 2)]
     return np.concatenate([*steps, values.std((1, 2))], axis=1)
 
 
 def _radial_spectrum(images: np.ndarray) -> np.ndarray:
-    """Log power by distance from frequency 0: blind to place, rotation and, scaled, to contrast."""
+    """Returns log power by spatial frequency; invariant to position, rotation and contrast."""
     grey = images.mean(-1)
     grey = (grey - grey.mean((1, 2), keepdims=True)) / grey.std((1, 2), keepdims=True)
     power = np.abs(np.fft.fft2(grey * np.hanning(SIZE)[:, None] * np.hanning(SIZE))) ** 2
@@ -145,21 +145,21 @@ def _radial_spectrum(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow)], ids=["seed0", "seed1"])
-def drawn(request) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one seed."""
+def data(request) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images and labels of one seed."""
     source = SyntheticTissue(TRAIN + TEST, SIZE, seed=request.param)
     return _images(source), source.labels
 
 
 def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
-    """Test accuracy of a logistic regression on standardised features (chance is 1 / 3)."""
+    """Returns the test accuracy of a logistic regression; chance level is 1 / 3."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     model.fit(features[:TRAIN], labels[:TRAIN])
     return model.score(features[TRAIN:], labels[TRAIN:])
 
 
 @pytest.mark.parametrize(
-    ("features", "bar"),
+    ("features", "max_accuracy"),
     [
         (_joint_histograms, 0.5),
         (_channel_histograms, 0.5),
@@ -167,26 +167,26 @@ def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
         (_grid_means, 0.6),
     ],
 )
-def test_colour_and_position_do_not_separate_the_classes(drawn, features, bar):
-    images, labels = drawn
-    assert _accuracy(features(images), labels) < bar
+def test_colour_and_position_do_not_separate_the_classes(data, features, max_accuracy):
+    images, labels = data
+    assert _accuracy(features(images), labels) < max_accuracy
 
 
-def test_shape_separates_the_classes(drawn):
-    images, labels = drawn
+def test_shape_separates_the_classes(data):
+    images, labels = data
     assert _accuracy(_radial_spectrum(images), labels) > 0.8
 
 
-def test_nine_statistics_separate_the_classes_as_in_the_readme(drawn, repository):
-    """Once this fails, the pictures are harder, and README.md and the demo's first line may say so."""
-    images, labels = drawn
-    assert _accuracy(_contour(images), labels) > 0.9
+def test_nine_statistics_separate_the_classes(data, repository):
+    """If this fails, update the claim in README.md and in the first line of the demo."""
+    images, labels = data
+    assert _accuracy(_gradients_and_deviations(images), labels) > 0.9
     assert "a logistic regression on nine numbers does" in (repository / "README.md").read_text()
 
 
-def test_histograms_would_detect_unequal_colours(drawn):
-    """The bar can fail: a slight cast on one kind is found."""
-    images, labels = drawn
+def test_histograms_detect_unequal_colours(data):
+    """A slight colour cast on one class is detected."""
+    images, labels = data
     cast = images - (images > 30) * np.where(labels == 1, 28, 0)[:, None, None, None]
     assert _accuracy(_channel_histograms(cast.astype(np.uint8)), labels) > 0.5
 

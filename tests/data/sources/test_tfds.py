@@ -11,8 +11,8 @@ from jaxnets.data.sources.tfds import TFDSSource, build_tfds
 from jaxnets.errors import DataError
 
 
-class Pictures:
-    """Noise under the contract of a source: 12 train, then 5 test."""
+class Noise:
+    """A source of noise images: 12 for training, 5 for the test."""
 
     kind = "image"
     fingerprint = "0"
@@ -35,7 +35,7 @@ class Pictures:
 
 @pytest.fixture(scope="module", params=[(28, 28, 1), (32, 32, 3)], ids=["grey", "colour"])
 def source(request):
-    return Pictures(f"noise{request.param[-1]}", request.param)
+    return Noise(f"noise{request.param[-1]}", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +43,28 @@ def folder(source, tmp_path_factory):
     return build_tfds(source, tmp_path_factory.mktemp("tfds"))
 
 
-def test_images_and_labels_come_back_bit_for_bit(source, folder):
+def test_images_and_labels_round_trip_exactly(source, folder):
     read = TFDSSource(folder)
     assert isinstance(read, Source)
     assert (read.name, read.kind, len(read)) == ("tfds", "image", 17)
     assert read.classes == source.classes
-    # tfds shuffles: each example is known by its own pixels, which are noise.
-    places = {source.images[index].tobytes(): index for index in range(17)}
+    # tfds shuffles; examples are identified by their pixels.
+    indices = {source.images[index].tobytes(): index for index in range(17)}
     seen = []
     for index, example in enumerate(read):
         assert example["image"].dtype == np.uint8
         assert example["image"].shape == source.images.shape[1:]
-        place = places[example["image"].tobytes()]
-        assert example["label"] == source.labels[place] == read.labels[index]
+        original = indices[example["image"].tobytes()]
+        assert example["label"] == source.labels[original] == read.labels[index]
         assert example["index"] == index
-        assert place in source.official_split["train" if index < 12 else "test"]
-        seen.append(place)
+        assert original in source.official_split["train" if index < 12 else "test"]
+        seen.append(original)
     assert sorted(seen) == list(range(17))
     assert read.labels.dtype == np.int32
     assert example["label"].dtype == np.int32
 
 
-def test_tfds_itself_reads_it_with_our_index(source, folder):
+def test_tfds_reads_the_data_with_our_index(source, folder):
     import tensorflow_datasets as tfds
 
     part = tfds.data_source(f"{source.name}:1.0.0", data_dir=folder.parent.parent, split="test")
@@ -77,14 +77,14 @@ def test_splits_and_names(folder):
     read = TFDSSource(folder)
     assert read.official_split["train"].tolist() == list(range(12))
     assert read.official_split["test"].tolist() == list(range(12, 17))
-    assert read.files is read.files  # asked for row by row: made once
+    assert read.files is read.files  # cached
     assert (read.files[11], read.files[12], len(read.files)) == ("train/00011", "test/00000", 17)
     for index in (-1, 17):
         with pytest.raises(IndexError):
             read[index]
 
 
-def test_building_again_changes_nothing(source, folder):
+def test_building_twice_changes_nothing(source, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     fingerprint = TFDSSource(folder).fingerprint
     assert build_tfds(source, folder.parent.parent) == folder
@@ -92,12 +92,12 @@ def test_building_again_changes_nothing(source, folder):
     assert TFDSSource(folder).fingerprint == fingerprint
 
 
-def test_damaged_records_are_found(source, tmp_path):
+def test_damaged_records_raise(source, tmp_path):
     folder = build_tfds(source, tmp_path)
     fingerprint = TFDSSource(folder).fingerprint
     path = next(folder.glob("*test.array_record*"))
     data = bytearray(path.read_bytes())
-    # array_record pads with zeros, and noise has few: this is the middle of the records.
+    # array_record pads with zeros, so the median nonzero position is inside the records.
     data[np.median(np.flatnonzero(np.frombuffer(data, np.uint8))).astype(int)] ^= 1
     read = TFDSSource(folder)
     path.write_bytes(data)
@@ -108,29 +108,29 @@ def test_damaged_records_are_found(source, tmp_path):
         TFDSSource(folder)
 
 
-def test_not_a_tfds_folder(tmp_path):
+def test_other_folders_raise(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=r"not a tfds folder .*; give one such as"):
             TFDSSource(path)
 
 
-def test_source_without_an_official_split(tmp_path):
-    source = Pictures("noise", (28, 28, 1))
+def test_source_without_official_split_raises(tmp_path):
+    source = Noise("noise", (28, 28, 1))
     source.official_split = None
     with pytest.raises(DataError, match="noise: tfds export needs an official split, as MNIST"):
         build_tfds(source, tmp_path)
 
 
-def test_tensorflow_is_never_imported_nor_tfds_before_it_is_needed(tmp_path):
-    """Runs in a process of its own, with a fake TensorFlow that reports its import."""
+def test_tensorflow_is_never_imported_and_tfds_only_when_needed(tmp_path):
+    """Runs in a new process with a fake TensorFlow that exits when imported."""
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
     code = f"""
         import sys
         sys.path[:0] = [{str(tmp_path)!r}, {os.path.dirname(__file__)!r}]
         import jaxnets.data.sources.tfds as module
         assert "tensorflow_datasets" not in sys.modules
-        from test_tfds import Pictures
-        folder = module.build_tfds(Pictures("noise", (28, 28, 1)), {str(tmp_path)!r})
+        from test_tfds import Noise
+        folder = module.build_tfds(Noise("noise", (28, 28, 1)), {str(tmp_path)!r})
         source = module.TFDSSource(folder)
         assert len(list(source)) == len(source.labels) == 17
         assert source.fingerprint

@@ -1,4 +1,4 @@
-"""Metrics of every class: scikit-learn's, weighted or not, ties and empty classes included."""
+"""Per-class metrics compared with scikit-learn, with weights, ties and empty classes."""
 
 import warnings
 
@@ -39,7 +39,7 @@ def _sklearn(label: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) 
 
 
 @pytest.mark.parametrize(("examples", "classes"), [(60, 2), (80, 5), (9, 7)])
-def test_they_are_scikit_learn_s(examples: int, classes: int) -> None:
+def test_class_metrics_match_scikit_learn(examples: int, classes: int) -> None:
     label, probabilities, weights = _predictions(examples, classes, seed=examples)
     rows = np.stack([np.ones(examples), weights])
     found = class_metrics(label, probabilities, rows)
@@ -48,7 +48,7 @@ def test_they_are_scikit_learn_s(examples: int, classes: int) -> None:
             np.testing.assert_allclose(found[row, number, :-1], expected, rtol=1e-12, err_msg=name)
 
 
-def test_what_is_not_defined_is_not_a_number() -> None:
+def test_undefined_metrics_are_nan() -> None:
     label, probabilities = (
         np.array([0, 0, 1]),
         np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.8, 0.2, 0]]),
@@ -63,7 +63,7 @@ def test_what_is_not_defined_is_not_a_number() -> None:
     assert found["recall"][-1] == pytest.approx(0.5)
 
 
-def test_weights_are_copies() -> None:
+def test_weights_equal_repeated_examples() -> None:
     label, probabilities, weights = _predictions(40, 3, seed=0)
     copies = np.repeat(np.arange(40), weights)
     weighted = class_metrics(label, probabilities, weights[None].astype(float))

@@ -1,4 +1,4 @@
-"""The page of a report: it shows the measured values and is self-contained."""
+"""The HTML report."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chr
 
 
 def make_predictions(examples: int, classes: int, *, group_ids: bool, seed: int = 0) -> Predictions:
-    """Answers that are mostly right."""
+    """Returns predictions that are mostly correct."""
     generator = np.random.default_rng(seed)
     label = np.arange(examples) % classes
     probabilities = generator.dirichlet(np.full(classes, 0.4), examples)
@@ -40,7 +40,7 @@ def make_predictions(examples: int, classes: int, *, group_ids: bool, seed: int 
 
 
 def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
-    """A page of made-up images."""
+    """Returns the content of a page with random images."""
     right = int(predictions.correct.sum())
     confusion = sklearn_metrics.confusion_matrix(
         predictions.label, predictions.predicted, labels=range(len(names))
@@ -81,31 +81,29 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
 
 
 @pytest.fixture(scope="module")
-def three() -> tuple[Content, Predictions]:
+def three_classes() -> tuple[Content, Predictions]:
     predictions = make_predictions(90, 3, group_ids=True)
     return content(predictions, ("a & b", "<b>", "c")), predictions
 
 
-def test_figures_are_those_of_scikit_learn(read_page, three: tuple[Content, Predictions]) -> None:
-    shown, predictions = three
+def test_figures_match_scikit_learn(read_page, three_classes: tuple[Content, Predictions]) -> None:
+    shown, predictions = three_classes
     figures = read_page(render(shown)).figures
-    message = sklearn_metrics.classification_report(
-        predictions.label, predictions.predicted, output_dict=True
-    )
+    report = sklearn_metrics.classification_report(predictions.label, predictions.predicted, output_dict=True)
     areas = sklearn_metrics.roc_auc_score(
         predictions.label, predictions.probabilities, multi_class="ovr", average=None
     )
     for k, area in enumerate(areas):
-        row = message[str(k)]
+        row = report[str(k)]
         assert figures[str(k), "precision"] == f"{100 * row['precision']:.1f} %"
         assert figures[str(k), "recall"] == f"{100 * row['recall']:.1f} %"
         assert figures[str(k), "f1"] == f"{100 * row['f1-score']:.1f} %"
         assert figures[str(k), "roc_auc"] == f"{area:.4f}"
-    assert figures["mean", "f1"] == f"{100 * message['macro avg']['f1-score']:.1f} %"
+    assert figures["mean", "f1"] == f"{100 * report['macro avg']['f1-score']:.1f} %"
 
 
-def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predictions]) -> None:
-    shown, _ = three
+def test_figures_match_the_metrics(read_page, three_classes: tuple[Content, Predictions]) -> None:
+    shown, _ = three_classes
     figures = read_page(render(shown)).figures
     for k, row in enumerate(shown.metrics["classes"]):
         for name in NAMES:
@@ -116,22 +114,24 @@ def test_figures_are_those_of_the_metrics(read_page, three: tuple[Content, Predi
     json.dumps(shown.metrics)
 
 
-def test_nothing_is_fetched_and_names_are_text(read_page, three: tuple[Content, Predictions]) -> None:
-    html = render(three[0])
+def test_page_is_self_contained_and_names_are_escaped(
+    read_page, three_classes: tuple[Content, Predictions]
+) -> None:
+    html = render(three_classes[0])
     page = read_page(html)
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
     assert page.tags.count("img") == 2 * 6  # an image and its map
     assert not {"script", "iframe", "object"} & set(page.tags)
-    for outward in ("http:", "https:", "@import", "url("):
-        assert outward not in html
+    for external in ("http:", "https:", "@import", "url("):
+        assert external not in html
     assert "a & b" in page.words
     assert "<script>alert(1)</script>" in page.words
     assert "Not a medical device" in page.words
 
 
 def test_intervals_with_near_duplicates_are_wider() -> None:
-    """Ten copies of one answer tell no more than one."""
+    """Ten copies of a prediction carry no more information than one."""
     one = make_predictions(60, 3, group_ids=False)
     copies = np.repeat(np.arange(60), 10)
     copied = dataclasses.replace(
@@ -146,17 +146,17 @@ def test_intervals_with_near_duplicates_are_wider() -> None:
     assert widths["grouped"] == pytest.approx(widths["one"], rel=0.25)
 
 
-def test_without_a_mistake_intervals_do_not_vanish() -> None:
+def test_intervals_without_mistakes_have_positive_width() -> None:
     predictions = make_predictions(40, 2, group_ids=False)
-    sure = np.eye(2, dtype=np.float32)[predictions.label] * 0.8 + 0.1
-    figures = measure(dataclasses.replace(predictions, probabilities=sure), "ab")["classes"][0]
+    confident = np.eye(2, dtype=np.float32)[predictions.label] * 0.8 + 0.1
+    figures = measure(dataclasses.replace(predictions, probabilities=confident), "ab")["classes"][0]
     for name in ("precision", "recall", "specificity", "f1"):
         assert figures[name]["value"] == 1
         assert 0.7 < figures[name]["interval"][0] < 0.95
     assert figures["roc_auc"] == {"value": 1, "interval": None}
 
 
-def test_examples_that_are_shown() -> None:
+def test_most_confident_mistakes_and_most_uncertain() -> None:
     predictions = make_predictions(90, 3, group_ids=False)
     mistakes = most_confident_mistakes(predictions, 4)
     assert not predictions.correct[mistakes].any()
@@ -178,12 +178,12 @@ def test_few_and_many_classes(read_page, classes: int) -> None:
     assert len(rows) == min(classes, 25)
     assert ("most frequent confusions" in page.words) == (classes == 120)
     if classes == 2:
-        assert page.figures["0", "recall"] == "\N{EN DASH}"  # no example is of it
+        assert page.figures["0", "recall"] == "\N{EN DASH}"  # class 0 has no examples
 
 
-def test_a_regression_has_a_page_too(read_page, three: tuple[Content, Predictions]) -> None:
+def test_regression_page(read_page, three_classes: tuple[Content, Predictions]) -> None:
     metrics = {"split": "test", "step": 5, "loss": 0.5, "examples": 4}
-    shown = dataclasses.replace(three[0], metrics=metrics, mistakes=[], uncertain=[])
+    shown = dataclasses.replace(three_classes[0], metrics=metrics, mistakes=[], uncertain=[])
     page = read_page(render(shown))
     assert page.figures["all", "loss"] == "0.5"
     assert "Confusion" not in page.words
@@ -191,9 +191,11 @@ def test_a_regression_has_a_page_too(read_page, three: tuple[Content, Prediction
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_shows_it(read_page, three: tuple[Content, Predictions], tmp_path: Path) -> None:
+def test_browser_renders_the_page(
+    read_page, three_classes: tuple[Content, Predictions], tmp_path: Path
+) -> None:
     path = tmp_path / "index.html"
-    path.write_text(render(three[0]))
+    path.write_text(render(three_classes[0]))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'own'}"]
     for output in (
         f"--screenshot={tmp_path / 'page.png'}",
@@ -215,4 +217,4 @@ def test_a_browser_shows_it(read_page, three: tuple[Content, Predictions], tmp_p
         timeout=240,
     )
     shown = read_page(done.stdout)
-    assert shown.figures == read_page(render(three[0])).figures
+    assert shown.figures == read_page(render(three_classes[0])).figures

@@ -1,4 +1,4 @@
-"""Line charts: a single point is seen, and a range of decades has a logarithmic axis."""
+"""Line charts: single points and logarithmic axes."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ def _chart(*values: float, **options: bool):
 
 
 @pytest.mark.parametrize(("values", "dots"), [((0.7,), True), ((0.7, 0.6), False)])
-def test_a_single_point_is_a_dot(values: tuple[float, ...], dots: bool) -> None:
+def test_single_point_is_drawn_as_a_dot(values: tuple[float, ...], dots: bool) -> None:
     chart = _chart(*values)
     assert chart is not None
     assert [line.dots for line in chart.lines] == [dots]
 
 
-def test_decades_have_a_logarithmic_axis() -> None:
+def test_large_ranges_have_a_logarithmic_axis() -> None:
     chart = _chart(1e3, 1.0, 1e-1)
     assert chart is not None
     assert chart.y_label == "loss, logarithmic"
@@ -53,7 +53,7 @@ def test_percentages_have_a_linear_axis() -> None:
     assert chart.y_label == "loss"
 
 
-def test_a_diverged_run_is_drawn_on_a_logarithmic_axis() -> None:
+def test_diverged_run_has_a_logarithmic_axis() -> None:
     lines = [
         {"epoch": 1.0, "split": split, "values": {"loss": loss, "accuracy": 0.2}}
         for split, loss in (("train", 30.0), ("validation", 4_205_885.0))

@@ -1,4 +1,4 @@
-"""Building and loading: what is made, and what is said where it cannot be."""
+"""Building and loading the kernels, and their errors."""
 
 import subprocess
 from pathlib import Path
@@ -15,65 +15,63 @@ from jaxnets.ops.cpu_kernels import Kernels, build
 ONE_BY_ONE = {"window": (1, 1), "strides": (1, 1)}
 
 
-def test_a_library_is_for_one_jaxlib_and_one_state_of_the_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_library_path_depends_on_jaxlib_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build.library_path(tmp_path)
     assert jaxlib.__version__ in path.name
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
     assert build.library_path(tmp_path) != path
 
 
-def test_tiles_share_no_function_with_the_rest(built: Path) -> None:
-    """The linker would keep one copy of a function that two of them define, perhaps the wrong one."""
+def test_tiles_export_only_their_table(built: Path) -> None:
+    """If two objects defined a function, the linker would keep one, perhaps with the wrong instructions."""
     for tiles in build.tiles():
         path = built / "objects" / f"{tiles.table}.o"
         command = ["nm", "-C", "--extern-only", "--defined-only", str(path)]
-        message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert [line.split()[-1] for line in message.splitlines()] == [f"jaxnets::{tiles.table}"]
+        symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert [line.split()[-1] for line in symbols.splitlines()] == [f"jaxnets::{tiles.table}"]
 
 
-def test_the_forms_are_those_of_this_cpu(kernels: tuple[Kernels, ...]) -> None:
+def test_kernels_match_the_instruction_sets_of_the_cpu(kernels: tuple[Kernels, ...]) -> None:
     assert kernels[0].instructions == "portable"
-    assert cpu_kernels.in_use() is None  # loading is not enabling
+    assert cpu_kernels.in_use() is None  # loaded, but not enabled
     info = Path("/proc/cpuinfo")
     if info.is_file() and "avx2" in (flags := info.read_text()):
         assert ("AVX-512" if "avx512bw" in flags else "AVX2") == kernels[-1].instructions
 
 
-def test_where_nothing_is_built_nothing_is_enabled(tmp_path: Path) -> None:
+def test_missing_library_raises(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
         cpu_kernels.enable(build.library_path(tmp_path))
     assert cpu_kernels.in_use() is None
 
 
-def test_a_missing_compiler_is_one_line(tmp_path: Path) -> None:
+def test_missing_compiler_raises(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"no C\+\+ compiler \(none-such\)"):
         build.build(tmp_path, "none-such")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_compiler_that_refuses_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_compiler_error_raises_and_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="refused the kernels") as caught:
         build.build(tmp_path, "false")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_said(compiler: str, tmp_path: Path) -> None:
+def test_unwritable_folder_raises(compiler: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="choose another --kernels_folder"):
         build.build(tmp_path / "file", compiler)
 
 
-def test_a_damaged_library_is_said(tmp_path: Path) -> None:
+def test_damaged_library_raises(tmp_path: Path) -> None:
     path = tmp_path / "damaged.so"
     path.write_bytes(b"\x7fELF and no more")
     with pytest.raises(MachineError, match="cannot be loaded .* builds it again"):
         cpu_kernels.load(path)
 
 
-def test_a_library_for_another_jaxlib_is_refused(compiler: str, tmp_path: Path) -> None:
+def test_library_for_another_jaxlib_raises(compiler: str, tmp_path: Path) -> None:
     functions = "".join(f"void jaxnets_{name}() {{}}\n" for name in cpu_kernels.FUNCTIONS)
     text = f'extern "C" {{\nconst char* jaxnets_jaxlib() {{ return "0.0"; }}\n{functions}}}\n'
     (tmp_path / "other.cc").write_text(text)
@@ -85,19 +83,19 @@ def test_a_library_for_another_jaxlib_is_refused(compiler: str, tmp_path: Path) 
 
 
 def _calls(function: str, *arrays: jax.Array, **options: object) -> bool:
-    """Whether a program for CPUs calls one of the C++ functions."""
+    """Returns whether a compiled program calls a C++ function."""
     program = {"convolution": convolution, "max_pool": max_pool}[function]
     return "jaxnets_" in jax.jit(lambda *a: program(*a, **options)).lower(*arrays).as_text()
 
 
-def test_what_the_kernels_are_not_made_for_takes_the_forms_in_jax(
+def test_unsupported_dtypes_use_jax(
     kernels: tuple[Kernels, ...],
 ) -> None:
     x, kernel, form = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)), kernels[-1]
     half = jnp.bfloat16
     assert _calls("convolution", x, kernel, implementation=form)
     assert not _calls("convolution", x, kernel, implementation="by_shape")
-    assert not _calls("convolution", x, kernel)  # nothing is enabled here
+    assert not _calls("convolution", x, kernel)  # the kernels are not enabled
     assert not _calls("convolution", x.astype(half), kernel.astype(half), implementation=form)
     assert _calls("max_pool", x, implementation=form, **ONE_BY_ONE)
     assert not _calls("max_pool", x.astype(half), implementation=form, **ONE_BY_ONE)

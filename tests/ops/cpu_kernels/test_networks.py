@@ -1,4 +1,4 @@
-"""Whole networks on the C++ kernels: a training step, and what an export leaves behind."""
+"""Networks with the C++ kernels: a training step and an export."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.step import TrainState, make_train_step
 
 SIZE = 32
-KERNELS = "jaxnets_"  # how the names of the C++ functions begin in a program
+KERNELS = "jaxnets_"  # prefix of the C++ functions in a program
 
 
 def _config() -> Any:
@@ -31,7 +31,7 @@ def _config() -> Any:
 
 
 def _step(config: Any, implementation: Implementation, batch: dict[str, np.ndarray]) -> tuple[Any, Any, str]:
-    """The state before and after one step, and the step's program."""
+    """Returns the state before and after one step, and the program."""
     model = models.create(config.model).clone(implementation=implementation)
     optimizer = make_optimizer(config, optax.constant_schedule(config.optimizer.learning_rate))
     variables = models.initialize(model, jax.random.key(1), (1, SIZE, SIZE, 3))
@@ -42,7 +42,7 @@ def _step(config: Any, implementation: Implementation, batch: dict[str, np.ndarr
     return state, lowered.compile()(state, batch), lowered.as_text()
 
 
-def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> None:
+def test_training_step_matches_by_shape(kernels: tuple[Kernels, ...]) -> None:
     generator = np.random.default_rng(0)
     batch = {
         "image": generator.integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8),
@@ -68,11 +68,11 @@ def test_a_training_step_is_the_one_by_shape(kernels: tuple[Kernels, ...]) -> No
         old = dict(jax.tree_util.tree_leaves_with_path(initial))
         for path, moved in jax.tree_util.tree_leaves_with_path(theirs):
             mine = dict(jax.tree_util.tree_leaves_with_path(ours))[path]
-            rounding = np.finfo(np.float32).eps * np.abs(old[path]).max()  # of what was added to
+            rounding = np.finfo(np.float32).eps * np.abs(old[path]).max()  # of the initial value
             assert np.abs(mine - moved).max() <= 1e-4 * np.abs(moved).max() + rounding, path
 
 
-def test_an_export_takes_the_reference_form_beside_enabled_kernels(
+def test_export_uses_the_xla_implementation(
     kernels: tuple[Kernels, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_kernels, "_in_use", kernels[-1])
@@ -85,11 +85,11 @@ def test_an_export_takes_the_reference_form_beside_enabled_kernels(
 
     direct = jax.jit(network.apply)
     inputs = (images / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
-    assert KERNELS in direct.lower(variables, inputs).as_text()  # it would have taken them
+    assert KERNELS in direct.lower(variables, inputs).as_text()  # the network itself uses the kernels
     text = str(program.mlir_module())
     assert KERNELS not in text
-    # The classifier's alone, once a platform: by shape 1x1 kernels are products too.
+    # Only the classifier is a matrix product; `by_shape` would also use products for 1x1 kernels.
     assert text.count("stablehlo.dot_general") == len(export.PLATFORMS)
-    assert model.implementation == "auto"  # what is written beside the program says what trained
+    assert model.implementation == "auto"  # the stored config is unchanged
     logits = program.call(dict(export.flatten(variables)), images)
     np.testing.assert_allclose(logits, direct(variables, inputs), rtol=1e-4, atol=1e-5)

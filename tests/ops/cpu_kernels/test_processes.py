@@ -1,4 +1,4 @@
-"""The kernels in processes that enable them: many devices, several processes, fewer cores."""
+"""The kernels with several devices, several processes and different numbers of cores."""
 
 import importlib.util
 import os
@@ -26,14 +26,14 @@ def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def _gradient(*processes: "subprocess.Popen[str]", out: Path) -> list[np.ndarray]:
-    message = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), message
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
     return list(np.load(out).values())
 
 
 @pytest.fixture(scope="module")
 def expected() -> list[jax.Array]:
-    """The gradient in JAX alone, since nothing is enabled here."""
+    """Returns the gradient without the kernels."""
     spec = importlib.util.spec_from_file_location("kernels_worker", WORKER)
     assert spec is not None
     assert spec.loader is not None
@@ -66,7 +66,7 @@ def test_two_processes(built: Path, expected: list[jax.Array], tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
-def test_one_core_gives_the_bits_of_many(built: Path, tmp_path: Path) -> None:
+def test_one_core_and_all_cores_give_identical_results(built: Path, tmp_path: Path) -> None:
     cores, results = os.sched_getaffinity(0), []
     try:
         for chosen in ({min(cores)}, cores):

@@ -1,4 +1,4 @@
-"""What a person types: build the kernels, train with them, train without."""
+"""The scripts that build the kernels and train with and without them."""
 
 import json
 import subprocess
@@ -24,26 +24,24 @@ def _run(repository: Path, script: str, *flags: str) -> tuple[int, str, str]:
 
 
 def _train(repository: Path, kernels: Path, run: Path, *flags: str) -> tuple[int, str, str]:
-    places = (f"--kernels_folder={kernels}", f"--workdir={run}", f"--config.data.root={run}-data")
-    return _run(repository, "train", *SMOKE, *places, *flags)
+    folders = (f"--kernels_folder={kernels}", f"--workdir={run}", f"--config.data.root={run}-data")
+    return _run(repository, "train", *SMOKE, *folders, *flags)
 
 
 @pytest.mark.slow
-def test_a_run_says_that_it_uses_them(repository: Path, built: Path, tmp_path: Path) -> None:
-    code, message, errors = _train(repository, built, tmp_path / "run")
+def test_run_reports_the_kernels(repository: Path, built: Path, tmp_path: Path) -> None:
+    code, output, errors = _train(repository, built, tmp_path / "run")
     assert code == 0, errors
-    assert "training step, cpu: C++ kernels, " in message
+    assert "training step, cpu: C++ kernels, " in output
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["implementation"].startswith("cpu: C++ kernels, ")
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_the_kernels_that_it_began_with(
-    repository: Path, built: Path, tmp_path: Path
-) -> None:
-    code, message, errors = _train(repository, built, tmp_path / "run", "--nokernels")
+def test_resuming_with_another_implementation_raises(repository: Path, built: Path, tmp_path: Path) -> None:
+    code, output, errors = _train(repository, built, tmp_path / "run", "--nokernels")
     assert code == 0, errors
-    assert "training step, cpu: by shape" in message
+    assert "training step, cpu: by shape" in output
     (tmp_path / "run" / "result.json").unlink()
     code, _, errors = _train(repository, built, tmp_path / "run")
     assert code == 4
@@ -51,19 +49,21 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(
 
 
 @pytest.mark.slow
-def test_one_command_builds_them(repository: Path, compiler: str, tmp_path: Path) -> None:
+def test_build_kernels_builds_and_repairs_the_library(
+    repository: Path, compiler: str, tmp_path: Path
+) -> None:
     flags = (f"--compiler={compiler}", f"--kernels_folder={tmp_path}")
-    code, message, errors = _run(repository, "build_kernels", *flags)
+    code, output, errors = _run(repository, "build_kernels", *flags)
     assert code == 0, errors
     (library,) = tmp_path.iterdir()
-    assert "portable" in message
-    assert library.name in message.replace("\n", "")
+    assert "portable" in output
+    assert library.name in output.replace("\n", "")
     library.write_bytes(b"damaged")
     assert _run(repository, "predict", *flags[1:], "--workdir=none")[0] == 6
     assert _run(repository, "build_kernels", *flags)[0] == 0
 
 
-def test_what_is_wrong_is_one_line(repository: Path, tmp_path: Path) -> None:
+def test_build_error_is_one_line(repository: Path, tmp_path: Path) -> None:
     flags = ("--compiler=none-such", f"--kernels_folder={tmp_path}")
     code, _, errors = _run(repository, "build_kernels", *flags)
     assert code == 6

@@ -1,4 +1,4 @@
-"""The C++ kernels by themselves, hundreds of shapes on pools good and bad; with sanitizers where slow."""
+"""A stress test of the C++ kernels over random shapes and thread pools, also with sanitizers."""
 
 import subprocess
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def _run(program: Path, cases: int) -> None:
     assert f"{cases} cases" in done.stdout
 
 
-def test_every_form_on_every_pool(compiler: str, built: Path, tmp_path: Path) -> None:
+def test_every_kernel_on_every_thread_pool(compiler: str, built: Path, tmp_path: Path) -> None:
     _link(compiler, (), sorted((built / "objects").iterdir()), tmp_path / "stress")
     _run(tmp_path / "stress", 100)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", SANITIZERS)
-def test_sanitizers_find_nothing(compiler: str, tmp_path: Path, faults: str) -> None:
+def test_sanitizers_report_nothing(compiler: str, tmp_path: Path, faults: str) -> None:
     flags = ("-g1", *SANITIZERS[faults])
     objects = build.compile_all(
         compiler, tmp_path, ("-std=c++17", "-O1", "-pthread", "-ffp-contract=fast", *flags)

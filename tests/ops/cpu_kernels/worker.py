@@ -1,6 +1,6 @@
-"""A process that uses the kernels as scripts do: python worker.py FOLDER OUT [COORDINATOR COUNT NUMBER].
+"""A process that uses the kernels: python worker.py FOLDER OUT [COORDINATOR COUNT NUMBER].
 
-Takes the gradient of a small network over all devices of all processes, and writes it to OUT.
+It computes the gradient of a small network over all devices of all processes and writes it to OUT.
 """
 
 import sys
@@ -17,13 +17,13 @@ IMAGES = 16
 
 
 def loss(weights: tuple[jax.Array, jax.Array], x: jax.Array) -> jax.Array:
-    """Two convolutions with a pooling between them."""
+    """Returns a function of two convolutions with max pooling between them."""
     y = max_pool(convolution(x, weights[0]), (2, 2), strides=(2, 2))
     return jnp.sum(jnp.sin(convolution(y, weights[1], strides=(2, 2), padding=((1, 1), (1, 1)))))
 
 
 def inputs() -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Weights and images."""
+    """Returns weights and images."""
     generator = np.random.default_rng(0)
     shapes = (3, 3, 3, 20), (3, 3, 20, 7), (IMAGES, 12, 12, 3)
     first, second, x = (generator.normal(0, 0.3, shape).astype(np.float32) for shape in shapes)
@@ -31,14 +31,14 @@ def inputs() -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def main(folder: str, out: str, *distributed: str) -> None:
-    """Enables the kernels before anything is traced, as `app.command` does."""
+    """Enables the kernels before tracing, computes the gradient 20 times and writes it."""
     enable(build.library_path(Path(folder)))
     if distributed:
         coordinator, count, number = distributed
         jax.distributed.initialize(coordinator, int(count), int(number))
     weights, x = inputs()
-    share = IMAGES // jax.process_count()
-    x = x[jax.process_index() * share : (jax.process_index() + 1) * share]
+    size = IMAGES // jax.process_count()
+    x = x[jax.process_index() * size : (jax.process_index() + 1) * size]
 
     def step(weights: tuple[jax.Array, jax.Array], x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.lax.psum(jax.grad(loss)(weights, x), "devices")
@@ -48,7 +48,7 @@ def main(folder: str, out: str, *distributed: str) -> None:
     assert "jaxnets_" in mapped.lower(weights, split).as_text()
     results = [mapped(weights, split) for _ in range(20)]
     same = [jax.tree.map(np.array_equal, results[0], result) for result in results]
-    assert all(jax.tree.leaves(same)), "the same inputs gave other bits"
+    assert all(jax.tree.leaves(same)), "the results differ between calls"
     if jax.process_index() == 0:
         np.savez(out, *results[0])
 

@@ -1,4 +1,4 @@
-"""The building blocks are written as formulas: shapes and types follow NumPy's rules."""
+"""The building blocks rely on NumPy's rules of broadcasting and type promotion."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Each activation's derivative is its slope, and at kinks PyTorch's choice."""
+"""Activations and derivatives, compared with finite differences and PyTorch."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ AT_ZERO = {
 @pytest.mark.parametrize("name", ACTIVATIONS)
 class TestActivation:
     @pytest.mark.usefixtures("x64")
-    def test_the_derivative_is_the_slope(self, name: str) -> None:
+    def test_derivative_matches_finite_differences(self, name: str) -> None:
         z, function = jnp.asarray(AWAY_FROM_KINKS), ACTIVATIONS[name]
         h = 1e-6
         slope = (function.value(z + h) - function.value(z - h)) / (2 * h)
@@ -31,24 +31,24 @@ class TestActivation:
         np.testing.assert_allclose(derivative, slope, rtol=1e-4, atol=1e-9)
         assert derivative.shape == z.shape
 
-    def test_at_zero(self, name: str) -> None:
+    def test_value_and_derivative_at_zero(self, name: str) -> None:
         zero = jnp.zeros(())
         found = (float(ACTIVATIONS[name].value(zero)), float(ACTIVATIONS[name].derivative(zero)))
         assert found == pytest.approx(AT_ZERO[name])
 
-    def test_nan_is_not_hidden(self, name: str) -> None:
+    def test_nan_propagates(self, name: str) -> None:
         value = float(ACTIVATIONS[name].value(jnp.asarray(jnp.nan)))
         assert np.isnan(value) == (name != "step")  # PyTorch's heaviside is 0 there
 
     @pytest.mark.usefixtures("x64")
-    def test_the_dtype_stays(self, name: str) -> None:
+    def test_dtype_is_preserved(self, name: str) -> None:
         z = jnp.ones((2, 3), jnp.float32)
         assert ACTIVATIONS[name].value(z).dtype == jnp.float32
         assert ACTIVATIONS[name].derivative(z).dtype == jnp.float32
 
     @pytest.mark.oracle
     @pytest.mark.usefixtures("x64")
-    def test_pytorch_gives_the_same(self, name: str) -> None:
+    def test_matches_pytorch(self, name: str) -> None:
         torch = pytest.importorskip("torch")
         one = torch.ones((), dtype=torch.float64)
         functions = {
@@ -68,12 +68,12 @@ class TestActivation:
         np.testing.assert_allclose(ours.derivative(jnp.asarray(values)), z.grad, rtol=1e-12, atol=1e-15)
 
 
-def test_an_unknown_one_names_the_choices() -> None:
+def test_unknown_activation_lists_the_choices() -> None:
     with pytest.raises(ConfigError, match="unknown activation 'tan'; activations: tanh, relu"):
         activation("tan")
 
 
-def test_they_can_be_jitted() -> None:
+def test_activations_can_be_jitted() -> None:
     for function in ACTIVATIONS.values():
         z = jnp.linspace(-1, 1, 5)
         np.testing.assert_allclose(jax.jit(function.value)(z), function.value(z), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Biases (n, 1): what PyTorch makes of them, where it takes them."""
+"""Biases (n, 1) broadcast as in PyTorch."""
 
 from typing import Any
 
@@ -28,33 +28,33 @@ def _network(hidden: int, samples: int) -> tuple[Any, np.ndarray, np.ndarray]:
 
 @pytest.mark.usefixtures("x64")
 class TestColumnBiases:
-    def test_a_bias_goes_to_its_sample(self) -> None:
+    def test_bias_is_added_to_its_sample(self) -> None:
         (first, second), x, y = _network(hidden=4, samples=4)
         trace = jitted([first, second], x, y, **STEP)
         np.testing.assert_allclose(trace.z[0], (x @ first[0].T + first[1]).T, rtol=1e-14)
         assert [layer.bias.shape for layer in trace.updated] == [(4, 1), (1, 1)]
 
-    def test_a_single_neuron_is_not_harmed(self) -> None:
+    def test_single_neuron_is_unaffected(self) -> None:
         parameters, x, y = _network(hidden=1, samples=5)
-        wrong = jitted(parameters, x, y, **STEP)
+        with_columns = jitted(parameters, x, y, **STEP)
         flat = [(w, b[:, 0]) for w, b in parameters]
-        right = jax.jit(lambda p: mlp.gradient_step(p, x, y, **STEP))(flat)
-        for ours, theirs in zip(wrong.updated, right.updated, strict=True):
+        expected = jax.jit(lambda p: mlp.gradient_step(p, x, y, **STEP))(flat)
+        for ours, theirs in zip(with_columns.updated, expected.updated, strict=True):
             np.testing.assert_allclose(ours.bias[:, 0], theirs.bias, rtol=1e-14)
             np.testing.assert_allclose(ours.weight, theirs.weight, rtol=1e-14)
 
-    def test_what_pytorch_refuses_is_refused(self) -> None:
+    def test_mismatched_sample_count_raises(self) -> None:
         with pytest.raises(ConfigError, match=r"b1 has shape \(4, 1\), .* 5 samples by 4 neurons"):
             column_biases.gradient_step(*_network(hidden=4, samples=5), **STEP)
 
-    def test_so_is_what_is_no_column(self) -> None:
+    def test_flat_biases_raise(self) -> None:
         parameters, x, y = _network(hidden=4, samples=4)
         with pytest.raises(ConfigError, match=r"b2 has shape \(1,\)"):
             column_biases.gradient_step([parameters[0], (parameters[1][0], np.ones(1))], x, y, **STEP)
 
     @pytest.mark.oracle
     @pytest.mark.parametrize(("hidden", "samples"), [(4, 4), (1, 5)])
-    def test_pytorch_does_the_same(self, hidden: int, samples: int) -> None:
+    def test_matches_pytorch(self, hidden: int, samples: int) -> None:
         pytest.importorskip("torch")
         from benchmarks import mlp_torch
 
@@ -67,7 +67,7 @@ class TestColumnBiases:
             np.testing.assert_allclose(one.bias, other.bias, rtol=0, atol=1e-14)
 
     @pytest.mark.oracle
-    def test_and_stops_where_ours_does(self) -> None:
+    def test_pytorch_raises_for_mismatched_sample_count(self) -> None:
         pytest.importorskip("torch")
         from benchmarks import mlp_torch
 

@@ -1,4 +1,4 @@
-"""The step by hand: its slopes, its losses, its shapes, and the shapes that it refuses by name."""
+"""The MLP's gradient step: finite differences, losses, shapes and errors."""
 
 from typing import Any
 
@@ -29,22 +29,22 @@ def _network(seed: int = 0, samples: int = 5) -> tuple[mlp.Parameters, np.ndarra
 @pytest.mark.usefixtures("x64")
 class TestGradientStep:
     @pytest.mark.parametrize("loss", mlp.SQUARED_ERRORS)
-    def test_the_gradients_are_slopes(self, loss: str) -> None:
+    def test_gradients_match_finite_differences(self, loss: str) -> None:
         parameters, x, y = _network()
         step = {**STEP, "loss": loss}
         direction = _network(seed=1)[0]
         h = 1e-6
 
-        def moved(by: float) -> Any:
-            elsewhere = jax.tree.map(lambda p, d: p + by * d, parameters, direction)
-            return jitted(elsewhere, x, y, **step).loss
+        def loss_at(distance: float) -> Any:
+            shifted = jax.tree.map(lambda p, d: p + distance * d, parameters, direction)
+            return jitted(shifted, x, y, **step).loss
 
         gradients = jitted(parameters, x, y, **step).gradients
         products = jax.tree.map(lambda g, d: np.sum(g * d), gradients, direction)
         slope = float(sum(jax.tree.leaves(products)))
-        assert (moved(h) - moved(-h)) / (2 * h) == pytest.approx(slope, rel=1e-7)
+        assert (loss_at(h) - loss_at(-h)) / (2 * h) == pytest.approx(slope, rel=1e-7)
 
-    def test_the_losses_are_multiples_of_one_another(self) -> None:
+    def test_losses_differ_by_constant_factors(self) -> None:
         parameters, x, y = _network(samples=5)
         total, half, mean = (
             jitted(parameters, x, y, **{**STEP, "loss": f"{name}_squared_error"})
@@ -54,22 +54,22 @@ class TestGradientStep:
         assert total.loss == pytest.approx(5 * mean.loss)
         np.testing.assert_allclose(total.delta[0], 5 * mean.delta[0], rtol=1e-14)
 
-    def test_jitted_it_is_the_same(self) -> None:
+    def test_jit_gives_the_same_result(self) -> None:
         parameters, x, _ = _network()
         layer, step = parameters[:1], {**STEP, "activations": ("tanh",)}
         arguments = layer, x, np.ones((len(x), 4))
-        plain, compiled = (way(*arguments, **step) for way in (mlp.gradient_step, jitted))
+        plain, compiled = (function(*arguments, **step) for function in (mlp.gradient_step, jitted))
         for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(compiled), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-14)
 
-    def test_float32_stays_float32(self) -> None:
+    def test_float32_is_preserved(self) -> None:
         single = jax.tree.map(np.float32, _network())
         trace = jitted(*single, **STEP)
         assert {leaf.dtype for leaf in jax.tree.leaves(trace)} == {np.dtype("float32")}
         exact = jitted(*_network(), **STEP)
         np.testing.assert_allclose(trace.updated[0].weight, exact.updated[0].weight, atol=1e-5)
 
-    def test_shapes_are_neurons_by_samples(self) -> None:
+    def test_trace_shapes_are_neurons_by_samples(self) -> None:
         trace = jitted(*_network(), **STEP)
         for table in (trace.z, trace.a, trace.delta):
             assert [values.shape for values in table] == [(4, 5), (4, 5), (1, 5)]
@@ -91,7 +91,7 @@ def _reshaped(name: str, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
 
 
 @pytest.mark.parametrize("gradient_step", [mlp.gradient_step, scalar_network.gradient_step])
-class TestWhatIsRefused:
+class TestErrors:
     @pytest.mark.parametrize(
         ("name", "shape", "message"),
         [
@@ -112,7 +112,7 @@ class TestWhatIsRefused:
             ("y", (4,), r"y has shape (4,), but 4 samples"),
         ],
     )
-    def test_shapes_that_do_not_fit_are_named(
+    def test_mismatched_shapes_raise(
         self, gradient_step: Any, name: str, shape: tuple[int, ...], message: str
     ) -> None:
         with pytest.raises(ConfigError) as caught:
@@ -120,19 +120,19 @@ class TestWhatIsRefused:
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_names_that_there_are_not(self, gradient_step: Any) -> None:
+    def test_unknown_names_raise(self, gradient_step: Any) -> None:
         with pytest.raises(ConfigError, match="unknown activation 'tan'; activations: tanh"):
             gradient_step(*_network(), **{**STEP, "activations": ("tan", "tanh", "tanh")})
         with pytest.raises(ConfigError, match="unknown loss 'mse'; losses: sum_squared_error"):
             gradient_step(*_network(), **{**STEP, "loss": "mse"})
 
-    def test_layers_and_activations_of_different_number(self, gradient_step: Any) -> None:
+    def test_wrong_number_of_activations_raises(self, gradient_step: Any) -> None:
         with pytest.raises(ConfigError, match="3 layers need as many activations"):
             gradient_step(*_network(), **{**STEP, "activations": ("tanh",)})
         with pytest.raises(ConfigError, match="at least one layer"):
             gradient_step([], *_network()[1:], **{**STEP, "activations": ()})
 
-    def test_ragged_weights(self, gradient_step: Any) -> None:
+    def test_ragged_weights_raise(self, gradient_step: Any) -> None:
         parameters, x, y = _network()
         ragged = [([[1.0, 2.0, 3.0], [4.0]], [0.0, 0.0]), *parameters[1:]]
         with pytest.raises(ConfigError, match="W1 is ragged"):

@@ -1,4 +1,4 @@
-"""The scalar engine: slopes, kinks, depth, and the same bits run after run."""
+"""The scalar autodiff engine: gradients, kinks, depth and determinism."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from studies.by_hand.scalar import Value
 
 
 def _leaky_relu(x: Any) -> Any:
-    """Of a Value or of a tensor, whose method it is not."""
+    """Returns leaky ReLU of a Value or a tensor; tensors have no such method."""
     if isinstance(x, Value):
         return x.leaky_relu()
     import torch
@@ -61,7 +61,7 @@ def _gradients(function: Callable[[Any, Any], Any], x: float, y: float) -> tuple
 
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("point", POINTS)
-def test_gradients_are_finite_differences(name: str, point: tuple[float, float]) -> None:
+def test_gradients_match_finite_differences(name: str, point: tuple[float, float]) -> None:
     function, h = OPERATORS[name], 1e-6
 
     def at(x: float, y: float) -> float:
@@ -74,7 +74,7 @@ def test_gradients_are_finite_differences(name: str, point: tuple[float, float])
 
 
 KINKS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], float, float, float]] = {
-    # ours, PyTorch's, where, the value, the slope
+    # ours, PyTorch's, point, value, slope
     "relu at 0": (Value.relu, lambda t: t.relu(), 0.0, 0.0, 0.0),
     "relu at -inf": (Value.relu, lambda t: t.relu(), -math.inf, 0.0, 0.0),
     "relu at nan": (Value.relu, lambda t: t.relu(), math.nan, math.nan, 1.0),
@@ -96,7 +96,7 @@ KINKS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], float, float,
 
 
 @pytest.mark.parametrize("name", KINKS)
-def test_at_kinks_and_ends(name: str) -> None:
+def test_values_and_slopes_at_kinks_and_infinities(name: str) -> None:
     function, _, x, value, slope = KINKS[name]
     leaf = Value(x)
     result = function(leaf)
@@ -104,7 +104,7 @@ def test_at_kinks_and_ends(name: str) -> None:
     assert (result.data, leaf.gradient) == pytest.approx((value, slope), nan_ok=True)
 
 
-def test_a_chain_deeper_than_python_s_recursion() -> None:
+def test_deep_chain_exceeds_the_recursion_limit() -> None:
     links = 10 * sys.getrecursionlimit()
     leaf = Value(1.0)
     value = leaf
@@ -114,7 +114,7 @@ def test_a_chain_deeper_than_python_s_recursion() -> None:
     assert (value.data, leaf.gradient) == (1.0 + links, 1.0)
 
 
-def test_a_value_used_by_many_gets_all_their_slopes() -> None:
+def test_shared_value_accumulates_gradients() -> None:
     leaf = Value(3.0)
     shared = leaf * leaf
     total = sum(shared * factor for factor in range(5))
@@ -123,19 +123,19 @@ def test_a_value_used_by_many_gets_all_their_slopes() -> None:
     assert (shared.gradient, leaf.gradient) == (10.0, 60.0)
 
 
-def test_leaves_add_up_and_what_is_between_does_not() -> None:
+def test_second_backward_accumulates_only_in_leaves() -> None:
     leaf = Value(2.0)
-    between = leaf**2
-    result = between * 3
+    intermediate = leaf**2
+    result = intermediate * 3
     result.backward()
     result.backward()
-    assert (between.gradient, leaf.gradient) == (3.0, 24.0)
+    assert (intermediate.gradient, leaf.gradient) == (3.0, 24.0)
     lone = Value(1.0)
     lone.backward()
     assert lone.gradient == 1.0
 
 
-def test_numbers_of_numpy_stand_on_either_side() -> None:
+def test_numpy_numbers_as_operands() -> None:
     leaf = Value(2.0)
     result = np.float64(3.0) * leaf + leaf * np.float32(0.5)
     assert isinstance(result, Value)
@@ -144,7 +144,7 @@ def test_numbers_of_numpy_stand_on_either_side() -> None:
 
 
 @pytest.mark.parametrize("other", ["1", None, [1.0], np.ones(2)])
-def test_what_is_no_number_is_refused(other: object) -> None:
+def test_other_operands_raise(other: object) -> None:
     with pytest.raises(TypeError, match="unsupported operand for Value"):
         Value(1.0) * other  # pyrefly: ignore
     with pytest.raises(TypeError, match=r"unsupported operand for Value|can't multiply"):
@@ -164,18 +164,18 @@ print(b"".join(values.tobytes() for layer in trace.gradients for values in layer
 """
 
 
-def test_other_places_in_memory_give_the_same_bits() -> None:
-    """What differs from run to run is where values lie, by which a set of them would be ordered."""
-    program, message, kept = PROGRAM.replace("print(", "message.append("), [], []
+def test_results_do_not_depend_on_memory_addresses() -> None:
+    """A set would iterate in the order of memory addresses, which differ between runs."""
+    program, results, allocated = PROGRAM.replace("print(", "results.append("), [], []
     for run in range(5):
-        kept.append([Value(number) for number in range(run * 97)][:: run + 1])  # leaves gaps
-        exec(program, {"message": message})
-    assert len(set(message)) == 1
-    assert len(message[0]) > 1000
+        allocated.append([Value(number) for number in range(run * 97)][:: run + 1])  # leaves gaps
+        exec(program, {"results": results})
+    assert len(set(results)) == 1
+    assert len(results[0]) > 1000
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_bits() -> None:
+def test_processes_give_identical_results() -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
@@ -185,9 +185,9 @@ def test_two_processes_give_the_same_bits() -> None:
         )
         for seed in ("1", "2")
     ]
-    message = [process.communicate(timeout=120)[0] for process in processes]
-    assert message[0] == message[1]
-    assert len(message[0]) > 1000
+    results = [process.communicate(timeout=120)[0] for process in processes]
+    assert results[0] == results[1]
+    assert len(results[0]) > 1000
 
 
 @pytest.mark.oracle
@@ -211,7 +211,7 @@ class TestPyTorch:
         result.backward()
         assert (result.item(), leaf.grad.item()) == pytest.approx((value, slope), nan_ok=True)
 
-    def test_expressions_at_random(self) -> None:
+    def test_random_expressions(self) -> None:
         torch = pytest.importorskip("torch")
         generator = random.Random(0)
         binary = [OPERATORS[name] for name in ("x + y", "x - y", "x * y")]
@@ -220,14 +220,14 @@ class TestPyTorch:
             numbers = [generator.uniform(-2, 2) for _ in range(4)]
             leaves = [Value(number) for number in numbers]
             theirs = [torch.tensor(n, dtype=torch.float64, requires_grad=True) for n in numbers]
-            made, their_made = list(leaves), list(theirs)
+            values, tensors = list(leaves), list(theirs)
             for _ in range(30):
-                one, other = (generator.randrange(len(made)) for _ in range(2))
+                one, other = (generator.randrange(len(values)) for _ in range(2))
                 operator = generator.choice([*binary, *unary])
-                made.append(operator(made[one], made[other]).tanh())
-                their_made.append(operator(their_made[one], their_made[other]).tanh())
-            made[-1].backward()
-            their_made[-1].backward()
+                values.append(operator(values[one], values[other]).tanh())
+                tensors.append(operator(tensors[one], tensors[other]).tanh())
+            values[-1].backward()
+            tensors[-1].backward()
             expected = [0.0 if leaf.grad is None else leaf.grad.item() for leaf in theirs]
-            found = [leaf.gradient for leaf in leaves]
-            assert found == pytest.approx(expected, rel=1e-11, abs=1e-14)
+            gradients = [leaf.gradient for leaf in leaves]
+            assert gradients == pytest.approx(expected, rel=1e-11, abs=1e-14)

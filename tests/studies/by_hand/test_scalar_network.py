@@ -1,4 +1,4 @@
-"""Neuron, Layer and MLP of the scalar engine: their order, and the report's printout."""
+"""Neuron, Layer and MLP of the scalar engine."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ def _weights() -> list[tuple[list, list]]:
     return [(printed[f"W{number}"], printed[f"b{number}"]) for number in (1, 2, 3)]
 
 
-def test_parameters_are_in_the_reports_order() -> None:
+def test_parameter_order_matches_the_report() -> None:
     network = MLP([([[1, 2], [4, 5]], [3, 6]), ([[7, 8]], [9])], ("tanh", "identity"))
     assert [value.data for value in network.parameters()] == list(range(1, 10))
 
 
-def test_the_reports_engine_is_met() -> None:
+def test_results_match_the_engine_of_the_report() -> None:
     printed = reported.document("mlp_tanh")
     inputs, labels = printed["data"]["X"], np.array(printed["data"]["y"])[:, None]
     network = MLP(_weights(), ("tanh",) * 3)
@@ -40,7 +40,7 @@ def test_the_reports_engine_is_met() -> None:
     np.testing.assert_allclose(updated, engine, rtol=0, atol=1e-12)
 
 
-def test_parts_by_themselves() -> None:
+def test_neuron_and_layer() -> None:
     neuron = Neuron([0.5, -1.0], 0.25, "relu")
     assert neuron([1.0, 2.0]).data == 0.0
     assert neuron.pre_activation([1.0, 2.0]).data == -1.25
@@ -48,7 +48,7 @@ def test_parts_by_themselves() -> None:
     assert [value.data for value in layer([Value(3.0), Value(4.0)])] == [3.0, 5.0]
 
 
-def test_inputs_of_another_length_are_refused() -> None:
+def test_wrong_input_size_raises() -> None:
     with pytest.raises(ConfigError, match=r"X has shape \(4, 2\)"):
         scalar_network.gradient_step(
             _weights(),
@@ -60,12 +60,12 @@ def test_inputs_of_another_length_are_refused() -> None:
         )
 
 
-def test_so_they_are_by_a_neuron() -> None:
+def test_wrong_number_of_neuron_inputs_raises() -> None:
     with pytest.raises(ConfigError, match="2 inputs, but the neuron has 3 weights"):
         MLP(_weights(), ("tanh",) * 3)([1.0, 2.0])
 
 
-def test_a_call_does_not_change_the_weights() -> None:
+def test_gradient_step_does_not_modify_the_weights() -> None:
     weights = [(np.ones((1, 2)), np.ones(1))]
     step = {"activations": ("tanh",), "loss": "sum_squared_error", "learning_rate": 0.1}
     traces = [scalar_network.gradient_step(weights, [[1.0, 2.0]], [[0.5]], **step) for _ in "ab"]

@@ -1,11 +1,10 @@
-"""docs/building_blocks.md: numbers and pictures made again, 51 concepts counted, links followed."""
+"""docs/building_blocks.md: numbers, figures, the 51 concepts and links are up to date."""
 
 import ast
 import functools
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +25,9 @@ NOT_BUILT = re.compile(r"not built yet \(`(?P<path>[^`]+)`\)")
 NUMBERS = ("convolution", "pooling", "dropout", "softmax", "activations", "adam", "valley")
 
 
-@pytest.fixture
-def maker() -> ModuleType:
-    return building_blocks
-
-
 @functools.cache
 def _symbols(path: Path) -> set[str]:
-    """Functions, classes, methods and constants that a file defines, methods as CLASS.METHOD."""
+    """Returns the functions, classes, methods (as CLASS.METHOD) and constants that a file defines."""
     found: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -47,8 +41,8 @@ def _symbols(path: Path) -> set[str]:
     return found
 
 
-def _problem(text: str, target: str) -> str | None:
-    """What is wrong with a link from the page, or None."""
+def _link_error(text: str, target: str) -> str | None:
+    """Returns what is wrong with a link of the page, or None."""
     if target.startswith("#"):
         return None if f"# {target[1:].replace('-', ' ')}" in PAGE.read_text().lower() else target
     path = PAGE.parent / target
@@ -64,41 +58,43 @@ def _concepts() -> list[dict]:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", NUMBERS)  # those of the training are compared in test_network.py
-def test_its_numbers_are_those_of_the_code(maker: ModuleType, name: str) -> None:
-    printed = maker.blocks(PAGE.read_text())
-    assert printed.keys() == maker.numbers.BLOCKS.keys() == {*NUMBERS, "training"}
-    assert printed[name] == maker.numbers.BLOCKS[name](), f"run {maker.__file__}"
+@pytest.mark.parametrize("name", NUMBERS)  # "training" is tested in test_network.py
+def test_numbers_are_up_to_date(name: str) -> None:
+    printed = building_blocks.blocks(PAGE.read_text())
+    assert printed.keys() == building_blocks.numbers.BLOCKS.keys() == {*NUMBERS, "training"}
+    assert printed[name] == building_blocks.numbers.BLOCKS[name](), f"run {building_blocks.__file__}"
 
 
 @pytest.mark.usefixtures("x64")
-def test_its_pictures_were_drawn_from_the_numbers_of_the_code(maker: ModuleType, tmp_path: Path) -> None:
-    kept = json.loads((maker.FOLDER / "numbers.json").read_text())
-    computed = maker.behind()
-    assert jax.tree.structure(kept) == jax.tree.structure(computed)
-    for before, now in zip(jax.tree.leaves(kept), jax.tree.leaves(computed), strict=True):
+def test_figures_are_up_to_date(tmp_path: Path) -> None:
+    stored = json.loads((building_blocks.FOLDER / "numbers.json").read_text())
+    computed = building_blocks.behind()
+    assert jax.tree.structure(stored) == jax.tree.structure(computed)
+    for before, now in zip(jax.tree.leaves(stored), jax.tree.leaves(computed), strict=True):
         assert now == pytest.approx(before, rel=1e-3, abs=1e-7)
     linked = {target for _, target in LINK.findall(PAGE.read_text()) if target.endswith(".png")}
-    assert linked == {f"building_blocks/{name}.png" for name in maker.pictures.PICTURES}
-    assert {file.stem for file in maker.FOLDER.glob("*.png")} == set(maker.pictures.PICTURES)
-    for name, (_, draw) in maker.pictures.PICTURES.items():
-        kept_file = maker.FOLDER / f"{name}.png"
-        with Image.open(kept_file) as image:
-            assert image.info[picture.DIGEST] == maker.digest(kept[name])
-        assert kept_file.stat().st_size < 100_000
-        picture.save(draw(computed[name]), tmp_path / kept_file.name, "")
-        with Image.open(kept_file) as image, Image.open(tmp_path / kept_file.name) as drawn:
+    assert linked == {f"building_blocks/{name}.png" for name in building_blocks.pictures.PICTURES}
+    assert {file.stem for file in building_blocks.FOLDER.glob("*.png")} == set(
+        building_blocks.pictures.PICTURES
+    )
+    for name, (_, draw) in building_blocks.pictures.PICTURES.items():
+        stored_file = building_blocks.FOLDER / f"{name}.png"
+        with Image.open(stored_file) as image:
+            assert image.info[picture.DIGEST] == building_blocks.digest(stored[name])
+        assert stored_file.stat().st_size < 100_000
+        picture.save(draw(computed[name]), tmp_path / stored_file.name, "")
+        with Image.open(stored_file) as image, Image.open(tmp_path / stored_file.name) as drawn:
             assert drawn.size == image.size
             assert np.ptp(np.asarray(drawn.convert("L"))) > 100
 
 
-def test_it_has_every_concept_once_in_the_order_of_the_list() -> None:
+def test_every_concept_is_listed_once_in_order() -> None:
     rows = [(found["name"], found["id"]) for found in ROW.finditer(PAGE.read_text())]
     assert rows == [(concept["name"], concept["id"]) for concept in _concepts()]
     assert len(rows) == 51
 
 
-def test_every_concept_has_code_and_test_or_is_not_built() -> None:
+def test_every_concept_links_code_and_test_or_is_not_built() -> None:
     page = PAGE.read_text()
     built = 0
     for row in ROW.finditer(page):
@@ -115,32 +111,32 @@ def test_every_concept_has_code_and_test_or_is_not_built() -> None:
     assert message in page, f"write in {PAGE.name}: {message}"
 
 
-def test_what_is_not_built_is_not_there() -> None:
+def test_concepts_marked_not_built_do_not_exist() -> None:
     page = PAGE.read_text()
-    assert page.count("not built yet") == len(NOT_BUILT.findall(page)) + 1  # and the sentence above
+    assert page.count("not built yet") == len(NOT_BUILT.findall(page)) + 1  # and the introduction
     for path in NOT_BUILT.findall(page):
         assert not (REPOSITORY / path).exists(), (
             f"{path} exists: in {PAGE.name}, replace its 'not built yet (`{path}`)' by a link to the code, "
             "and the 'none' beside it by a link to its test"
         )
-    titles = {_squeezed(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)}
+    titles = {_alphanumeric(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)}
     for row in ROW.finditer(page):
         if NOT_BUILT.fullmatch(row["code"]):
-            names = {_squeezed(part) for part in re.split(r"[()]", row["name"]) if part.strip()}
+            names = {_alphanumeric(part) for part in re.split(r"[()]", row["name"]) if part.strip()}
             assert not any(name in title for name in names for title in titles), (
                 f"{row['name']} is in models.REGISTRY: in {PAGE.name}, replace '{row['code']}' of its row by "
                 "a link to its file and the 'none' beside it by a link to its test"
             )
 
 
-def _squeezed(text: str) -> str:
+def _alphanumeric(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
-def test_every_link_leads_to_what_it_names() -> None:
+def test_links_and_symbols_exist() -> None:
     links = LINK.findall(PAGE.read_text())
     assert len(links) > 100
-    assert [problem for link in links if (problem := _problem(*link))] == []
+    assert [error for link in links if (error := _link_error(*link))] == []
 
 
 @pytest.mark.parametrize(
@@ -152,11 +148,11 @@ def test_every_link_leads_to_what_it_names() -> None:
         ("the list", "#the-52-concepts"),
     ],
 )
-def test_a_wrong_link_is_seen(text: str, target: str) -> None:
-    assert _problem(text, target)
+def test_wrong_link_is_detected(text: str, target: str) -> None:
+    assert _link_error(text, target)
 
 
-def test_what_the_report_gets_wrong_is_remarked_on() -> None:
+def test_suspect_concepts_have_remarks() -> None:
     lines = PAGE.read_text().splitlines()
     for concept in _concepts():
         if "suspect" in concept:
@@ -164,7 +160,7 @@ def test_what_the_report_gets_wrong_is_remarked_on() -> None:
             assert len(line.split(" | ")[3]) > 10, line
 
 
-def test_resnet_101_is_a_resnet_of_other_stages() -> None:
+def test_resnet_101_is_resnet_with_other_stage_sizes() -> None:
     config = config_lib.default_config()
     config.model.name, config.model.num_classes = "resnet50", 1000
     config.model.stage_sizes = (3, 4, 23, 3)

@@ -1,4 +1,4 @@
-"""Softmax and cross entropy by hand: JAX's, our loss, jax.grad, logits of any size, and refusals."""
+"""Softmax and cross entropy compared with JAX, our loss and jax.grad."""
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +30,13 @@ def _targets(*, smoothed: bool) -> jax.Array:
 class TestInDoublePrecision:
     @settings(max_examples=50, deadline=None)
     @given(LOGITS)
-    def test_softmax_is_jax_s_for_logits_of_any_size(self, logits: np.ndarray) -> None:
-        shares = softmax(jnp.asarray(logits))
-        np.testing.assert_allclose(shares, jax.nn.softmax(logits), rtol=1e-12)
-        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-14)
+    def test_softmax_matches_jax_for_large_logits(self, logits: np.ndarray) -> None:
+        probabilities = softmax(jnp.asarray(logits))
+        np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), rtol=1e-12)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-14)
         np.testing.assert_allclose(log_softmax(jnp.asarray(logits)), jax.nn.log_softmax(logits))
 
-    def test_its_gradient_is_jax_s(self) -> None:
+    def test_softmax_gradient_matches_jax(self) -> None:
         generator = np.random.default_rng(0)
         logits, gradient = generator.normal(size=(2, 3, 4))
         _, pull = jax.vjp(jax.nn.softmax, logits)
@@ -45,7 +45,7 @@ class TestInDoublePrecision:
 
     @pytest.mark.parametrize("smoothed", [False, True])
     @pytest.mark.parametrize("scale", [1.0, 1e3])
-    def test_cross_entropy_is_our_loss_with_its_gradient(self, smoothed, scale) -> None:
+    def test_cross_entropy_and_gradient_match_our_loss(self, smoothed, scale) -> None:
         logits = jnp.asarray(scale * np.random.default_rng(0).normal(size=(3, 4)))
         targets = _targets(smoothed=smoothed)
 
@@ -58,19 +58,19 @@ class TestInDoublePrecision:
         mine = cross_entropy_backward(logits, targets)
         np.testing.assert_allclose(mine, gradient, rtol=1e-12, atol=1e-15)
 
-    def test_p_minus_y_is_softmax_s_gradient_after_the_logarithm_s(self) -> None:
+    def test_cross_entropy_gradient_is_the_chain_of_log_and_softmax(self) -> None:
         logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)))
-        targets, shares = _targets(smoothed=True), softmax(logits)
-        by_shares = -targets / shares / len(logits)
+        targets, probabilities = _targets(smoothed=True), softmax(logits)
+        grad_probabilities = -targets / probabilities / len(logits)
         np.testing.assert_allclose(
-            softmax_backward(by_shares, shares),
+            softmax_backward(grad_probabilities, probabilities),
             cross_entropy_backward(logits, targets),
             rtol=1e-12,
             atol=1e-15,
         )
 
 
-def test_shapes_that_do_not_fit_are_named() -> None:
+def test_mismatched_shapes_raise() -> None:
     logits, labels = jnp.ones((3, 4)), jnp.ones(3)
     for function in (cross_entropy, cross_entropy_backward):
         with pytest.raises(ConfigError, match=r"\[3, 4\] and targets \[3\] must both be \[B, K\]"):
@@ -78,5 +78,5 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     for function in (softmax, log_softmax):
         with pytest.raises(ConfigError, match=r"logits \[3\] must be \[B, K\]"):
             function(labels)
-    with pytest.raises(ConfigError, match=r"\[3\] is not of the shape \[3, 4\]"):
+    with pytest.raises(ConfigError, match=r"\[3\], but the softmax's output has shape \[3, 4\]"):
         softmax_backward(labels, logits)

@@ -1,0 +1,27 @@
+"""Interrupts training runs in tests and reads their metrics."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from jaxnets.training.callbacks import Callback
+
+
+class SignalAfterStep(Callback):
+    """Sends this process a signal after a training step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM, *, per_step: bool = True):
+        self._step, self._number, self.per_step = step, number, per_step
+
+    def on_step_end(self, run: Any, metrics: Any) -> None:
+        if run.step == self._step:
+            os.kill(os.getpid(), self._number)
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """Returns the records of metrics.jsonl without timings."""
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    timings = ("images_per_second", "data_wait")
+    return [{name: v for name, v in record.items() if name not in timings} for record in records]
