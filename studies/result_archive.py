@@ -74,7 +74,7 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
     contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name in (workdir.CHECKSUMS, predictions_name()):  # of an earlier result
+        for name in (workdir.CHECKSUMS, run_files.CONFIG, predictions_name()):  # of an earlier result
             (target / name).unlink(missing_ok=True)
         workdir.write_files(target, contents)
         (target / workdir.CHECKSUMS_LOCK).unlink()

@@ -15,6 +15,7 @@ import jax
 import pytest
 from hypothesis import settings
 
+from jaxnets.runtime import console
 from jaxnets.training.devices import CompiledStep
 
 # A shell's background jobs and nohup ignore these signals, and child processes would inherit that.
@@ -69,6 +70,12 @@ def no_implicit_transfers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CompiledStep, "__call__", guarded)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def displayed_log() -> None:
+    """Displays the library's log, as scripts do."""
+    console.show()
 
 
 @pytest.fixture

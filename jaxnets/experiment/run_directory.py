@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from jaxnets.experiment.workdir import CHECKSUMS, AllowedHashes
 from jaxnets.io import read_regular
 from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS
-from jaxnets.training.checkpoint import Checkpoints, FileRecord, record_of
+from jaxnets.training.checkpoint import Checkpoints, FileRecord
 
 T = TypeVar("T")
 ATTEMPTS = 5
@@ -124,9 +124,8 @@ class RunDirectory:
 def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
     """Opens the directory of a finished or running run.
 
-    config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json
-    and with the newest checkpoint's records, parsed and validated. The arrays of a checkpoint are verified
-    when they are restored.
+    config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json,
+    parsed and validated. The arrays of a checkpoint are verified when they are restored.
 
     Args:
         directory: the run directory, or a folder of a finished run under results/.
@@ -185,18 +184,19 @@ def _raise_or_warn(found: str | None, *, ignore_damage: bool) -> None:
 
 
 def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
-    files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
     found: list[str] = []
     hashes: AllowedHashes | None = None
     try:
         hashes = workdir.read_hashes(directory)
     except CheckpointError as error:
         found.append(str(error))
+    files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
     if files[CONFIG] is None and not found and hashes is None:
         raise CheckpointError(f"{directory} is not a run directory ({CONFIG} not found)")
+    damage = (workdir.damage(hashes, directory, name, data) for name, data in files.items())
+    found += [text for text in damage if text]
     if hashes is None and not found:
         found.append(f"{directory / CHECKSUMS} is missing")
-    found += _find_damage(directory, files, hashes)
     if found and not ignore_damage:
         raise CheckpointError(f"{found[0]}: {_remedy(directory)}")
     if files[CONFIG] is None:
@@ -224,20 +224,6 @@ def _remedy(directory: Path) -> str:
     except CheckpointError:
         return UNUSABLE
     return REMEDY
-
-
-def _find_damage(
-    directory: Path, files: Mapping[str, bytes | None], hashes: AllowedHashes | None
-) -> list[str]:
-    """Files that do not match checksums.json or the records of the newest checkpoint."""
-    recorded = Checkpoints(directory / CHECKPOINTS, keep=1).newest_run_files()
-    found = []
-    for name, data in files.items():
-        if text := workdir.damage(hashes, directory, name, data):
-            found.append(text)
-        elif name in recorded and data is not None and record_of(data) != recorded[name]:
-            found.append(f"{directory / name} is not the file that the newest checkpoint recorded")
-    return found
 
 
 def _optional(data: bytes | None, read: Callable[[bytes], T]) -> T | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ from jaxnets.runtime import console, signals, xla
 from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.logs import METRICS
-from jaxnets.training.checkpoint import FileRecord, file_record
+from jaxnets.training.checkpoint import file_record
 from jaxnets.training.devices import Devices
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.run import Run
@@ -119,7 +118,7 @@ def _train(
 
             data = with_features(config, data, network)
         run, evaluator = build_run(config, data, devices, network, directory, options.callbacks)
-        run.run_files = functools.partial(_recorded_files, directory)
+        run.run_files = lambda: {METRICS: file_record(directory / METRICS)}
         # Written only after all checks: a rejected config leaves the directory unused.
         if devices.is_process_zero:
             _write_run_metadata(directory, existing, config, data, network, options.command)
@@ -214,13 +213,6 @@ def _write_run_metadata(
             del contents[run_files.MANIFEST]
     if contents:
         workdir.write_files(directory, contents)
-
-
-def _recorded_files(directory: Path) -> dict[str, FileRecord]:
-    """Size and sha256 of the run's files, which each checkpoint stores."""
-    names = (run_files.CONFIG, run_files.MANIFEST, run_files.SPLIT, METRICS)
-    paths = {name: directory / name for name in names}
-    return {name: file_record(path) for name, path in paths.items() if path.is_file()}
 
 
 def _resume(run: Run, existing: RunDirectory | None, options: Options) -> None:

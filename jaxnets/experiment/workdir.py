@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypedDict
 from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
+from jaxnets.experiment.run_files import CONFIG
 from jaxnets.io import DISK_FULL, atomic_write, file_lock, read_regular, remove_stale_temporaries
 from jaxnets.schema import Length, Sha256, parse
 
@@ -106,7 +107,7 @@ def damage(hashes: AllowedHashes | None, directory: Path, name: str, data: bytes
 def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()) -> None:
     """Writes files of a run directory, in order, and lists them.
 
-    If checksums.json is damaged, only these files are listed: the others cannot be verified any more.
+    A checksums.json that is damaged is not changed: the files of the directory cannot be verified any more.
 
     Args:
         directory: the run directory.
@@ -117,18 +118,27 @@ def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: 
         name: content.encode() if isinstance(content, str) else content for name, content in contents.items()
     }
     with file_lock(directory / CHECKSUMS_LOCK):  # evaluation and training may write at the same time
-        hashes: dict[str, Sequence[str | None]] = {}
-        with contextlib.suppress(CheckpointError):
-            hashes = dict(read_hashes(directory) or {})
-        hashes |= {name: [_sha256_now(directory / name)] for name in final}
+        listed = _listed(directory)
+        hashes = {**(listed or {}), **{name: [_sha256_now(directory / name)] for name in final}}
         after = {name: [_sha256(data)] for name, data in encoded.items()}
         before = {name: _sha256_now(directory / name) for name in encoded}
         both = {name: list(dict.fromkeys([before[name], *after[name]])) for name in encoded}
-        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **both}))
+        if listed is not None:
+            atomic_write(directory / CHECKSUMS, _to_json({**hashes, **both}))
         for name, data in encoded.items():
             (directory / name).parent.mkdir(exist_ok=True)
             atomic_write(directory / name, data)
-        atomic_write(directory / CHECKSUMS, _to_json({**hashes, **after}))
+        if listed is not None:
+            atomic_write(directory / CHECKSUMS, _to_json({**hashes, **after}))
+
+
+def _listed(directory: Path) -> AllowedHashes | None:
+    """The hashes so far; None if checksums.json is missing or damaged and the user ignores that."""
+    with contextlib.suppress(CheckpointError):
+        hashes = read_hashes(directory)
+        if hashes is not None or not (directory / CONFIG).exists():  # a new run
+            return hashes or {}
+    return None
 
 
 def _sha256(data: bytes) -> str:

@@ -143,13 +143,6 @@ class Checkpoints:
             path = self._path(step) / MANIFEST
             raise CheckpointError(f"{path} is damaged ({error}): restore it") from error
 
-    def newest_run_files(self) -> Mapping[str, FileRecord]:
-        """Returns `run_files` of the newest checkpoint with a valid manifest; {} without one."""
-        for step in reversed(self.steps()):
-            with contextlib.suppress(CheckpointError):
-                return self.run_files(step)
-        return {}
-
     def newest_fingerprint(self) -> dict[str, Any]:
         """Returns the determinism fingerprint of the newest readable checkpoint; {} without one."""
         for step in reversed(self.steps()):

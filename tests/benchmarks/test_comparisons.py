@@ -13,7 +13,6 @@ from benchmarks.measure import check_outputs_match
 from benchmarks.mlp_workloads import ScalarEngineWorkload, ScannedMlpWorkload
 from jaxnets import models, reported
 from jaxnets.errors import DataError
-from jaxnets.runtime.console import Reporter
 
 CONTEXT = comparisons.BenchContext(threads=2, images=Path("images"), data_root=Path("data"))
 
@@ -99,7 +98,7 @@ def test_images_of_several_sizes_raise(tmp_path: Path) -> None:
 
 def test_a_given_folder_is_read_and_not_changed(jpegs: Path) -> None:
     before = sorted(jpegs.parent.rglob("*"))
-    with comparisons.pipeline_images(jpegs, Reporter(quiet=True)) as images:
+    with comparisons.pipeline_images(jpegs) as images:
         workload = PipelineWorkload(None, images=images, image_size=32, batch_size=5, cache=True)
         assert len(workload.outputs()) > 0
     assert not images.exists()

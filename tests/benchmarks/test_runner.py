@@ -11,7 +11,6 @@ from benchmarks.measure import summarize
 from benchmarks.runner import measure_suite
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError
-from jaxnets.runtime.console import Reporter
 
 MACHINE: Machine = {"machine": "one GPU", "versions": {}}
 
@@ -37,13 +36,13 @@ def fake(measured: list[str]) -> Callable[..., Callable[[], list[BenchRow]]]:
 
 
 def test_a_suite_is_resumed(tmp_path: Path, fake: Callable, measured: list[str]) -> None:
-    path, reporter = tmp_path / "bench.json", Reporter(quiet=True)
+    path = tmp_path / "bench.json"
     suite = {"a": fake("a"), "b": fake("b", "b/forward", "b/backward"), "c": fake("c")}
-    measure_suite({"a": suite["a"]}, path, MACHINE, reporter)
-    measure_suite(suite, path, MACHINE, reporter, budget=0.0)
+    measure_suite({"a": suite["a"]}, path, MACHINE)
+    measure_suite(suite, path, MACHINE, budget=0.0)
     assert measured == ["a"]
     for _ in range(2):
-        measure_suite(suite, path, MACHINE, reporter, budget=10.0)
+        measure_suite(suite, path, MACHINE, budget=10.0)
         assert measured == ["a", "b", "c"]
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["a", "b/forward", "b/backward", "c"]
@@ -60,9 +59,9 @@ def test_rows_of_other_code_are_measured_again(
     path, suite = tmp_path / "bench.json", {"a": fake("a")}
     for version in ("one", "one", "other"):
         monkeypatch.setattr(conditions, "code_version", lambda version=version: version)
-        measure_suite(suite, path, MACHINE, Reporter(), budget=9.0)
+        measure_suite(suite, path, MACHINE, budget=9.0)
     assert measured == ["a", "a"]
-    measure_suite(suite, path, MACHINE, Reporter(), budget=9.0, kernels=tmp_path / "kernels.so")
+    measure_suite(suite, path, MACHINE, budget=9.0, kernels=tmp_path / "kernels.so")
     assert measured == ["a", "a", "a"]
     assert "other code or kernels gave a: measured again" in capsys.readouterr().out
 
@@ -76,8 +75,8 @@ def test_a_failure_is_stored_with_a_budget(
 
     path, suite = tmp_path / "bench.json", {"a": fail, "b": fake("b")}
     with pytest.raises(CheckFailedError, match="1 of 2 rows could not be measured: a"):
-        measure_suite(suite, path, MACHINE, Reporter(), budget=9.0)
+        measure_suite(suite, path, MACHINE, budget=9.0)
     assert json.loads(path.read_text())["rows"][0]["failed"] == "no memory"
-    measure_suite(suite, path, MACHINE, Reporter(), budget=9.0)
+    measure_suite(suite, path, MACHINE, budget=9.0)
     assert measured == ["a", "b"]
     assert "--rows=a without --budget tries it again" in capsys.readouterr().out

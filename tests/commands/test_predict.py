@@ -132,8 +132,8 @@ def test_interrupted_prediction_writes_the_finished_rows(
     paths = sorted(map(str, images.iterdir()))
     print_row, printed = predict._print, []
 
-    def interrupted(row: dict, reporter: object) -> None:
-        print_row(row, reporter)
+    def interrupted(row: dict) -> None:
+        print_row(row)
         printed.append(row)
         if len(printed) == 3:
             raise KeyboardInterrupt

@@ -290,7 +290,7 @@ def _train_to_the_last_save(command: _Command, run: Path) -> None:
     assert hashes is not None
     # As listed just before result.json is written.
     expected = {**hashes, "result.json": [None, *hashes["result.json"]]}
-    atomic_write(run / workdir.CHECKSUMS, workdir._to_json(expected, []))
+    atomic_write(run / workdir.CHECKSUMS, workdir._to_json(expected))
 
 
 def _check_same(stopped: _Command, uninterrupted: _Command) -> None:

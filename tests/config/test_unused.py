@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 from ml_collections import config_dict
-from rich.console import Console
 
 from jaxnets import config as config_lib
 from jaxnets import models
@@ -19,13 +18,12 @@ from jaxnets.config import conditions, reset_unused
 from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment import run_files
+from jaxnets.experiment import run_files, workdir
 from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
 from jaxnets.models import inception_v3
 from jaxnets.registry import NETWORKS, SOURCES
-from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import make_callbacks
 from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
@@ -261,9 +259,7 @@ def test_callbacks_use_the_fields_in_the_schema(path: str, fraction: float, pati
     config.plateau.patience = config.early_stopping.patience = patience
 
     def callbacks(config: config_dict.ConfigDict) -> Any:
-        return _comparable(
-            make_callbacks(config, Console(), is_process_zero=False, has_validation=fraction > 0)
-        )
+        return _comparable(make_callbacks(config, is_process_zero=False, has_validation=fraction > 0))
 
     differs = callbacks(config) != callbacks(with_field(config, path, OTHER[path]))
     assert differs is (path not in config_lib.unused(config))
@@ -390,12 +386,10 @@ def test_variant_and_entry_of_another_network_are_reset_or_raise() -> None:
 
 def test_demo_fields_may_be_set_if_the_demo_is_the_fallback(tmp_path: Path) -> None:
     nowhere = {"data.root": str(tmp_path)}
-    config = resolve(
-        str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90}, Reporter(quiet=True)
-    )
+    config = resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90})
     assert (config.name, config.data.num_examples) == ("lung_resnet:demo", 90)
     with pytest.raises(ConfigError, match="falling back to .*:demo: --config.data.folds=3 is not used"):
-        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3}, Reporter(quiet=True))
+        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3})
 
 
 def test_missing_pretrained_weights_name_the_import_command() -> None:
@@ -447,7 +441,7 @@ def test_older_run_with_unused_fields_has_the_same_config(tmp_path: Path) -> Non
     before = config_lib.import_config(config_path)
     before.early_stopping.patience = 5  # unused
     before.optimizer.nesterov = True
-    (tmp_path / run_files.CONFIG).write_text(config_lib.to_json(before))
+    workdir.write_files(tmp_path, {run_files.CONFIG: config_lib.to_json(before)})
     run = open_run_if_exists(tmp_path)
     assert run is not None
     run.check_config(config_lib.load_config(config_path))

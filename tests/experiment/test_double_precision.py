@@ -18,7 +18,6 @@ from jaxnets.commands.compare_activations import compare_activations
 from jaxnets.experiment import restore, run_files, workdir
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
-from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.xla import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 
@@ -86,7 +85,7 @@ def test_a_backbone_of_another_precision_is_used(
     config = _config(smoke_config, dtype)
     config.transfer.weights = str(runs[other])
     with precision_of(config.model):
-        found = open_pretrained(config, Reporter(), None)
+        found = open_pretrained(config, None)
         assert jax.config.jax_enable_x64 is (dtype == "float64")  # unchanged
     assert found is not None
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.variables)} == {other}

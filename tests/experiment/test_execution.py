@@ -20,7 +20,6 @@ from jaxnets.errors import ConfigError, InterruptedRunError
 from jaxnets.experiment import execution
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.resolve import check_divisible
-from jaxnets.runtime.console import Reporter
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.devices import Devices
 from jaxnets.training.run import Run
@@ -53,8 +52,7 @@ class _SignalAt(Callback):
 
 def _data(smoke_config: str, overrides: dict[str, Any]) -> Any:
     config = config_lib.load_config(smoke_config, overrides)
-    reporter = Reporter(quiet=True)
-    return config, with_cache(config, open_dataset(config, reporter), reporter)
+    return config, with_cache(config, open_dataset(config))
 
 
 def _place(config: Any, data: Any, **options: Any) -> execution.ExecutionPlan:

@@ -20,7 +20,6 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.runtime.console import Reporter
 
 COPIES = 4
 
@@ -45,8 +44,7 @@ Opened = tuple[config_dict.ConfigDict, Dataset]
 
 
 def _open(config: config_dict.ConfigDict) -> Opened:
-    reporter = Reporter(quiet=True)
-    return config, with_cache(config, open_dataset(config, reporter), reporter)
+    return config, with_cache(config, open_dataset(config))
 
 
 @pytest.fixture
@@ -76,9 +74,8 @@ def test_an_image_in_two_classes_is_a_warning(
     shutil.copy(tmp_path / "set" / ("b" if conflict else "a") / "3.png", copy)
     data = opened(path=str(tmp_path / "set"), allow_duplicates=True)
     capsys.readouterr()
-    report_leakage(*data, measure_leakage(data[1]), Reporter())
-    lines = capsys.readouterr().out.splitlines()
-    warned = [line for line in lines if line.startswith("warning")]
+    report_leakage(*data, measure_leakage(data[1]))
+    warned = capsys.readouterr().err.splitlines()
     assert len(warned) == conflict
     if conflict:
         assert "2 images have exact duplicates in another class" in warned[0]
@@ -87,7 +84,7 @@ def test_an_image_in_two_classes_is_a_warning(
 
 def _format(data: Opened, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
-    report_leakage(*data, measure_leakage(data[1]), Reporter())
+    report_leakage(*data, measure_leakage(data[1]))
     message = capsys.readouterr().out
     assert len(message.splitlines()) == 1
     return message

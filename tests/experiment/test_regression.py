@@ -16,7 +16,6 @@ from jaxnets.experiment import predictor
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.runtime.console import Reporter
 
 QUIET = {"log.tensorboard": False}
 
@@ -182,7 +181,7 @@ def test_invalid_combinations_raise_and_write_nothing(
     ],
 )
 def test_another_network_has_no_reported_entry(mlp: str, overrides: dict, entry: str | None) -> None:
-    assert resolve(mlp, overrides, Reporter(quiet=True)).entry == entry
+    assert resolve(mlp, overrides).entry == entry
 
 
 def test_report_b_s_relu_variant_trains(repository: Path, tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from jaxnets.errors import (
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import workdir
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
-from jaxnets.runtime.console import Reporter
 from jaxnets.runtime.signals import NUMBERS
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.run import Run
@@ -462,7 +461,7 @@ def test_an_entry_that_is_not_comparable_is_dropped(smoke_config: str, smoke_ove
     overrides = {**smoke_overrides, "data.name": "synthetic_tissue"}
     scratch = smoke_config.replace(":smoke", ":scratch")
     assert config_lib.load_config(scratch, overrides).entry == "A/resnet50"
-    assert resolve(scratch, overrides, Reporter(quiet=True)).entry is None
+    assert resolve(scratch, overrides).entry is None
 
 
 def test_callbacks_with_the_same_name_raise(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
@@ -490,15 +489,15 @@ def test_incomplete_images_are_reported_before_the_demo(
 ) -> None:
     (tmp_path / "lc25000_lung" / "lung_aca").mkdir(parents=True)
     spec = str(repository / "configs" / "lung_resnet.py")
-    resolve(spec, {"data.root": str(tmp_path)}, Reporter())
+    resolve(spec, {"data.root": str(tmp_path)})
     message = capsys.readouterr().out
     assert "LC25000 is incomplete (" in message
     assert "falling back to lung_resnet:demo" in message
     (tmp_path / "none").mkdir()
-    resolve(spec, {"data.root": str(tmp_path / "none")}, Reporter())
+    resolve(spec, {"data.root": str(tmp_path / "none")})
     assert "LC25000 not found at " in capsys.readouterr().out
     with pytest.raises(DataError, match="data.root=.*nowhere is not a directory"):
-        resolve(spec, {"data.root": str(tmp_path / "nowhere")}, Reporter())
+        resolve(spec, {"data.root": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.slow

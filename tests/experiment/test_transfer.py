@@ -25,7 +25,6 @@ from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
-from jaxnets.runtime.console import Reporter
 from jaxnets.training.optimizer import BackboneHeadPartition
 
 PLAIN = {
@@ -309,7 +308,7 @@ def test_an_unset_variant_matches_the_default(given: str | None, asked: str | No
     config.model.name = theirs.name = "resnet50"
     config.model.variant, theirs.variant = asked, given
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
-    _follow_pretrained(config, found, Reporter(), ())
+    _follow_pretrained(config, found, ())
     assert models.variant_of(config.model) == models.variant_of(theirs)
 
 
@@ -319,7 +318,7 @@ def test_another_variant_raises() -> None:
     config.model.variant, theirs.variant = "torchvision", "keras"
     found = Pretrained(Path("weights"), {}, theirs, mean=None, std=None)
     with pytest.raises(CheckpointError, match="model.variant=keras"):
-        _follow_pretrained(config, found, Reporter(), ())
+        _follow_pretrained(config, found, ())
 
 
 def test_user_set_preprocessing_must_match_the_weights() -> None:
@@ -328,8 +327,8 @@ def test_user_set_preprocessing_must_match_the_weights() -> None:
     half = (0.5, 0.5, 0.5)
     found = Pretrained(Path("weights"), {}, theirs, mean=(0.4, 0.4, 0.4), std=half)
     with pytest.raises(ConfigError, match=r"data.mean=\(0.5, .* weights expects 0.4, 0.4, 0.4"):
-        _follow_pretrained(config, found, Reporter(quiet=True), {"data.mean"})
-    _follow_pretrained(config, found, Reporter(quiet=True), {"data.std"})  # which is theirs
+        _follow_pretrained(config, found, {"data.mean"})
+    _follow_pretrained(config, found, {"data.std"})  # which is theirs
     assert tuple(config.data.mean) == (0.4, 0.4, 0.4)
 
 

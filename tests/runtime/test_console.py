@@ -1,86 +1,114 @@
-"""The reporter: standard output and error, progress, and escaping."""
+"""What goes to standard output, what to standard error, and what a phase shows while it runs."""
 
 import io
+import logging
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
-from jaxnets.runtime.console import Reporter
+from jaxnets.runtime import console
 
 
-def test_progress_in_a_pipe_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter()
-    with reporter.counter("predict") as progress:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """The display's output on a terminal of 100 columns."""
+    file, display = io.StringIO(), console.display()
+    assert display is not None
+    monkeypatch.setattr(
+        display, "output", Console(file=file, force_terminal=True, width=100, highlight=False, soft_wrap=True)
+    )
+    return file
+
+
+def test_progress_and_warnings_in_a_pipe_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.counter("predict") as progress:
         for done in range(0, 41, 8):
             progress(done, 40)
-    reporter.report_progress("download", "https://example.org/a")
-    reporter.line("saved", "here")
+    console.log_progress("download", "https://example.org/a")
+    console.log("saved", "here")
+    console.warn("a first", "a second")
     printed = capsys.readouterr()
     assert printed.out == "saved     here\n"
     lines = printed.err.splitlines()
     assert lines[0] == "predict   8 of 40"
-    assert lines[-1] == "download  https://example.org/a"
+    assert lines[-3:] == ["download  https://example.org/a", "warning   a first", "warning   a second"]
 
 
-def test_progress_on_a_terminal_uses_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich treats any output as a terminal
-    reporter = Reporter()
-    assert reporter.progress is reporter.console
-
-
-def test_quiet_reporter_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter(quiet=True)
-    reporter.line("a", "b")
-    reporter.report_progress("a", "b")
-    with reporter.counter("a") as progress:
-        progress(5, 10)
+def test_progress_and_warnings_on_a_terminal_go_to_standard_output(
+    terminal: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.log_progress("download", "a")
+    console.warn("b")
+    assert terminal.getvalue() == "download  a\nwarning   b\n"
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_silenced_log_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.silenced():
+        console.log("a", "b")
+        console.warn("b")
+        with console.phase("a"), console.counter("a") as progress:
+            progress(5, 10)
+    assert capsys.readouterr() == ("", "")
+    console.log("a", "b")
+    assert capsys.readouterr().out == "a         b\n"
+
+
+def test_the_library_prints_only_warnings_without_a_display() -> None:
+    program = (
+        "from jaxnets.runtime import console\n"
+        "console.log('a', 'b')\nconsole.log_progress('a', 'b')\nconsole.warn('c')\n"
+        "with console.phase('a'), console.counter('a') as progress: progress(5, 10)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "warning   c\n")
+
+
+def test_log_lines_are_records_of_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+    console.log("saved", "50 %s")
+    console.warn("a")
+    levels = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    assert levels == [
+        ("jaxnets", logging.INFO, "saved     50 %s"),
+        ("jaxnets", logging.WARNING, "warning   a"),
+    ]
+
+
 def test_control_characters_and_markup_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = Reporter()
-    reporter.line("saved", "\x1b[2J\na\x07")
-    reporter.print("[bold]one\x9b\ntwo\u202e")
-    assert capsys.readouterr().out == ("saved     \\x1b[2J\\na\\x07\n[bold]one\\x9b\ntwo\\u202e\n")
+    console.log("saved", "\x1b[2J\na\x07")
+    console.log_text("[bold]one\x9b\ntwo\u202e")
+    console.warn("\x1b]0;owned\x07")
+    printed = capsys.readouterr()
+    assert printed.out == "saved     \\x1b[2J\\na\\x07\n[bold]one\\x9b\ntwo\\u202e\n"
+    assert printed.err == "warning   \\x1b]0;owned\\x07\n"
 
 
-def test_escape_sequences_in_text_are_removed_on_a_terminal() -> None:
-    file = io.StringIO()
-    reporter = Reporter()
-    reporter.console = Console(file=file, force_terminal=True, highlight=False, soft_wrap=True)
-    reporter.print("a\x1b[31mb")
-    assert "\x1b[31m" not in file.getvalue()
+def test_escape_sequences_in_text_are_removed_on_a_terminal(terminal: io.StringIO) -> None:
+    console.log_text("a\x1b[31mb")
+    assert "\x1b[31m" not in terminal.getvalue()
 
 
-def _reporter(*, terminal: bool) -> tuple[Reporter, io.StringIO]:
-    reporter, file = Reporter(), io.StringIO()
-    reporter.console = Console(file=file, force_terminal=terminal, width=100, highlight=False)
-    reporter.progress = reporter.console
-    return reporter, file
-
-
-def test_phase_shows_elapsed_time_on_a_terminal() -> None:
-    reporter, file = _reporter(terminal=True)
-    with reporter.phase("compile") as phase:
+def test_phase_shows_elapsed_time_on_a_terminal(terminal: io.StringIO) -> None:
+    with console.phase("compile") as phase:
         time.sleep(1.2)
-        shown = file.getvalue()
+        shown = terminal.getvalue()
         phase.text = "a step"
     assert re.search(r"compile .*0:00:01", shown)
-    assert "a step  1." in file.getvalue()
+    assert "a step  1." in terminal.getvalue()
 
 
-def test_counter_inside_a_phase() -> None:
-    reporter, file = _reporter(terminal=True)
-    with reporter.phase("cache") as phase, reporter.counter("cache") as progress:
+def test_counter_inside_a_phase(terminal: io.StringIO) -> None:
+    with console.phase("cache") as phase, console.counter("cache") as progress:
         progress(3, 10)
         phase.text = "10 images"
-    assert "10 images" in file.getvalue()
+    assert "10 images" in terminal.getvalue()
 
 
-def test_phase_prints_one_line_in_a_pipe() -> None:
-    reporter, file = _reporter(terminal=False)
-    with reporter.phase("compile") as phase:
+def test_phase_prints_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.phase("compile") as phase:
         phase.text = "a step"
-    assert re.fullmatch(r"compile   a step  \d+\.\d s\n", file.getvalue())
+    assert re.fullmatch(r"compile   a step  \d+\.\d s\n", capsys.readouterr().out)

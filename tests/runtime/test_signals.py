@@ -245,7 +245,7 @@ def test_spinner_restores_the_cursor() -> None:
 
     program = (
         START
-        + "import time\nfrom jaxnets.runtime.console import Reporter\nwith Reporter().phase('compile'):\n"
+        + "import time\nfrom jaxnets.runtime import console\nconsole.show()\nwith console.phase('compile'):\n"
         "    time.sleep(60)\n"
     )
     ours, theirs = pty.openpty()

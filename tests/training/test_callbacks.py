@@ -18,6 +18,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxnets.errors import DivergedError, MachineError
+from jaxnets.runtime import console
 from jaxnets.training.callbacks import tensorboard
 from jaxnets.training.callbacks.logs import MetricsLog, ShowProgress
 from jaxnets.training.callbacks.monitors import CheckpointBest, EarlyStopping, ReduceOnPlateau
@@ -234,9 +235,10 @@ def test_histograms_match_numpy_and_skip_non_finite_values(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("width", [80, 132])
-def test_progress_line_fits_the_terminal(width: int) -> None:
-    output = io.StringIO()
-    callback = ShowProgress(Console(file=output, force_terminal=True, width=width))
+def test_progress_line_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=width)
+    monkeypatch.setattr(console.display(), "output", terminal)
+    callback = ShowProgress()
     run = _Run(step=0)
     run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
     run.epoch, run.seconds = 0.0, 0.0

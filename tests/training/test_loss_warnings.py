@@ -1,6 +1,5 @@
 """Warnings about high and rising losses."""
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from typing import Any
 
 import pytest
 from ml_collections import config_dict
-from rich.console import Console
 
 import jaxnets
 from jaxnets import config as configs
@@ -116,23 +114,16 @@ def test_chance_level_includes_auxiliary_heads() -> None:
 
 
 @pytest.mark.parametrize("stop", range(9))
-def test_resumed_run_warns_exactly_once(stop: int) -> None:
+def test_resumed_run_warns_exactly_once(stop: int, capsys: pytest.CaptureFixture[str]) -> None:
     lines = _records([1.5, 9.0, 9.5, 9.9], [1.0, 1.1, 1.2, 1.3])
-    output = io.StringIO()
-
-    def callback() -> WarnOfLosses:
-        return WarnOfLosses(_config(), Console(file=output, width=1000))
-
-    first, second = callback(), callback()
+    first, second = WarnOfLosses(_config()), WarnOfLosses(_config())
     for line in lines[:stop]:
         first.on_log(None, line)  # type: ignore[arg-type]
     second.restore(json.loads(json.dumps(first.state())))
     for line in lines[stop:]:
         second.on_log(None, line)  # type: ignore[arg-type]
-    printed = output.getvalue().splitlines()
-    assert [line.rstrip() for line in printed] == [
-        f"{'warning':<10}{text}" for text in loss_warnings(_config(), lines)
-    ]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == [f"{'warning':<10}{text}" for text in loss_warnings(_config(), lines)]
     assert len(printed) == 2
 
 
@@ -142,7 +133,7 @@ def test_diverging_run_warns_and_finishes(
     overrides = {"optimizer.learning_rate": 10.0, "schedule.warmup_steps": 0, "train.epochs": 6}
     result = jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
     assert result["complete"]
-    printed = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().err.splitlines()
     warnings = [line for line in printed if line.startswith("warning")]
     assert any("the training loss is" in message for message in warnings)
     assert any("the validation loss is" in message for message in warnings)
