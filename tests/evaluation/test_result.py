@@ -166,7 +166,7 @@ def test_reported_accuracy_is_printed_next_to_ours() -> None:
 
 def test_frozen_run_prints_trained_parameters_and_head_speed() -> None:
     frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
-    block = _block(_result(**frozen, on_cached_features=None))  # version 1 lacks the field
+    block = _block(_result(**frozen, on_cached_features=True))
     assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
     assert "2,310 images/s (head only, cached features)" in block
     assert "head only" in _block(_result(**frozen, on_cached_features=True))
