@@ -56,7 +56,7 @@ def page(tmp_path: Path) -> Path:
 
 def write_result(folder: Path, name: str, **changes: Any) -> None:
     result = made_results.write(folder / name, **{**RESULT, **changes})
-    (folder / name / "config.json").write_text(made_results.config_of(result))
+    (folder / name / "config.json").write_text(made_results.config_json(result))
 
 
 def write_bench(folder: Path, file: str, machine: str, *rows: dict[str, Any]) -> None:

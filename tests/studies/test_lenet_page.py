@@ -55,7 +55,7 @@ def _write_result(folder: Path, repository: Path, name: str, entry: str, **accur
     target = folder / f"alexnet_cifar10-{name}-s0"
     target.mkdir()
     (target / "result.json").write_text(json.dumps({**like, **run}))
-    (target / "config.json").write_text(made_results.config_of({**like, **run}))
+    (target / "config.json").write_text(made_results.config_json({**like, **run}))
 
 
 def test_the_cost_of_test_conditions(repository: Path, tmp_path: Path) -> None:
