@@ -34,15 +34,14 @@ def make_predictions(accuracy: float, seed: int, *, group_ids: bool = True) -> P
 def run_directories(tmp_path: Path) -> None:
     """Makes two run directories, `a` and `b`, without predictions."""
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
         config = made_results.config_json(made_results.make_result())
-        (tmp_path / name / "config.json").write_text(config)
+        made_results.write_files(tmp_path / name, {"config.json": config})
 
 
 def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
-    better.save(predictions_path(tmp_path / "a"))
-    worse.save(predictions_path(tmp_path / "b"))
+    made_results.write_predictions(tmp_path / "a", better)
+    made_results.write_predictions(tmp_path / "b", worse)
     found = compare_runs(tmp_path / "a", predictions_path(tmp_path / "b"))
     assert found == compare_paired(better.correct, worse.correct, better.group)
     message = capsys.readouterr().out
@@ -60,8 +59,8 @@ def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFix
 def test_compare_runs_with_different_test_examples_raises(tmp_path: Path, field: str) -> None:
     original = make_predictions(0.9, 0)
     reversed_field = dataclasses.replace(original, **{field: getattr(original, field)[::-1]})
-    original.save(predictions_path(tmp_path / "a"))
-    reversed_field.save(predictions_path(tmp_path / "b"))
+    made_results.write_predictions(tmp_path / "a", original)
+    made_results.write_predictions(tmp_path / "b", reversed_field)
     with pytest.raises(ConfigError, match="not tested on the same test examples"):
         compare_runs(tmp_path / "a", tmp_path / "b")
     with pytest.raises(CheckpointError, match="is missing"):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import made_results
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,8 +131,7 @@ def test_another_config_in_an_existing_directory_raises(
     directory = trained
     if not finished:
         directory = tmp_path / "started"
-        directory.mkdir()
-        (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
+        made_results.write_files(directory, {"config.json": (trained / "config.json").read_bytes()})
     with pytest.raises(ConfigError, match=r"optimizer.learning_rate: 0.02 -> 0.5"):
         jaxnets.train(smoke_config, {**smoke_overrides, "optimizer.learning_rate": 0.5}, workdir=directory)
 
@@ -296,9 +296,10 @@ def test_changed_split_raises(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
     directory = tmp_path / "started"
-    directory.mkdir()
-    (directory / "config.json").write_bytes((trained / "config.json").read_bytes())
-    (directory / "split.csv").write_text("index,file,label,split,group\n")
+    config = (trained / "config.json").read_bytes()
+    made_results.write_files(
+        directory, {"config.json": config, "split.csv": "index,file,label,split,group\n"}
+    )
     with pytest.raises(DataError, match="does not match the data"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 
@@ -439,11 +440,12 @@ def test_a_named_data_set_never_falls_back(smoke_config: str, smoke_overrides: d
 
 def test_changed_data_raise(trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
     directory = tmp_path / "started"
-    directory.mkdir()
-    for name in ("config.json", "split.csv"):
-        (directory / name).write_bytes((trained / name).read_bytes())
+    files: dict[str, str | bytes] = {
+        name: (trained / name).read_bytes() for name in ("config.json", "split.csv")
+    }
     manifest = json.loads((trained / "manifest.json").read_text())
-    (directory / "manifest.json").write_text(json.dumps({**manifest, "data_fingerprint": "0" * 64}))
+    files["manifest.json"] = json.dumps({**manifest, "data_fingerprint": "0" * 64})
+    made_results.write_files(directory, files)
     with pytest.raises(DataError, match="data have changed"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=directory)
 

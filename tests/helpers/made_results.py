@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets import config as config_lib
+from jaxnets.evaluation.predictions import Predictions, predictions_name
 from jaxnets.evaluation.result import SCHEMA_VERSION
 from jaxnets.evaluation.statistics import wilson_interval
+from jaxnets.experiment import workdir
 
 EXAMPLES = 10_000
 
@@ -80,10 +82,21 @@ def make_result(**changes: Any) -> dict[str, Any]:
 def write(folder: Path, **changes: Any) -> dict[str, Any]:
     """Writes result.json and config.json into a new folder and returns the result."""
     result = make_result(**changes)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(result))
-    (folder / "config.json").write_text(config_json(result))
+    write_files(folder, {"result.json": json.dumps(result), "config.json": config_json(result)})
     return result
+
+
+def write_files(folder: Path, contents: dict[str, str | bytes]) -> None:
+    """Writes files into a folder and lists them in a new checksums.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("checksums.json", "config.json"):
+        (folder / name).unlink(missing_ok=True)
+    workdir.write_files(folder, contents)
+
+
+def write_predictions(folder: Path, predictions: Predictions, part: str = "test") -> None:
+    """Writes the predictions of a run that has a checksums.json."""
+    workdir.write_files(folder, {predictions_name(part): predictions.to_bytes()})
 
 
 def config_json(result: dict[str, Any]) -> str:

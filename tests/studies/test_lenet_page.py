@@ -53,9 +53,10 @@ def _write_result(folder: Path, repository: Path, name: str, entry: str, **accur
     run |= {"test_interval": tests["clean"]["interval"]}
     run |= {"images_per_second": 100.0, "overrides": []}
     target = folder / f"alexnet_cifar10-{name}-s0"
-    target.mkdir()
-    (target / "result.json").write_text(json.dumps({**like, **run}))
-    (target / "config.json").write_text(made_results.config_json({**like, **run}))
+    result = {**like, **run}
+    made_results.write_files(
+        target, {"result.json": json.dumps(result), "config.json": made_results.config_json(result)}
+    )
 
 
 def test_the_cost_of_test_conditions(repository: Path, tmp_path: Path) -> None:

@@ -62,14 +62,15 @@ if plan.get("dies"):
     os.kill(os.getpid(), plan["dies"])
 if plan.get("exits"):
     sys.exit(plan["exits"])
-(folder / "config.json").write_text(recipes.to_json(config))
 split = "index,file,label,split,group\\n" + "0,a,b,train,\\n" * (STEPS * config.train.batch_size)
-(folder / "split.csv").write_text(split)
 size = config.data.image_size
 manifest = {{"command": "", "versions": {{}}, "hardware": HARDWARE, "git_commit": None, "data": "",
             "classes": [], "input_shape": [size, size, 3], "data_fingerprint": "",
             "split_sha256": hashlib.sha256(split.encode()).hexdigest()}}
-(folder / "manifest.json").write_text(json.dumps(manifest))
+contents = {{"config.json": recipes.to_json(config), "split.csv": split}}
+contents["manifest.json"] = json.dumps(manifest)
+if not (folder / "config.json").exists():
+    workdir.write_files(folder, contents)
 saved = sorted(int(path.name) for path in folder.glob("checkpoints/*"))
 step = saved[-1] if saved else 0
 with (home / "calls").open("a") as calls:
@@ -92,7 +93,7 @@ while step < STEPS:
 result = json.loads({result!r}) | {{"images_per_second": SPEED, "hardware": HARDWARE}}
 result |= {{"name": config.name, "model": config.model.name, "data": config.data.name,
            "seed": config.seed, "batch_size": config.train.batch_size}}
-(folder / "result.json").write_text(json.dumps(result))
+workdir.write_files(folder, {{"result.json": json.dumps(result)}}, final=("metrics.jsonl",))
 """
 
 
@@ -316,7 +317,7 @@ def test_predictions_are_stored_if_test_examples_have_near_duplicates(
         files=np.array(["a", "b", "c"]),
         group=np.array(group),
     )
-    answers.save(predictions_path(place.runs / name))
+    made_results.write_predictions(place.runs / name, answers)
     kept = predictions_path(place.results / name)
     kept.parent.mkdir()
     kept.write_text("of an earlier result")
@@ -352,7 +353,7 @@ def test_settings_of_pretrained_weights_are_not_a_difference(place: Place) -> No
     config = json.loads(path.read_text())
     config["data"]["mean"] = [0.485, 0.456, 0.406]
     config["model"]["variant"] = "keras"
-    path.write_text(json.dumps(config))
+    workdir.write_files(path.parent, {path.name: json.dumps(config)})
     _remove_result(place.results / "from-weights")
     assert place.make() == [("from-weights", State.UP_TO_DATE)]
     assert place.make() == [("from-weights", State.UP_TO_DATE)]
@@ -505,10 +506,9 @@ def test_head_only_speed_is_not_used_for_a_full_network(place: Place) -> None:
     assert (
         runtime_estimate.estimate(config, none, runtime_estimate.measurements([place.runs]), HARDWARE) is None
     )
-    (path / "config.json").write_text(config_lib.to_json(config))
     result = json.loads((path / "result.json").read_text())
     result |= {"on_cached_features": True, "features_seconds": 7.0, "images_per_second": 100.0}
-    (path / "result.json").write_text(json.dumps(result))
+    workdir.write_files(path, {"config.json": config_lib.to_json(config), "result.json": json.dumps(result)})
     known = runtime_estimate.measurements([place.runs])
     seconds = (2 * 64 + 60 / 3) / 100
     for size, of_body in ((32, 7.0), (64, 28.0)):  # the head's steps see no pixels
@@ -526,7 +526,8 @@ def test_the_newest_measurement_is_found_by_its_result(place: Place) -> None:
     for name, speed, day in (("new", 50.0, 2), ("old", 900.0, 1)):  # the old one is written last
         path = place.runs / name / "result.json"
         message = {"images_per_second": speed, "finished": f"2026-01-0{day}T00:00:00+00:00"}
-        path.write_text(json.dumps({**json.loads(path.read_text()), **message}))
+        result = {**json.loads(path.read_text()), **message}
+        workdir.write_files(path.parent, {path.name: json.dumps(result)})
     config = config_lib.load_config(place.spec, {"train.epochs": 1})
     known = runtime_estimate.measurements([place.runs])
     estimate = runtime_estimate.estimate(config, place.folder / "none", known, HARDWARE)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import made_results
 import pytest
 
 from jaxnets.errors import ConfigError
@@ -49,6 +50,6 @@ def test_images_without_colour_raise(
     from jaxnets import config as config_lib
 
     config = config_lib.load_config(str(repository / "configs" / "mlp_tanh.py"))
-    (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    made_results.write_files(tmp_path, {"config.json": config_lib.to_json(config)})
     with pytest.raises(ConfigError, match="are not in colour"):
         stain_shift(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import made_results
 import numpy as np
 
-from jaxnets.evaluation.predictions import Predictions, predictions_path
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import compare_paired
 from studies.colour_baseline import predictions_path_of
 from studies.pages import colour_table
@@ -24,9 +24,9 @@ def answers(wrong: int, first: int = 0) -> Predictions:
 
 
 def keep(folder: Path, name: str, given: Predictions, split: str = "grouped") -> None:
-    given.save(predictions_path(folder / name))
     entry = made_results.entry(float(given.correct.mean()), examples=60)
     made_results.write(folder / name, split=split, tests={"clean": entry})
+    made_results.write_predictions(folder / name, given)
 
 
 def test_runs_on_the_same_images_are_sorted(tmp_path: Path) -> None:
