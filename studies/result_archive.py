@@ -31,6 +31,8 @@ def finished_result(
 def _open_finished(
     folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool
 ) -> RunDirectory | None:
+    if not (folder / results.RESULT).exists():  # it may be an interrupted copy
+        return None
     opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
@@ -74,7 +76,8 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
     contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name in (workdir.CHECKSUMS, run_files.CONFIG, predictions_name()):  # of an earlier result
+        earlier = (results.RESULT, run_files.CONFIG, workdir.CHECKSUMS, predictions_name())
+        for name in earlier:
             (target / name).unlink(missing_ok=True)
         workdir.write_files(target, contents)
         (target / workdir.CHECKSUMS_LOCK).unlink()

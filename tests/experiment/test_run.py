@@ -244,9 +244,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_last_valid_one(
     newest.write_text(newest.read_text().replace("0", "1", 1))
     capsys.readouterr()
     jaxnets.train(smoke_config, every, workdir=directory)
-    message = capsys.readouterr().out
-    assert "host_state.json has changed" in message
-    assert "from step 2" in message
+    printed = capsys.readouterr()
+    assert "host_state.json has changed" in printed.err
+    assert "from step 2" in printed.out
     assert read_metrics(directory) == read_metrics(trained)
 
 
@@ -386,7 +386,7 @@ def test_an_unreachable_phase_is_a_warning(
 ) -> None:
     overrides = {**smoke_overrides, "train.steps": 1, "schedule.warmup_steps": 2}
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
-    assert "warmup (2 steps) is longer than training (1 steps)" in capsys.readouterr().out
+    assert "warmup (2 steps) is longer than training (1 steps)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

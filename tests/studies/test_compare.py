@@ -140,9 +140,10 @@ def test_print_runs_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(message.splitlines()) == 4  # two runs of one data set, one of another
     assert "2 seeds" in message
     assert str(tmp_path / "fourth" / "mine-s0") in message
-    (tmp_path / "fourth" / "mine-s0" / "result.json").unlink()
+    config = (tmp_path / "fourth" / "mine-s0" / "config.json").read_bytes()
+    made_results.write_files(tmp_path / "unfinished", {"config.json": config})
     with pytest.raises(ConfigError, match="holds no finished run"):
-        compare.print_runs([tmp_path / "fourth" / "mine-s0"])
+        compare.print_runs([tmp_path / "unfinished"])
     with pytest.raises(CheckpointError, match="is not a run directory"):
         compare.print_runs([tmp_path])
 
