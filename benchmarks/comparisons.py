@@ -57,13 +57,7 @@ MakeComparison = Callable[[str, BenchContext], Comparison]
 
 
 def network_row(
-    name: str,
-    context: BenchContext,
-    *,
-    network: str,
-    image_size: int,
-    batch_size: int,
-    trains: bool,
+    name: str, context: BenchContext, *, network: str, image_size: int, batch_size: int, trains: bool
 ) -> Comparison:
     """Training step or inference of a network, compared with PyTorch in both memory layouts."""
     shape = {"network": network, "image_size": image_size, "batch_size": batch_size}
@@ -94,12 +88,7 @@ def startup_row(name: str, context: BenchContext, *, network: str, warm: bool) -
     title = f"start to first step, {models.entry(network).title}, {image_size} px, {cache}"
     ours = functools.partial(startup.JaxnetsStartup, **shape, warm=warm, kernels=context.kernels)
     return Comparison(
-        name,
-        title,
-        ours,
-        {"channels_last": baseline},
-        unit="starts",
-        implementation=context.implementation,
+        name, title, ours, {"channels_last": baseline}, unit="starts", implementation=context.implementation
     )
 
 
@@ -113,12 +102,7 @@ def end_to_end_row(name: str, context: BenchContext) -> Comparison:
     title = "LeNet-5 on MNIST, 10 epochs from start to final test, against report C's script"
     # A round takes minutes and starts a new process, so there is nothing to warm up.
     return Comparison(
-        name,
-        title,
-        ours,
-        {"the report's script": baseline},
-        implementation=context.implementation,
-        warmup=0,
+        name, title, ours, {"the report's script": baseline}, implementation=context.implementation, warmup=0
     )
 
 
@@ -231,10 +215,7 @@ def pipeline_images(images: Path | None) -> Iterator[Path]:
 
 
 def write_jpegs(
-    folder: Path,
-    count: int,
-    size: int,
-    progress: Callable[[int, int | None], None] | None = None,
+    folder: Path, count: int, size: int, progress: Callable[[int, int | None], None] | None = None
 ) -> None:
     """Writes `count` synthetic images of `size` px as JPEGs, in one folder per class."""
     source = SyntheticTissue(count, size)

@@ -179,11 +179,7 @@ def _functions(
         found["kernel_gradient", KERNELS] = lambda x, gradient: jax.vjp(
             lambda kernel: apply(x, kernel), kernel
         )[1](gradient)[0]
-    inputs = {
-        "forward": (x, kernel),
-        "input_gradient": (kernel, gradient),
-        "kernel_gradient": (x, gradient),
-    }
+    inputs = {"forward": (x, kernel), "input_gradient": (kernel, gradient), "kernel_gradient": (x, gradient)}
     return {key: (function, inputs[key[0]]) for key, function in found.items()}
 
 

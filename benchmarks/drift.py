@@ -19,11 +19,7 @@ STEPS = 10
 
 
 def compare_steps(
-    config: config_dict.ConfigDict,
-    *,
-    steps: int,
-    restart: bool,
-    variables: dict[str, Any] | None = None,
+    config: config_dict.ConfigDict, *, steps: int, restart: bool, variables: dict[str, Any] | None = None
 ) -> Iterator[dict[str, float]]:
     """Yields the differences between jaxnets and PyTorch after each training step on random batches.
 

@@ -99,10 +99,7 @@ def measure(
         functools.partial(ScalingWorkload, point=point, process=process, coordinator=coordinator)
         for process in range(point.processes)
     ]
-    with (
-        contextlib.ExitStack() as stack,
-        concurrent.futures.ThreadPoolExecutor(point.processes) as pool,
-    ):
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(point.processes) as pool:
         workers = [stack.enter_context(worker) for worker in pool.map(lambda w: start(w, None), workloads)]
 
         def slowest(steps: int | None) -> float:

@@ -49,10 +49,7 @@ def make_config(network: str, image_size: int, batch_size: int) -> config_dict.C
 
 
 def build(
-    config: config_dict.ConfigDict,
-    variables: dict[str, Any] | None = None,
-    *,
-    axis_name: str | None = None,
+    config: config_dict.ConfigDict, variables: dict[str, Any] | None = None, *, axis_name: str | None = None
 ) -> ModelAndStep:
     """Builds a config's network from `variables`, by default from its initialization."""
     model = models.create(config.model, axis_name=axis_name)
@@ -80,11 +77,7 @@ def mlp_config() -> config_dict.ConfigDict:
 def points_batch() -> Batch:
     """Returns the four points of the MLP as one batch."""
     batch = gather(source := Points(), np.arange(len(source)))
-    return {
-        **batch,
-        "epoch": np.zeros(len(source), np.int32),
-        "weight": np.ones(len(source), np.float32),
-    }
+    return {**batch, "epoch": np.zeros(len(source), np.int32), "weight": np.ones(len(source), np.float32)}
 
 
 def _input_shape(config: config_dict.ConfigDict) -> tuple[int, ...]:

@@ -18,12 +18,7 @@ Suite = Mapping[str, Callable[[], Iterable[BenchRow]]]
 
 
 def measure_suite(
-    suite: Suite,
-    path: Path,
-    machine: Machine,
-    *,
-    kernels: Path | None = None,
-    budget: float | None = None,
+    suite: Suite, path: Path, machine: Machine, *, kernels: Path | None = None, budget: float | None = None
 ) -> None:
     """Measures every row of a suite and writes it to a bench file.
 

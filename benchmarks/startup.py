@@ -71,10 +71,7 @@ def _run_jax_step(shared: dict[str, Any], cache: str, kernels: str | None = None
 
     config = shared["config"]
     workload = TrainingWorkload(
-        None,
-        network=config.model.name,
-        image_size=config.data.image_size,
-        batch_size=config.train.batch_size,
+        None, network=config.model.name, image_size=config.data.image_size, batch_size=config.train.batch_size
     )
     workload.take_step()
     workload.wait()

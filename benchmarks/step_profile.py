@@ -73,10 +73,7 @@ class ProfiledWorkload:
     def __init__(self, shared: None, *, step: Step):
         workload = TrainingWorkload if step.trains else InferenceWorkload
         self._workload = workload(
-            shared,
-            network=step.network,
-            image_size=step.image_size,
-            batch_size=step.batch_size,
+            shared, network=step.network, image_size=step.image_size, batch_size=step.batch_size
         )
 
     def measure(self, seconds: float) -> float:

@@ -26,11 +26,7 @@ FOLDER, PICTURE = "report", "stain_shift.png"
 
 
 def stain_shift(
-    directory: Path,
-    *,
-    data_root: str | None = None,
-    stored: Path | None = None,
-    ignore_damage: bool = False,
+    directory: Path, *, data_root: str | None = None, stored: Path | None = None, ignore_damage: bool = False
 ) -> dict[str, Any]:
     """Evaluates a run under every shift of `SHIFTS`; writes report/stain_shift.json and .png.
 

@@ -10,15 +10,7 @@ import jax
 
 from jaxnets.errors import CheckFailedError
 from jaxnets.runtime import console
-from studies.mlp_proof import (
-    agreement,
-    disagreement,
-    errata,
-    implementations,
-    layout,
-    picture,
-    relu_variant,
-)
+from studies.mlp_proof import agreement, disagreement, errata, implementations, layout, picture, relu_variant
 from studies.mlp_proof.case import Case, read_case
 from studies.mlp_proof.check import Check
 from studies.mlp_proof.implementations import Implementation, TorchReference
@@ -47,11 +39,7 @@ class Proof:
 
     def checks(self) -> list[Check]:
         """Returns all checks."""
-        return [
-            *self.agreement.checks(),
-            *self.disagreement.checks(),
-            *self.relu_variant.checks(),
-        ]
+        return [*self.agreement.checks(), *self.disagreement.checks(), *self.relu_variant.checks()]
 
     def as_json(self, pytorch: str | None) -> dict[str, Any]:
         """Returns a JSON-serialisable dictionary."""
@@ -116,13 +104,9 @@ def _show(proof: Proof, options: Options) -> None:
         layout.values(case, proof.results, every_value=options.every_value),
     )
     _section(
-        "Largest difference of any float64 column to the report's tables",
-        layout.differences(proof.agreement),
+        "Largest difference of any float64 column to the report's tables", layout.differences(proof.agreement)
     )
-    _section(
-        "Why PyTorch's page disagrees",
-        layout.disagreement(proof.disagreement, case),
-    )
+    _section("Why PyTorch's page disagrees", layout.disagreement(proof.disagreement, case))
     _section(
         "The ReLU variant: ReLU, ReLU, tanh, half the squared error (report B, its first sample)",
         layout.relu_variant(proof.relu_variant),

@@ -38,15 +38,9 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
         ({"model.layer_sizes": (3, 4.5, 1)}, "must be integers"),
         ({"model.layer_sizes": ("tanh",)}, "must be numbers"),
         ({"model.init": "publishd"}, "did you mean published"),
-        (
-            {"optimizer.name": "adamw"},
-            "AdamW is adam with --config.optimizer.decoupled_weight_decay=True",
-        ),
+        ({"optimizer.name": "adamw"}, "AdamW is adam with --config.optimizer.decoupled_weight_decay=True"),
         ({"train.batch_size": None}, "it must be an integer, not None"),
-        (
-            {"train.epochs": "ten"},
-            "epochs='ten' is invalid: it must be an integer, or None",
-        ),
+        ({"train.epochs": "ten"}, "epochs='ten' is invalid: it must be an integer, or None"),
         ({"train": 3}, "train is a group of fields: set one"),
         (
             {"optimizer.momentum": 0.0, "optimizer.nesterov": True},
@@ -90,10 +84,7 @@ def test_invalid_override_names_the_field_and_a_fix(overrides: dict, message: st
     [
         (LUNG + ":skratch", "did you mean scratch"),
         (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
-        (
-            LUNG.replace("lung_resnet", "nothing"),
-            "/ contains alexnet_cifar10.py, .*, lung_resnet.py",
-        ),
+        (LUNG.replace("lung_resnet", "nothing"), "/ contains alexnet_cifar10.py, .*, lung_resnet.py"),
         ("nowhere/lung_resnet.py", "nowhere/ does not contain any"),
         (__file__, "get_config.. is missing"),
     ],
@@ -146,10 +137,7 @@ def test_json_round_trip() -> None:
 def test_tuples_of_strings_round_trip_through_json() -> None:
     config = config_lib.load_config(LUNG.replace("lung_resnet", "mlp_tanh"))
     config.model.activations = ("relu", "identity")
-    assert config_lib.from_json(config_lib.to_json(config)).model.activations == (
-        "relu",
-        "identity",
-    )
+    assert config_lib.from_json(config_lib.to_json(config)).model.activations == ("relu", "identity")
 
 
 def test_differences_name_fields_and_values() -> None:
@@ -224,10 +212,7 @@ def test_configs_of_reports_match_their_entries(file: str, variant: str, entry: 
     else:
         assert (rule.beta1, rule.beta2) == (0.9, 0.999)
     assert (config.schedule.name, theirs["learning_rate_schedule"]) == ("constant", None)
-    assert (config.train.batch_size, config.train.epochs) == (
-        theirs["batch_size"],
-        theirs["epochs"],
-    )
+    assert (config.train.batch_size, config.train.epochs) == (theirs["batch_size"], theirs["epochs"])
     assert config.train.drop_last is theirs["drop_last"]
     assert list(config.data.mean) == theirs["normalisation"]["mean"]
     assert list(config.data.std) == theirs["normalisation"]["std"]

@@ -54,9 +54,7 @@ def build_run(
     monitored = {part: indices for part, indices in wanted.items() if len(indices)}
     callbacks = [
         *make_callbacks(
-            config,
-            is_process_zero=devices.is_process_zero,
-            has_validation="validation" in monitored,
+            config, is_process_zero=devices.is_process_zero, has_validation="validation" in monitored
         ),
         *extra_callbacks,
     ]
@@ -130,12 +128,12 @@ def _warn_of_unreachable_phases(
     if warmup > total:
         console.warn(
             f"warmup ({warmup} steps) is longer than training ({total} steps): "
-            "the peak learning rate is never reached",
+            "the peak learning rate is never reached"
         )
     if bundle.head_only_steps is not None and bundle.head_only_steps >= total:
         console.warn(
             f"only the head is trained for the first {bundle.head_only_steps} steps, and training has "
-            f"{total}: the backbone is never trained",
+            f"{total}: the backbone is never trained"
         )
 
 

@@ -62,7 +62,7 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
         first, other = (data.source.files[index] for index in leakage.conflicts.pair)
         console.warn(
             f"{leakage.conflicts.count:,} images have exact duplicates in another class ({first} is "
-            f"{other}): at most one label of each is right; remove the wrong ones",
+            f"{other}): at most one label of each is right; remove the wrong ones"
         )
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
     if copies is not None:

@@ -122,10 +122,7 @@ def read_run(run: RunDirectory) -> Weights:
 
 
 def open_pretrained(
-    config: config_dict.ConfigDict,
-    existing: RunDirectory | None,
-    *,
-    ignore_damage: bool = False,
+    config: config_dict.ConfigDict, existing: RunDirectory | None, *, ignore_damage: bool = False
 ) -> Pretrained | None:
     """The weights of transfer.weights, or None if it is not set.
 

@@ -178,9 +178,7 @@ TORCH = Layout(
             flattened={"dense1": 256},
         ),
         "lenet5": Names(  # as in the reports
-            (("dense", "fc"), ("classifier", "fc3")),
-            key="fc3.weight",
-            flattened={"dense1": 16},
+            (("dense", "fc"), ("classifier", "fc3")), key="fc3.weight", flattened={"dense1": 16}
         ),
     },
     kernel="weight",

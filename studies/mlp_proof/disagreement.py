@@ -52,8 +52,7 @@ class Disagreement:
                 FLOAT64_LIMIT,
             ),
             condition(
-                "(n, 1) biases reproduce all of PyTorch's values",
-                with_columns.matching == self.printed.size,
+                "(n, 1) biases reproduce all of PyTorch's values", with_columns.matching == self.printed.size
             ),
             condition("nothing else reproduces any", total.matching == mean.matching == 0),
             Check(
@@ -98,11 +97,7 @@ def reproduce(case: Case, oracle: TorchReference | None) -> Disagreement:
     return Disagreement(
         interpretations=tuple(
             _compare(name, trace, printed, tables[0].half_unit)
-            for name, trace in [
-                ("sum", total),
-                ("mean", mean),
-                ("mean, biases (n, 1)", with_columns),
-            ]
+            for name, trace in [("sum", total), ("mean", mean), ("mean, biases (n, 1)", with_columns)]
         ),
         printed=printed,
         printed_loss=case.pytorch_loss,

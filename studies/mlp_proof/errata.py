@@ -114,11 +114,7 @@ def _derivatives(case: Case, trace: mlp.Trace) -> list[Erratum]:
             f": {samples} times the gradient",
         ),
         _erratum(
-            "w' = w - η ∂E/∂w",
-            "w - η Σ ∂E/∂w",
-            lambda: flat(first.updated),
-            flat(after),
-            ": Xs1 only, no Σ",
+            "w' = w - η ∂E/∂w", "w - η Σ ∂E/∂w", lambda: flat(first.updated), flat(after), ": Xs1 only, no Σ"
         ),
         _erratum(
             "Loss = (1/n) Σ(ŷ-y)²",

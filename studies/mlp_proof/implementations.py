@@ -160,10 +160,7 @@ def _config(case: Case, loss: str, dtype: str) -> config_dict.ConfigDict:
     config = config_lib.default_config()
     settings = {
         "model.name": "mlp",
-        "model.layer_sizes": (
-            case.inputs.shape[1],
-            *(len(layer.bias) for layer in case.parameters),
-        ),
+        "model.layer_sizes": (case.inputs.shape[1], *(len(layer.bias) for layer in case.parameters)),
         "model.activations": case.activations,
         "model.dtype": dtype,
         "train.loss": loss,

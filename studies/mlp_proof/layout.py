@@ -8,14 +8,7 @@ from studies.mlp_proof.agreement import FLOAT32_LIMIT, FLOAT64_LIMIT, Agreement
 from studies.mlp_proof.case import PYTORCH_DECIMALS, Case
 from studies.mlp_proof.disagreement import FLOAT32_ROUNDING, Disagreement
 from studies.mlp_proof.errata import Errata
-from studies.mlp_proof.implementations import (
-    BY_HAND,
-    GRAD32,
-    GRAD64,
-    PYTORCH,
-    SCALAR,
-    Implementation,
-)
+from studies.mlp_proof.implementations import BY_HAND, GRAD32, GRAD64, PYTORCH, SCALAR, Implementation
 from studies.mlp_proof.relu_variant import ReluVariant
 
 HEADS = {

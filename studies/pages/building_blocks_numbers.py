@@ -137,16 +137,7 @@ def of_activations() -> str:
 
 def of_adam() -> str:
     """Adam's first steps for a gradient that changes its sign and then vanishes; learning rate 0.1."""
-    names = (
-        "t",
-        "gradient",
-        "mean",
-        "square",
-        "corrected",
-        "corrected",
-        "step",
-        "uncorrected step",
-    )
+    names = ("t", "gradient", "mean", "square", "corrected", "corrected", "step", "uncorrected step")
     columns = [[name] for name in names]
     parameter, state = jnp.zeros(()), adam.init(jnp.zeros(()))
     for gradient in (2.0, 2.0, 2.0, -2.0, 0.0, 0.0):

@@ -115,10 +115,7 @@ def draw_valley(found: dict[str, Any]) -> Figure:
     """Draws the walks on the valley and on the rotated one, and their height by step."""
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     axes = figure.subplots(2, 2)
-    for name, (ground, curve), turned in (
-        ("axes", axes[:, 0], False),
-        ("turned", axes[:, 1], True),
-    ):
+    for name, (ground, curve), turned in (("axes", axes[:, 0], False), ("turned", axes[:, 1], True)):
         _contours(ground, valley.valley(turned=turned), ylim=(-8, 3) if turned else (-1.5, 1.5))
         for rule, color in OF_RULE.items():
             walk = found[f"{rule}, {name}"]

@@ -127,12 +127,7 @@ def _best_config(folder: Path) -> dict[str, str]:
         name = _format_changes({k: v for k, v in row.overrides.items() if rows[0].overrides.get(k) != v})
         cells = (NOT_RUN, "") if result is None else (_validated(result), _tested(result))
         lines.append(table_row(name, *cells))
-    return {
-        "beyond": text,
-        "search": "\n".join(lines),
-        "search_apart": spread,
-        "search_half_width": interval,
-    }
+    return {"beyond": text, "search": "\n".join(lines), "search_apart": spread, "search_half_width": interval}
 
 
 def _format_changes(overrides: Mapping[str, object]) -> str:

@@ -10,27 +10,14 @@ from studies.pages.markdown import format_peaks, milliseconds, table
 Rows = Sequence[Mapping[str, Any]]
 KERNELS, PRODUCT = "C++ kernels", "product"
 """Keys of a row's `per_second`."""
-PARTS = (
-    "products, forward",
-    "products, backward",
-    "pooling",
-    "sums",
-    "concatenation",
-    "the rest",
-)
+PARTS = ("products, forward", "products, backward", "pooling", "sums", "concatenation", "the rest")
 """Kinds of operations, the keys of a row's `parts`; convolutions count as products."""
 NOT_MEASURED = "Not measured yet."
 
 
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
     """Returns the text of each section from the newest rows by machine; `NOT_MEASURED` without any."""
-    makers = {
-        "ops": _ops,
-        "layers": _layers,
-        "profile": _profile,
-        "growth": growth_page.section,
-        "gpu": _gpu,
-    }
+    makers = {"ops": _ops, "layers": _layers, "profile": _profile, "growth": growth_page.section, "gpu": _gpu}
     return {
         mark: "\n\n".join(f"{machine}:\n\n{table}" for machine, table in _by_machine(make, machines))
         or NOT_MEASURED
@@ -83,14 +70,7 @@ def _layer_row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _profile(rows: Rows) -> str:
     found = [row for row in rows if row["name"].startswith("profile/")]
-    heads = (
-        "step",
-        "ms",
-        *PARTS,
-        "products, GFLOP/s",
-        "a large product",
-        "at its speed, ms",
-    )
+    heads = ("step", "ms", *PARTS, "products, GFLOP/s", "a large product", "at its speed, ms")
     return table(heads, [_profile_row(row) for row in found]) if found else ""
 
 

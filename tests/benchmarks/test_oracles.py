@@ -32,9 +32,7 @@ def test_outside_a_checkout_it_raises(tmp_path: Path) -> None:
         oracles.load("lenet5", tmp_path / "absent")
 
 
-def test_has_torch_does_not_import_torch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_has_torch_does_not_import_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(oracles.importlib.util, "find_spec", lambda name: asked.append(name))
     assert not oracles.has_torch()

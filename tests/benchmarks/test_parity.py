@@ -99,11 +99,7 @@ def test_the_mlp_s_update_is_compared_too() -> None:
 def test_a_pipeline_row(tmp_path: Path, cache: bool) -> None:
     comparisons.write_jpegs(tmp_path / "images", count=30, size=32)
     ours = functools.partial(
-        jax_workloads.PipelineWorkload,
-        images=tmp_path / "images",
-        image_size=32,
-        batch_size=5,
-        cache=cache,
+        jax_workloads.PipelineWorkload, images=tmp_path / "images", image_size=32, batch_size=5, cache=cache
     )
     theirs = {
         f"{workers} workers": functools.partial(

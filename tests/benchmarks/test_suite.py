@@ -53,12 +53,7 @@ def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: A
     path = tmp_path / "bench.json"
     assert suite.run("training", suite.Options(rounds=6, seconds=0.5, output=path)) == path
     assert [name for name, _ in measured] == NAMES
-    assert measured[0][1] == {
-        "rounds": 6,
-        "seconds": 0.5,
-        "with_baselines": True,
-        "kernels": None,
-    }
+    assert measured[0][1] == {"rounds": 6, "seconds": 0.5, "with_baselines": True, "kernels": None}
     content = json.loads(path.read_text())
     assert [row["name"] for row in content["rows"]] == NAMES
     assert "train/a: ours 2 images/s, contiguous 1 images/s: ratio 2.00" in capsys.readouterr().out
@@ -107,11 +102,7 @@ def test_without_pytorch_only_jaxnets_is_measured(
 
 @pytest.mark.parametrize("error", [CheckFailedError("it differs"), RuntimeError("it differs")])
 def test_the_next_row_is_measured_after_a_failure(
-    tmp_path: Path,
-    measured: list,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Any,
-    error: Exception,
+    tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any, error: Exception
 ) -> None:
     fake = suite.measure_row
 

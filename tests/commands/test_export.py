@@ -22,14 +22,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
 from jaxnets.interop import foreign
 from jaxnets.interop.foreign import PRESETS, Options
-from jaxnets.interop.weights import (
-    Preprocessing,
-    Weights,
-    flatten,
-    structure,
-    unflatten,
-    write_weights,
-)
+from jaxnets.interop.weights import Preprocessing, Weights, flatten, structure, unflatten, write_weights
 
 LOAD = """
 import sys

@@ -124,20 +124,14 @@ def test_unreadable_images_raise_and_write_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "out", "message"),
-    [
-        ([], "groups.csv", "give one folder"),
-        (["a", "b"], "g.csv", "give one"),
-        (["a"], "g.txt", ".csv"),
-    ],
+    [([], "groups.csv", "give one folder"), (["a", "b"], "g.csv", "give one"), (["a"], "g.txt", ".csv")],
 )
 def test_invalid_arguments_raise(arguments: list[str], out: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_duplicates(arguments, out=out)
 
 
-def test_missing_opencv_names_the_install_command(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_missing_opencv_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[duplicates\]'"):
         find_duplicates(["anywhere"], out="groups.csv")
@@ -147,12 +141,7 @@ def test_missing_opencv_names_the_install_command(
 @pytest.mark.timeout(900)
 def test_killed_search_resumes_and_leaves_no_worker(repository: Path, tmp_path: Path) -> None:
     _write_duplicates(tmp_path / "images", 300)
-    command = [
-        sys.executable,
-        "scripts/find_duplicates.py",
-        str(tmp_path / "images"),
-        "--workers=2",
-    ]
+    command = [sys.executable, "scripts/find_duplicates.py", str(tmp_path / "images"), "--workers=2"]
     killed = [*command, f"--out={tmp_path / 'killed.csv'}"]
 
     def started(count: int) -> Callable[[], bool]:

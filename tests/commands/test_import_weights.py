@@ -231,10 +231,7 @@ class TestKerasFiles:
             (lambda f: f.__setitem__("x/k", h5py.ExternalLink("other.h5", "/k")), "a link at x/k"),
             (lambda f: f.__setitem__("x/k", h5py.SoftLink("/y")), "a link at x/k"),
             (lambda f: f.__setitem__("x/x", f["x"]), "nested too deeply"),
-            (
-                lambda f: f["x"].create_dataset("k", (2,), "f4", external=[("o.raw", 0, 8)]),
-                "in another file",
-            ),
+            (lambda f: f["x"].create_dataset("k", (2,), "f4", external=[("o.raw", 0, 8)]), "in another file"),
             (lambda f: f.create_group("layers/a/vars").__setitem__("0", [1.0]), "not name its"),
             (lambda f: None, "does not contain weights"),
         ],

@@ -321,10 +321,7 @@ def test_long_and_non_utf8_file_names(
         shutil.copy(images / f"tile{number}.png", tmp_path / "set" / name)
     for csv_path in (str(tmp_path / "p.csv"), "-"):
         predict.predict_files(
-            str(trained),
-            [str(tmp_path / "set")],
-            csv_path=csv_path,
-            gradcam_folder=tmp_path / "overlays",
+            str(trained), [str(tmp_path / "set")], csv_path=csv_path, gradcam_folder=tmp_path / "overlays"
         )
     assert len(os.listdir(tmp_path / "overlays")) == 3
     assert (tmp_path / "p.csv").read_text() in capsys.readouterr().out

@@ -349,8 +349,7 @@ def _draw(folder: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "number"),
-    [("train.py", 15), ("predict.py", 2), ("find_duplicates.py", 1)],
+    ("script", "number"), [("train.py", 15), ("predict.py", 2), ("find_duplicates.py", 1)]
 )
 def test_signal_during_startup_stops_a_script(
     repository: Path, tmp_path: Path, script: str, number: int

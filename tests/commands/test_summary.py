@@ -17,8 +17,7 @@ PER_IMAGE = {
 
 
 @pytest.mark.parametrize(
-    "name",
-    [name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow) for name in PER_IMAGE],
+    "name", [name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow) for name in PER_IMAGE]
 )
 def test_multiply_adds_match_pytorch(name: str) -> None:
     size, classes, parameters, expected = PER_IMAGE[name]

@@ -321,26 +321,14 @@ def test_unused_fields_table_has_a_row_per_field_and_a_column_per_config() -> No
         ("lenet_mnist:adam", {"plateau.patience": 0}, "patience=0 is not used"),
         ("lenet_mnist:sgd", {"eval.every_epochs": 1}, "not used"),
         ("lenet_mnist:adam", {"data.fractions": (0.8, 0.1, 0.1)}, "split=official"),
-        (
-            "lung_densenet",
-            {"model.width": 64},
-            "name=densenet121: set --config.model.name=resnet50",
-        ),
+        ("lung_densenet", {"model.width": 64}, "name=densenet121: set --config.model.name=resnet50"),
         ("lung_densenet", {"data.validation_fraction": 0.1}, "split=grouped"),
         ("lung_resnet:demo", {"data.path": "x"}, "name=synthetic_tissue"),
         ("lung_resnet", {"data.path": "x"}, "data.path=x is not used"),  # data.name is auto
         ("lung_resnet", {"optimizer.beta1": 0.9}, "name=sgd: set --config.optimizer.name=adam"),
-        (
-            "lung_resnet",
-            {"transfer.freeze_backbone": False},
-            "set --config.transfer.weights=FOLDER",
-        ),
+        ("lung_resnet", {"transfer.freeze_backbone": False}, "set --config.transfer.weights=FOLDER"),
         ("lung_resnet", {"eval.ema": True}, "set --config.train.ema_decay=0.999"),
-        (
-            "lung_resnet",
-            {"log.tensorboard": False, "log.histograms_every_epochs": 1},
-            "tensorboard",
-        ),
+        ("lung_resnet", {"log.tensorboard": False, "log.histograms_every_epochs": 1}, "tensorboard"),
         ("lung_inception_v3", {"train.auxiliary_weight": 0.4}, "set --config.data.image_size=299"),
         ("mlp_tanh", {"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
         ("mlp_tanh", {"optimizer.nesterov": True}, "set --config.optimizer.momentum=0.9"),
@@ -366,10 +354,7 @@ def test_unused_fields_of_config_files_are_reset() -> None:
         f"{CONFIGS / 'lung_resnet.py'}:finetune",
         {"transfer.weights": "random", "transfer.freeze_backbone": True},
     )
-    assert (frozen.transfer.backbone_lr_multiplier, frozen.transfer.head_only_epochs) == (
-        1.0,
-        None,
-    )
+    assert (frozen.transfer.backbone_lr_multiplier, frozen.transfer.head_only_epochs) == (1.0, None)
 
 
 def test_variant_and_entry_of_another_network_are_reset_or_raise() -> None:

@@ -113,9 +113,7 @@ def test_only_lc25000_ships_groups() -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
-        st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1),
-        st.integers(0, 5),
-        min_size=1,
+        st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), st.integers(0, 5), min_size=1
     )
 )
 def test_write_and_read_any_file_name(

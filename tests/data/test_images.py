@@ -76,8 +76,7 @@ def grey_to_rgb(values):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [("PNG", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
+    ("kind", "options"), [("PNG", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})]
 )
 def test_lossless_rgb_is_exact(kind, options):
     pixels = smooth_image()
@@ -291,11 +290,7 @@ def test_icc_profile_is_ignored():
 def test_first_frame_is_decoded(kind, options):
     first, second = smooth_image(), smooth_image(seed=99)
     data = encoded(
-        Image.fromarray(first),
-        kind,
-        save_all=True,
-        append_images=[Image.fromarray(second)],
-        **options,
+        Image.fromarray(first), kind, save_all=True, append_images=[Image.fromarray(second)], **options
     )
     assert Image.open(io.BytesIO(data)).n_frames == 2
     np.testing.assert_array_equal(decode_image(data, "a"), first)

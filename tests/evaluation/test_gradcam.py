@@ -176,10 +176,7 @@ def test_linear_head_gives_the_class_activation_map() -> None:
     x = jax.random.uniform(jax.random.key(1), (2, 6, 6, 3))
     variables = jax.jit(network.init)(jax.random.key(0), x)
     features, logits = jax.jit(
-        lambda: (
-            network.apply(variables, x, train=False, method="features"),
-            network.apply(variables, x),
-        )
+        lambda: (network.apply(variables, x, train=False, method="features"), network.apply(variables, x))
     )()
     labels = np.asarray(logits).argmax(1)
     maps = jax.jit(make_gradcam(network))(variables, x, labels)

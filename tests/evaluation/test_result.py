@@ -103,11 +103,7 @@ def test_inconsistent_sparse_matrix_is_invalid(cells: list[list[int]], message: 
 def test_near_duplicates_widen_the_interval() -> None:
     wrong = (np.arange(120) // 10) % 4 == 0  # 3 of 12 groups
     probabilities = np.eye(2, dtype=np.float32)[wrong.astype(int)]
-    fields = {
-        "index": np.arange(120),
-        "label": np.zeros(120, np.int32),
-        "probabilities": probabilities,
-    }
+    fields = {"index": np.arange(120), "label": np.zeros(120, np.int32), "probabilities": probabilities}
     scores = ClassScores(0.1, 120, 0.75, 90, np.array([[90, 30], [0, 0]]))
 
     def entry(group: np.ndarray) -> dict[str, object]:
@@ -191,14 +187,8 @@ def test_leaked_fraction_is_printed() -> None:
     ("fields", "message"),
     [
         ({}, "ResNet-50"),
-        (
-            {"weights": "random", "freeze_backbone": True},
-            "ResNet-50 (backbone: random weights, frozen)",
-        ),
-        (
-            {"weights": "runs/mine", "freeze_backbone": False},
-            "ResNet-50 (backbone: mine, fine-tuned)",
-        ),
+        ({"weights": "random", "freeze_backbone": True}, "ResNet-50 (backbone: random weights, frozen)"),
+        ({"weights": "runs/mine", "freeze_backbone": False}, "ResNet-50 (backbone: mine, fine-tuned)"),
         (
             {
                 "weights": "runs/mine",
@@ -218,16 +208,8 @@ def test_backbone_is_described_by_its_pretraining(fields: dict[str, object], mes
     ("fields", "short", "rest"),
     [
         ({"leakage": {"test": 0.0, "validation": 0.0}}, "grouped", ""),
-        (
-            {"leakage": {"test": 0.02, "validation": 0.1}},
-            "grouped, LEAKY",
-            ": 2.0 % of test images",
-        ),
-        (
-            {"leakage": {"test": 0.0, "validation": 0.1}},
-            "grouped, LEAKY",
-            ": 10.0 % of validation im",
-        ),
+        ({"leakage": {"test": 0.02, "validation": 0.1}}, "grouped, LEAKY", ": 2.0 % of test images"),
+        ({"leakage": {"test": 0.0, "validation": 0.1}}, "grouped, LEAKY", ": 10.0 % of validation im"),
         ({"groups": "a:b.csv", "leakage": {}}, "grouped by a:b.csv", ""),
         ({"groups": "b.csv", "group_level": "original"}, "grouped by b.csv, original", ""),
         ({"split": "random"}, "random, LEAKY", ": its 15,000 images are augmented"),

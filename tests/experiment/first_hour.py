@@ -80,12 +80,7 @@ def _append(table: Path, row: dict[str, Any]) -> None:
 
 
 def _run(
-    options: argparse.Namespace,
-    name: str,
-    folder: Path,
-    kernels: str,
-    seed: str,
-    overrides: list[str],
+    options: argparse.Namespace, name: str, folder: Path, kernels: str, seed: str, overrides: list[str]
 ) -> dict[str, Any]:
     workdir = options.work / "runs" / f"{options.label}-{name}-{kernels}-{seed}"
     shutil.rmtree(workdir, ignore_errors=True)

@@ -108,12 +108,7 @@ def _commands(repository: Path, config: str, overrides: dict[str, Any], run: Pat
 
 
 def _try_commands(
-    repository: Path,
-    config: str,
-    overrides: dict[str, Any],
-    intact: Path,
-    tmp_path: Path,
-    each: int,
+    repository: Path, config: str, overrides: dict[str, Any], intact: Path, tmp_path: Path, each: int
 ) -> damage.Count:
     """Flips `each` random bits in every JSON and CSV file and runs every command on each."""
     generator, run, count = np.random.default_rng(0), tmp_path / "run", damage.Count()

@@ -42,8 +42,7 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             shapes = restore.abstract_state(config, models.create(config.model), SHAPE)
             generator = np.random.default_rng(0)
             state = jax.tree.map(
-                lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype),
-                shapes,
+                lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype), shapes
             )
             Checkpoints(made[dtype] / run_files.CHECKPOINTS, keep=1).save(0, state, {})
         contents = {
@@ -97,11 +96,7 @@ def test_a_run_is_not_affected_by_runs_of_another_precision(
     """Augmentation draws other numbers in double precision, which reveals a leaked setting."""
     overrides = {**smoke_overrides, "augment.rotation_degrees": 10.0, "augment.brightness": 0.2}
     metrics = {}
-    for name, changes in {
-        "alone": {},
-        "double": {"model.dtype": "float64"},
-        "after": {},
-    }.items():
+    for name, changes in {"alone": {}, "double": {"model.dtype": "float64"}, "after": {}}.items():
         before = jax.config.jax_enable_x64
         jaxnets.train(smoke_config, {**overrides, **changes}, workdir=tmp_path / name)
         assert jax.config.jax_enable_x64 is before

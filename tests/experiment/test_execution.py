@@ -87,11 +87,7 @@ def test_a_resumed_run_follows_its_fingerprint(smoke_config: str, smoke_override
     ("overrides", "callbacks", "message"),
     [
         ({"data.on_device": "yes", "data.cache": False}, [], "set --config.data.cache=True"),
-        (
-            {"data.on_device": "no", "train.steps_per_execution": 4},
-            [],
-            "set --config.data.on_device=yes",
-        ),
+        ({"data.on_device": "no", "train.steps_per_execution": 4}, [], "set --config.data.on_device=yes"),
         ({"train.steps_per_execution": 4}, [_PerStep()], "callback _PerStep must run after every"),
     ],
 )
@@ -106,26 +102,14 @@ def test_impossible_settings_raise(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            {"batch_size": 10},
-            "a batch of 10 is not divisible by 4 devices: change --config.train.b",
-        ),
-        (
-            {"batch_size": 8},
-            "last batch of 2 is not divisible by 4 devices: set --config.train.drop_",
-        ),
+        ({"batch_size": 10}, "a batch of 10 is not divisible by 4 devices: change --config.train.b"),
+        ({"batch_size": 8}, "last batch of 2 is not divisible by 4 devices: set --config.train.drop_"),
         (
             {"batch_size": 8, "drop_last": True, "grad_accum_steps": 4},
             "each device 2 examples, not divisible by .*=4",
         ),
-        (
-            {"batch_size": 16, "grad_accum_steps": 2},
-            "last batch of 10 is not divisible by 4 devices: set",
-        ),
-        (
-            {"batch_size": 64, "drop_last": True},
-            "42 training examples are fewer than one batch of 64",
-        ),
+        ({"batch_size": 16, "grad_accum_steps": 2}, "last batch of 10 is not divisible by 4 devices: set"),
+        ({"batch_size": 64, "drop_last": True}, "42 training examples are fewer than one batch of 64"),
         ({"batch_size": 8, "drop_last": True, "grad_accum_steps": 2}, None),
     ],
 )
@@ -176,11 +160,7 @@ def _state(directory: Path) -> Any:
 def test_logs_and_checkpoints_do_not_depend_on_steps_per_execution(
     smoke_config: str, smoke_overrides: dict, tmp_path: Path
 ) -> None:
-    runs = {
-        "host": {"data.on_device": "no"},
-        "device": {},
-        "many": {"train.steps_per_execution": 4},
-    }
+    runs = {"host": {"data.on_device": "no"}, "device": {}, "many": {"train.steps_per_execution": 4}}
     for name, overrides in runs.items():
         every = {**smoke_overrides, **FOUR, "train.steps_per_execution": 0, **overrides}
         jaxnets.train(smoke_config, every, workdir=tmp_path / name)
@@ -221,9 +201,6 @@ def test_two_devices_match_batches_from_the_host(
         flags = [f"--config.{field}={value}" for field, value in overrides.items()]
         command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke"]
         subprocess.run(
-            [*command, f"--workdir={tmp_path / name}", *flags],
-            cwd=repository,
-            env=environment,
-            check=True,
+            [*command, f"--workdir={tmp_path / name}", *flags], cwd=repository, env=environment, check=True
         )
     _assert_metrics_are_close(read_metrics(tmp_path / "many"), read_metrics(tmp_path / "host"))

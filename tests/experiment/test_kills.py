@@ -77,11 +77,7 @@ class _Trial:
 
     def start(self) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            self._command,
-            env=_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            self._command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def finish(self) -> None:

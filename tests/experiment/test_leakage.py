@@ -130,10 +130,7 @@ def test_a_grouped_split_does_not_leak_unless_by_original(
 
 def test_synthetic_tissue_has_no_near_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_lib.default_config()
-    config.data.name, config.data.root, config.data.num_examples = (
-        *("synthetic_tissue", str(tmp_path)),
-        30,
-    )
+    config.data.name, config.data.root, config.data.num_examples = (*("synthetic_tissue", str(tmp_path)), 30)
     config.model.name, config.data.image_size = "lenet5", 16
     data = _open(config)
     assert "0.0 % of test images" in _format(data, capsys)
@@ -156,8 +153,7 @@ def test_exact_duplicates_across_subsets_raise_unless_allowed(
 ) -> None:
     data = opened(path=str(copied))
     with pytest.raises(
-        DataError,
-        match=r"exact duplicates of images in another subset .test image .* is train image .*",
+        DataError, match=r"exact duplicates of images in another subset .test image .* is train image .*"
     ):
         _format(data, capsys)
     assert "exact duplicates" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
@@ -201,10 +197,7 @@ def test_invalid_folds_raise(opened: Callable[..., Opened], wrong: dict, message
 def test_write_split(
     folder: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, out = (
-        str(repository / "configs" / "image_folder.py"),
-        tmp_path / "new" / "at" / "split.csv",
-    )
+    spec, out = (str(repository / "configs" / "image_folder.py"), tmp_path / "new" / "at" / "split.csv")
     overrides = {"data.path": str(folder / "set"), "data.groups": str(folder / "groups.csv")}
     split = write_split(spec, {**overrides, "data.split": "grouped"}, out)
     with out.open(newline="") as file:
@@ -222,10 +215,7 @@ def test_write_split(
     with pytest.raises(ConfigError, match="exists with other content"):
         write_split(spec, {**overrides, "data.split": "random"}, out)
     out.write_bytes(b"\xff\xfe\x00 no text")
-    for wrong, message in (
-        (out, "exists with other content"),
-        (out / "split.csv", "cannot be created"),
-    ):
+    for wrong, message in ((out, "exists with other content"), (out / "split.csv", "cannot be created")):
         with pytest.raises((ConfigError, MachineError), match=message):
             write_split(spec, {**overrides, "data.split": "grouped"}, wrong)
     assert out.read_bytes() == b"\xff\xfe\x00 no text"

@@ -67,12 +67,7 @@ def config(repository: Path) -> str:
 def test_train_evaluate_predict(
     folder: Path, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = {
-        **OVERRIDES,
-        "data.path": str(folder),
-        "data.root": str(tmp_path),
-        "train.epochs": 12,
-    }
+    overrides = {**OVERRIDES, "data.path": str(folder), "data.root": str(tmp_path), "train.epochs": 12}
     result = jaxnets.train(config, overrides, workdir=tmp_path / "run")
     assert result["entry"] is None
     assert result["test_accuracy"] > 0.7

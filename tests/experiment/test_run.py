@@ -57,11 +57,7 @@ def test_a_run_writes_its_files(trained: Path) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "method", "on_device"),
-    [
-        (TrainBatches, "next_batches", "no"),
-        (IndexBatches, "next_batches", "yes"),
-        (Run, "shard_batch", "no"),
-    ],
+    [(TrainBatches, "next_batches", "no"), (IndexBatches, "next_batches", "yes"), (Run, "shard_batch", "no")],
 )
 def test_data_wait_is_measured(
     owner: type,
@@ -170,8 +166,7 @@ def test_divergence_raises(smoke_config: str, smoke_overrides: dict, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
 def test_a_signal_saves_and_the_run_resumes(
     trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, number: int, code: int
@@ -191,11 +186,7 @@ def test_a_signal_saves_and_the_run_resumes(
 
 
 def test_a_signal_during_evaluation_saves_and_resume_evaluates(
-    trained: Path,
-    smoke_config: str,
-    smoke_overrides: dict,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trained: Path, smoke_config: str, smoke_overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, check = tmp_path / "stopped", Run.check_interrupted
 
@@ -254,10 +245,7 @@ def test_no_valid_checkpoint_raises(smoke_config: str, smoke_overrides: dict, tm
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(
-            smoke_config,
-            smoke_overrides,
-            workdir=directory,
-            callbacks=[SignalAfterStep(2, signal.SIGTERM)],
+            smoke_config, smoke_overrides, workdir=directory, callbacks=[SignalAfterStep(2, signal.SIGTERM)]
         )
     for manifest in directory.glob("checkpoints/*/manifest.json"):
         manifest.write_text("{}")
@@ -273,10 +261,7 @@ def test_nondeterministic_resume_raises_unless_allowed(
     directory = tmp_path / "stopped"
     with pytest.raises(InterruptedRunError):
         jaxnets.train(
-            smoke_config,
-            smoke_overrides,
-            workdir=directory,
-            callbacks=[SignalAfterStep(2, signal.SIGTERM)],
+            smoke_config, smoke_overrides, workdir=directory, callbacks=[SignalAfterStep(2, signal.SIGTERM)]
         )
     determinism_fingerprint = environment.determinism_fingerprint
     monkeypatch.setattr(
@@ -402,10 +387,7 @@ def test_an_unreachable_phase_is_a_warning(
         ({"train.batch_size": 64}, "fewer than one batch of 64"),
         ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
-        (
-            {"model.name": "resnet50"},
-            "kernel_size=3 is not used because --config.model.name=resnet50",
-        ),
+        ({"model.name": "resnet50"}, "kernel_size=3 is not used because --config.model.name=resnet50"),
         ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
     ],
 )

@@ -337,10 +337,7 @@ def test_a_file_is_not_a_run_directory(smoke_config: str, smoke_overrides: dict,
     file.write_text("notes\n")
     with pytest.raises(ConfigError, match=r"notes.txt is a file, not a directory.*--workdir"):
         jaxnets.train(smoke_config, smoke_overrides, workdir=file)
-    with (
-        pytest.raises(ConfigError, match="choose another --work$"),
-        workdir.lock_workdir(file, "--work"),
-    ):
+    with pytest.raises(ConfigError, match="choose another --work$"), workdir.lock_workdir(file, "--work"):
         pass
     assert file.read_text() == "notes\n"
 

@@ -81,10 +81,7 @@ def test_a_frozen_backbone_does_not_update_batch_stats(
     frozen_run: Path, smoke_config: str, plain: dict[str, Any], tmp_path: Path
 ) -> None:
     jaxnets.train(smoke_config, {**plain, **FROZEN, "train.epochs": 1}, workdir=tmp_path / "short")
-    longer, shorter = (
-        _variables(frozen_run)["batch_stats"],
-        _variables(tmp_path / "short")["batch_stats"],
-    )
+    longer, shorter = (_variables(frozen_run)["batch_stats"], _variables(tmp_path / "short")["batch_stats"])
     assert jax.tree.leaves(longer)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, longer, shorter)))
 
@@ -253,19 +250,12 @@ def test_weights_that_do_not_fit_raise(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    narrower = {
-        "transfer.weights": str(frozen_run),
-        "model.name": "resnet50",
-        "model.width": 4,
-    }
+    narrower = {"transfer.weights": str(frozen_run), "model.name": "resnet50", "model.width": 4}
     of_lenet = ("model.kernel_size",)
     for changes, message in (
         ({"transfer.weights": "nowhere"}, "is a weights folder"),
         ({"model.name": "alexnet"}, "has weights with model.name=lenet5"),
-        (
-            {"model.activation": "tanh"},
-            "model.activation=relu, but --config.model.activation is tanh",
-        ),
+        ({"model.activation": "tanh"}, "model.activation=relu, but --config.model.activation is tanh"),
         ({"model.pooling": "average"}, "model.pooling=max, .*: set it to max"),
         ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
     ):
@@ -373,17 +363,7 @@ def test_contradictory_fields_raise(smoke_config: str, changes: dict[str, Any], 
 
 @pytest.mark.parametrize(
     "changed",
-    [
-        "body",
-        "mean",
-        "fingerprint",
-        "jaxlib",
-        "pillow",
-        "kernels",
-        "implementation",
-        "processor",
-        "flags",
-    ],
+    ["body", "mean", "fingerprint", "jaxlib", "pillow", "kernels", "implementation", "processor", "flags"],
 )
 def test_the_features_cache_key_changes_with_what_bits_depend_on(
     changed: str, monkeypatch: pytest.MonkeyPatch
@@ -406,16 +386,12 @@ def test_the_features_cache_key_changes_with_what_bits_depend_on(
     else:
         determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
         monkeypatch.setattr(
-            environment,
-            "determinism_fingerprint",
-            lambda **_: determinism_fingerprint | {changed: "another"},
+            environment, "determinism_fingerprint", lambda **_: determinism_fingerprint | {changed: "another"}
         )
     assert cached_features.cache_key(config, data, backbone) != before
 
 
-def test_the_features_cache_key_ignores_the_number_of_devices(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_features_cache_key_ignores_the_number_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     config, data = (
         config_lib.default_config(),
         SimpleNamespace(source=SimpleNamespace(name="", fingerprint="")),

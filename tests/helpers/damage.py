@@ -93,16 +93,10 @@ def _json_changes(content: Any) -> Iterator[Change]:
         name = "/".join(map(str, path)) or "all"
         value = _at(content, path)
         if path:
-            yield (
-                f"{name} deleted",
-                _dumped(_changed(content, path, lambda box, key: box.pop(key))),
-            )
+            yield (f"{name} deleted", _dumped(_changed(content, path, lambda box, key: box.pop(key))))
             for wrong in WRONG:
                 if wrong is not value and type(wrong) is not type(value):
-                    yield (
-                        f"{name} = {str(wrong)[:9]!r}",
-                        _dumped(_replaced(content, path, wrong)),
-                    )
+                    yield (f"{name} = {str(wrong)[:9]!r}", _dumped(_replaced(content, path, wrong)))
             for constant, text in (("NaN", "NaN"), ("1e999", "1e999"), ("-1e999", "-1e999")):
                 marked = _dumped(_replaced(content, path, "@@")).replace(b'"@@"', text.encode())
                 yield f"{name} = {constant}", marked
@@ -287,11 +281,7 @@ def apply(path: Path, content: bytes | None) -> None:
 
 
 def try_all(
-    run: Path,
-    changes: Callable[[Path], Iterator[Change]],
-    *,
-    every: int = 1,
-    ignore_damage: bool = False,
+    run: Path, changes: Callable[[Path], Iterator[Change]], *, every: int = 1, ignore_damage: bool = False
 ) -> Count:
     """Opens a run directory after every n-th change, and restores it at the end."""
     expected, warnings = observed(run)

@@ -72,11 +72,7 @@ def test_round_trip_is_bit_exact(network: str) -> None:
 
 @pytest.mark.parametrize(
     ("network", "layer", "height", "width"),
-    [
-        ("lenet5", "dense1", 4, 4),
-        ("lenet5", "dense1", 3, 5),
-        ("inception_v1", "auxiliary1/dense", 4, 4),
-    ],
+    [("lenet5", "dense1", 4, 4), ("lenet5", "dense1", 3, 5), ("inception_v1", "auxiliary1/dense", 4, 4)],
 )
 def test_dense_layer_after_flatten_gives_the_same_outputs(
     network: str, layer: str, height: int, width: int

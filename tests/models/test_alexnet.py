@@ -20,8 +20,7 @@ def shapes(variant: str, size: int = 32, classes: int = 10):
 
 
 @pytest.mark.parametrize(
-    ("variant", "parameters", "last_map"),
-    [("pool3", 57_023_306, (3, 3)), ("pool2", 56_826_698, (4, 4))],
+    ("variant", "parameters", "last_map"), [("pool3", 57_023_306, (3, 3)), ("pool2", 56_826_698, (4, 4))]
 )
 def test_parameter_counts_and_last_feature_map(
     variant: str, parameters: int, last_map: tuple[int, int]

@@ -32,9 +32,5 @@ def test_logits_loss_and_gradients_match_the_golden_values(name: str) -> None:
         for path, value in golden[key].items():
             size = golden["gradient_norms"].get(path, 0) if key == "gradient_products" else 0
             np.testing.assert_allclose(
-                computed[key][path],
-                value,
-                rtol=1e-7,
-                atol=1e-12 + 1e-7 * size,
-                err_msg=f"{key} {path}",
+                computed[key][path], value, rtol=1e-7, atol=1e-12 + 1e-7 * size, err_msg=f"{key} {path}"
             )

@@ -79,12 +79,7 @@ def _networks(*, gradient: bool) -> list[Any]:
 RULES = {
     "sgd": {"name": "sgd", "learning_rate": 0.01, "nesterov": True, "weight_decay": 1e-2},
     "adam": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2},
-    "adamw": {
-        "name": "adam",
-        "learning_rate": 1e-3,
-        "weight_decay": 1e-2,
-        "decoupled_weight_decay": True,
-    },
+    "adamw": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2, "decoupled_weight_decay": True},
 }
 
 

@@ -30,10 +30,7 @@ def shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple]:
     # Sizes below and above the thresholds where the implementation changes.
     height = draw(st.integers(max(1, window[0] - sum(padding[0])), 20))
     width = draw(st.integers(max(1, window[1] - sum(padding[1])), 20))
-    channels = (
-        draw(st.sampled_from([1, 3, 6, 17, 40, 64])),
-        draw(st.sampled_from([1, 6, 16, 33, 48, 65])),
-    )
+    channels = (draw(st.sampled_from([1, 3, 6, 17, 40, 64])), draw(st.sampled_from([1, 6, 16, 33, 48, 65])))
     return (2, height, width, channels[0]), (*window, *channels), draw(STRIDES), padding
 
 
@@ -59,11 +56,7 @@ def _draw(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray]
 
 
 def _with_gradients(
-    x: jax.Array,
-    kernel: jax.Array,
-    cotangent: jax.Array,
-    implementation: Implementation,
-    **options: Any,
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array, implementation: Implementation, **options: Any
 ) -> tuple[jax.Array, ...]:
     function = functools.partial(convolution, implementation=implementation, **options)
     y, pull = jax.vjp(function, x, kernel)
@@ -223,10 +216,7 @@ def test_scan_and_donation(implementation: Implementation) -> None:
 
     def steps(x, implementation):
         def step(x, _):
-            return (
-                convolution(x, kernel / 4, padding=PADDING, implementation=implementation),
-                None,
-            )
+            return (convolution(x, kernel / 4, padding=PADDING, implementation=implementation), None)
 
         return jax.lax.scan(step, x, length=3)[0]
 

@@ -321,9 +321,7 @@ def test_kernels_support_vmap_and_checkpoint(
         assert np.abs(mine - np.array(expected)).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_forward_mode_needs_the_xla_implementation(
-    kernels: tuple[Kernels, ...],
-) -> None:
+def test_forward_mode_needs_the_xla_implementation(kernels: tuple[Kernels, ...]) -> None:
     x, scale, bias, direction = _arguments(np.float32)
 
     def output(implementation, x):

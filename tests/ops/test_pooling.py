@@ -160,11 +160,7 @@ def test_average_pool_matches_numpy(case: Any, count_include_pad: bool, seed: in
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=50, deadline=None, suppress_health_check=FIXTURES)
-@given(
-    case=st.one_of(cases(), cases(LONG, WIDE)),
-    count_include_pad=st.booleans(),
-    seed=st.integers(0, 1000),
-)
+@given(case=st.one_of(cases(), cases(LONG, WIDE)), count_include_pad=st.booleans(), seed=st.integers(0, 1000))
 def test_average_pool_matches_numpy_in_every_precision(
     precision: tuple[Any, float], optimized: dict[str, int], case: Any, count_include_pad: bool, seed: int
 ) -> None:
@@ -213,9 +209,7 @@ def test_forward_mode_needs_the_xla_implementation(implementation: Implementatio
     ],
 )
 def test_large_windows_and_negative_padding(
-    implementation: Implementation,
-    window: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    implementation: Implementation, window: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
     # All values are distinct, because XLA's gradient for ties is undefined.
     x = np.random.default_rng(0).permutation(2 * 14 * 13 * 2).reshape(2, 14, 13, 2)

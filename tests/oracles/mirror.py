@@ -126,10 +126,7 @@ class Mirror:
 
     def _arrays(self, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         name, host = self._config.model.name, jax.device_get(dict(variables))
-        return {
-            **to_torch(name, host["params"]),
-            **to_torch(name, host["batch_stats"]),
-        }
+        return {**to_torch(name, host["params"]), **to_torch(name, host["batch_stats"])}
 
 
 def perturbed(variables: Mapping[str, Any], seed: int) -> dict[str, Any]:

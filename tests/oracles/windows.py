@@ -10,21 +10,12 @@ Padding = tuple[Pair, Pair]
 
 
 def convolution(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    cotangent: np.ndarray,
-    *,
-    strides: Pair,
-    padding: Padding,
+    x: np.ndarray, kernel: np.ndarray, cotangent: np.ndarray, *, strides: Pair, padding: Padding
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the output [B, H', W', C_out] and the gradients of x and the kernel."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
     padded = np.pad(x, ((0, 0), *padding, (0, 0)))
-    y, grad_padded, grad_kernel = (
-        np.zeros(cotangent.shape),
-        np.zeros_like(padded),
-        np.zeros_like(kernel),
-    )
+    y, grad_padded, grad_kernel = (np.zeros(cotangent.shape), np.zeros_like(padded), np.zeros_like(kernel))
     for (row, column), pixels in _positions(kernel.shape[:2], cotangent.shape[1:3], strides):
         y += padded[pixels] @ kernel[row, column]
         grad_padded[pixels] += cotangent @ kernel[row, column].T
@@ -41,10 +32,7 @@ def max_pool(
     largest, chosen = np.full(cotangent.shape, -np.inf), np.zeros(cotangent.shape, int)
     for number, (_, pixels) in enumerate(positions):
         wins = (padded[pixels] > largest) | np.isnan(padded[pixels])
-        largest, chosen = (
-            np.where(wins, padded[pixels], largest),
-            np.where(wins, number, chosen),
-        )
+        largest, chosen = (np.where(wins, padded[pixels], largest), np.where(wins, number, chosen))
     grad_padded = np.zeros_like(padded)
     for number, (_, pixels) in enumerate(positions):
         grad_padded[pixels] += np.where(chosen == number, cotangent, 0)

@@ -74,8 +74,7 @@ def _run_and_signal(program: str, number: int = signal.SIGTERM) -> tuple[int, st
 
 
 @pytest.mark.parametrize(
-    ("number", "reason"),
-    [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")],
+    ("number", "reason"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")]
 )
 def test_each_signal_has_its_message_and_exit_code(number: int, reason: str) -> None:
     assert _run_and_signal("time.sleep(60)", number) == (128 + number, "", f"-c: stopped by {reason}\n")
@@ -288,12 +287,7 @@ sys.exit(128 + taken[0])
 """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            START + terminal + STOPPABLE.format(seconds=0.1) + save,
-            os.ttyname(theirs),
-        ],
+        [sys.executable, "-c", START + terminal + STOPPABLE.format(seconds=0.1) + save, os.ttyname(theirs)],
         start_new_session=True,
     )
     shown = b""

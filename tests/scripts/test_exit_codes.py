@@ -42,11 +42,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ),
         ([TRAIN, CONFIG, "--workdri=x"], 2, "did you mean workdir"),
         pytest.param([TRAIN, CONFIG, "stray"], 2, "'stray'", marks=slow),
-        (
-            [TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"],
-            3,
-            "prepare_data",
-        ),
+        ([TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"], 3, "prepare_data"),
         (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 4, "is not a run directory"),
         pytest.param(["scripts/evaluate.py"], 2, "usage", marks=slow),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),

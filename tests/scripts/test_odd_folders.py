@@ -269,19 +269,12 @@ def _run(repository: Path, *command: str) -> tuple[int | None, str, str]:
 @pytest.mark.timeout(4000)
 @pytest.mark.parametrize("script", ["train", "predict"])
 def test_scripts_on_every_odd_folder(
-    script: str,
-    repository: Path,
-    trained: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    script: str, repository: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def arguments(number: int, root: Path) -> list[str]:
         if script == "train":
             return [
-                *(
-                    "--config=configs/image_folder.py:smoke",
-                    f"--workdir={tmp_path / f'run{number}'}",
-                ),
+                *("--config=configs/image_folder.py:smoke", f"--workdir={tmp_path / f'run{number}'}"),
                 *(f"--config.data.path={root}", f"--config.data.root={tmp_path / f'data{number}'}"),
                 *("--config.model.name=lenet5", "--config.model.kernel_size=3"),
                 *("--config.data.image_size=16", "--config.log.tensorboard=False"),

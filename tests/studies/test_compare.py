@@ -256,11 +256,7 @@ def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("rate", "unit", "message"),
-    [
-        (12345.6, "images", "12,346 images/s"),
-        (1.234, "images", "1.2 images/s"),
-        (0.125, "starts", "8.0 s"),
-    ],
+    [(12345.6, "images", "12,346 images/s"), (1.234, "images", "1.2 images/s"), (0.125, "starts", "8.0 s")],
 )
 def test_format_rate(rate: float, unit: str, message: str) -> None:
     assert bench_table.format_rate(rate, unit) == message
@@ -293,12 +289,7 @@ def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
     message = ("0.50 [0.40, 0.60]", "0.25")
     assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
-    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (
-        *message,
-        "",
-        "",
-        "",
-    )
+    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (*message, "", "", "")
 
 
 def test_the_peak_memory_of_both_processes_is_shown() -> None:

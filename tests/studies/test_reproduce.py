@@ -217,10 +217,7 @@ def test_an_unknown_table_names_the_nearest(repository: Path, monkeypatch: pytes
 def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     rows = sweeps.read_table("lung_resnet")
-    assert [row.name for row in rows] == [
-        "lung_resnet-scratch-96px-s0",
-        "lung_resnet-scratch-224px-s0",
-    ]
+    assert [row.name for row in rows] == ["lung_resnet-scratch-96px-s0", "lung_resnet-scratch-224px-s0"]
     assert [row.config.data.image_size for row in rows] == [96, 224]
     assert {(row.config.data.name, row.config.train.epochs) for row in rows} == {("lc25000_lung", 10)}
     for path in Path("configs/sweeps").glob("[!_]*.py"):
@@ -494,11 +491,7 @@ def test_head_only_speed_is_not_used_for_a_full_network(place: Place) -> None:
     place.rows({"name": "known"})
     place.make()
     path = place.runs / "known"
-    frozen = {
-        "transfer.weights": "random",
-        "transfer.freeze_backbone": True,
-        "data.num_examples": 100,
-    }
+    frozen = {"transfer.weights": "random", "transfer.freeze_backbone": True, "data.num_examples": 100}
     plain = dict.fromkeys(("flip_horizontal", "flip_vertical", "right_angles"), False)
     frozen |= {f"augment.{name}": value for name, value in plain.items()}
     config = config_lib.load_config(place.spec, frozen)

@@ -246,8 +246,7 @@ def test_progress_line_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyP
     run.step, run.epoch, run.seconds = 3910, 5.0, 100.0
     values = {"loss": 1.2345, "accuracy": 0.5678}
     callback.on_log(
-        run,
-        {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001},
+        run, {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001}
     )
     callback.on_step_end(run, {})
     (task,) = callback._bar.tasks  # type: ignore[union-attr]

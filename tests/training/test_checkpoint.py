@@ -202,9 +202,7 @@ def test_manifest_is_written_last(checkpoints: Checkpoints, monkeypatch: pytest.
     written: list[str] = []
     atomic_write = checkpoint.atomic_write
     monkeypatch.setattr(
-        checkpoint,
-        "atomic_write",
-        lambda path, text: (written.append(path.name), atomic_write(path, text)),
+        checkpoint, "atomic_write", lambda path, text: (written.append(path.name), atomic_write(path, text))
     )
     checkpoints.save(1, _state(), HOST_STATE)
     assert written[-1] == MANIFEST

@@ -183,10 +183,7 @@ def test_collective_section_reports_failures_to_all_processes(
     assert reported == [1]  # other exceptions are reported too
     monkeypatch.setattr(Devices, "all_reduce_max", lambda self, number: number or other_process)
     if other_process is not None:
-        with (
-            pytest.raises(MachineError, match="another process failed"),
-            devices.collective_section(),
-        ):
+        with pytest.raises(MachineError, match="another process failed"), devices.collective_section():
             done.append("the section runs to its end")
         assert done
     else:

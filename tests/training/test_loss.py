@@ -22,11 +22,7 @@ def test_cross_entropy_by_hand() -> None:
 def test_smoothing_and_class_weights_by_hand() -> None:
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
     total, weight_sum = cross_entropy(
-        logits,
-        jnp.array([[1.0, 0, 0]]),
-        jnp.ones(1),
-        label_smoothing=0.3,
-        class_weights=(2.0, 1, 1),
+        logits, jnp.array([[1.0, 0, 0]]), jnp.ones(1), label_smoothing=0.3, class_weights=(2.0, 1, 1)
     )
     np.testing.assert_allclose(total, -(2 * 0.8 * np.log(0.5) + 2 * 0.1 * np.log(0.25)))
     assert weight_sum == 2
@@ -34,9 +30,7 @@ def test_smoothing_and_class_weights_by_hand() -> None:
 
 def test_mean_squared_error_by_hand() -> None:
     total, weight_sum = mean_squared_error(
-        jnp.array([[1.0, 2.0], [5.0, 5.0]]),
-        jnp.array([[0.0, 4.0], [0.0, 0.0]]),
-        jnp.array([1.0, 0]),
+        jnp.array([[1.0, 2.0], [5.0, 5.0]]), jnp.array([[0.0, 4.0], [0.0, 0.0]]), jnp.array([1.0, 0])
     )
     assert (float(total), float(weight_sum)) == (5.0, 2.0)
 

@@ -101,9 +101,7 @@ def test_matches_training_on_host_batches(
     assert int(state.step) == STEPS
 
 
-def test_results_do_not_depend_on_steps_per_call(
-    state_and_step: tuple[TrainState, Any],
-) -> None:
+def test_results_do_not_depend_on_steps_per_call(state_and_step: tuple[TrainState, Any]) -> None:
     program = jax.jit(multi_step(state_and_step[1]))
     expected, losses = _train_on_device_data(state_and_step, program, STEPS_PER_EXECUTION, [4])
     for max_steps in ([1], [3, 1, 2]):

@@ -26,12 +26,7 @@ def _stop_and_rates(losses: list[float], patience: int) -> tuple[int | None, lis
     run.scale_learning_rate = lambda value: setattr(run, "scale", value)
     stop = EarlyStopping("validation_loss", patience=patience)
     plateau = ReduceOnPlateau(
-        "validation_loss",
-        patience=patience,
-        factor=0.1,
-        cooldown=0,
-        min_delta=1e-9,
-        min_scale=0.0,
+        "validation_loss", patience=patience, factor=0.1, cooldown=0, min_delta=1e-9, min_scale=0.0
     )
     stopped, rates = None, []
     for number, loss in enumerate(losses, 1):

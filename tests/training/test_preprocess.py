@@ -109,11 +109,7 @@ def test_augmentation_does_not_depend_on_the_batch() -> None:
     config.model.num_classes = 3
     for name in ("flip_horizontal", "flip_vertical", "right_angles"):
         config.augment[name] = True
-    config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = (
-        20.0,
-        0.3,
-        2,
-    )
+    config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = (20.0, 0.3, 2)
     preprocess = jax.jit(make_preprocess(config, train=True))
     generator = np.random.default_rng(0)
     batch = {

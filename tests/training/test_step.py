@@ -122,10 +122,7 @@ class TestTrainStep:
         chex.clear_trace_counter()
         optimizer = make_optimizer(config, optax.constant_schedule(0.1))
         step = make_train_step(
-            model,
-            make_loss(config.train),
-            optimizer,
-            preprocess=make_preprocess(config, train=True),
+            model, make_loss(config.train), optimizer, preprocess=make_preprocess(config, train=True)
         )
         traced_once = jax.jit(chex.assert_max_traces(step, n=1))
         for seed in range(3):

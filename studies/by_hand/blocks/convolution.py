@@ -8,12 +8,7 @@ from studies.by_hand.blocks.windows import NO_PADDING, Padding, Pair, Windows
 
 
 def convolution(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    *,
-    strides: Pair = (1, 1),
-    padding: Padding = NO_PADDING,
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, strides: Pair = (1, 1), padding: Padding = NO_PADDING
 ) -> jax.Array:
     """Returns y[b, i, j, o] = bias[o] + sum over u, v, c of x[b, i s + u, j s + v, c] kernel[u, v, c, o].
 

@@ -30,12 +30,7 @@ class Trace(NamedTuple):
 
 
 def initialize(
-    key: jax.Array,
-    inputs: int,
-    classes: int,
-    *,
-    hidden: tuple[int, ...] = HIDDEN,
-    dtype: str = "float32",
+    key: jax.Array, inputs: int, classes: int, *, hidden: tuple[int, ...] = HIDDEN, dtype: str = "float32"
 ) -> Parameters:
     """Returns Glorot-uniform kernels and zero biases, Keras's default (Glorot and Bengio 2010)."""
     sizes = (inputs, *hidden, classes)

@@ -16,12 +16,7 @@ def sgd(parameter: jax.Array, gradient: jax.Array, *, learning_rate: float) -> j
 
 
 def momentum(
-    parameter: jax.Array,
-    gradient: jax.Array,
-    velocity: jax.Array,
-    *,
-    learning_rate: float,
-    beta: float = 0.9,
+    parameter: jax.Array, gradient: jax.Array, velocity: jax.Array, *, learning_rate: float, beta: float = 0.9
 ) -> tuple[jax.Array, jax.Array]:
     """Takes a step along `velocity`, a decaying sum of gradients; returns parameter and velocity."""
     check_same_shape(gradient, parameter.shape, "its parameter")

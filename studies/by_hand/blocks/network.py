@@ -13,12 +13,7 @@ from studies.by_hand.blocks.adam import LEARNING_RATE, AdamState, adam
 from studies.by_hand.blocks.convolution import convolution, convolution_backward
 from studies.by_hand.blocks.dense import Layer, dense, dense_backward, flatten, flatten_backward
 from studies.by_hand.blocks.dropout import dropout, dropout_backward
-from studies.by_hand.blocks.pooling import (
-    average_pool,
-    average_pool_backward,
-    max_pool,
-    max_pool_backward,
-)
+from studies.by_hand.blocks.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 from studies.by_hand.blocks.shapes import require
 from studies.by_hand.blocks.softmax import cross_entropy, cross_entropy_backward
 

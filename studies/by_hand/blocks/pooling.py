@@ -17,12 +17,7 @@ def max_pool(x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO
 
 
 def max_pool_backward(
-    gradient: jax.Array,
-    x: jax.Array,
-    window: Pair,
-    *,
-    strides: Pair,
-    padding: Padding = NO_PADDING,
+    gradient: jax.Array, x: jax.Array, window: Pair, *, strides: Pair, padding: Padding = NO_PADDING
 ) -> jax.Array:
     """Returns the gradient with respect to x; on ties the first maximum of a window gets it."""
     windows = _windows(x, window, strides, padding)

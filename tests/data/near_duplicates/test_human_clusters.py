@@ -69,10 +69,7 @@ def test_page_has_the_recorded_numbers(repository: Path) -> None:
         row = f"| {folder} | {counts['originals']} | {pairs[0]} | {counts['groups']} | {pairs[1]} |"
         assert row in page
     confidence = recorded["confidence"]
-    for name in (
-        "largest_centre_distance_within_an_original",
-        "smallest_centre_distance_between_originals",
-    ):
+    for name in ("largest_centre_distance_within_an_original", "smallest_centre_distance_between_originals"):
         assert f"{confidence[name]} px" in page
     assert f"{recorded['overlaps']['joined']} pairs of originals" in page
     assert f"{recorded['run']['processor_seconds']:.0f} seconds of processor time" in page

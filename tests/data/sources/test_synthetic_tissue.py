@@ -160,12 +160,7 @@ def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("features", "max_accuracy"),
-    [
-        (_joint_histograms, 0.5),
-        (_channel_histograms, 0.5),
-        (_block_means, 0.6),
-        (_grid_means, 0.6),
-    ],
+    [(_joint_histograms, 0.5), (_channel_histograms, 0.5), (_block_means, 0.6), (_grid_means, 0.6)],
 )
 def test_colour_and_position_do_not_separate_the_classes(data, features, max_accuracy):
     images, labels = data

@@ -49,10 +49,7 @@ def test_class_metrics_match_scikit_learn(examples: int, classes: int) -> None:
 
 
 def test_undefined_metrics_are_nan() -> None:
-    label, probabilities = (
-        np.array([0, 0, 1]),
-        np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.8, 0.2, 0]]),
-    )
+    label, probabilities = (np.array([0, 0, 1]), np.array([[0.6, 0.4, 0], [0.9, 0.1, 0], [0.8, 0.2, 0]]))
     (values,) = class_metrics(label, probabilities, np.ones((1, 3)))
     found = dict(zip(NAMES, values, strict=True))
     assert np.isnan(found["precision"][[1, 2]]).all()

@@ -197,15 +197,9 @@ def test_browser_renders_the_page(
     path = tmp_path / "index.html"
     path.write_text(render(three_classes[0]))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'own'}"]
-    for output in (
-        f"--screenshot={tmp_path / 'page.png'}",
-        f"--print-to-pdf={tmp_path / 'page.pdf'}",
-    ):
+    for output in (f"--screenshot={tmp_path / 'page.png'}", f"--print-to-pdf={tmp_path / 'page.pdf'}"):
         subprocess.run(
-            [str(BROWSER), *options, output, path.as_uri()],
-            check=True,
-            capture_output=True,
-            timeout=240,
+            [str(BROWSER), *options, output, path.as_uri()], check=True, capture_output=True, timeout=240
         )
     assert (tmp_path / "page.png").stat().st_size > 10_000
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

@@ -88,9 +88,7 @@ def _calls(function: str, *arrays: jax.Array, **options: object) -> bool:
     return "jaxnets_" in jax.jit(lambda *a: program(*a, **options)).lower(*arrays).as_text()
 
 
-def test_unsupported_dtypes_use_jax(
-    kernels: tuple[Kernels, ...],
-) -> None:
+def test_unsupported_dtypes_use_jax(kernels: tuple[Kernels, ...]) -> None:
     x, kernel, form = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)), kernels[-1]
     half = jnp.bfloat16
     assert _calls("convolution", x, kernel, implementation=form)

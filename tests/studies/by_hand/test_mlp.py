@@ -104,11 +104,7 @@ class TestErrors:
             ("X", (4, 2), r"X has shape (4, 2), but W1 (4, 3) needs (samples, 3)"),
             ("X", (3,), r"X has shape (3,)"),
             ("X", (0, 3), r"X has shape (0, 3)"),
-            (
-                "y",
-                (3, 1),
-                r"y has shape (3, 1), but 4 samples and an output layer of 1 need (4, 1)",
-            ),
+            ("y", (3, 1), r"y has shape (3, 1), but 4 samples and an output layer of 1 need (4, 1)"),
             ("y", (4,), r"y has shape (4,), but 4 samples"),
         ],
     )

@@ -27,12 +27,7 @@ def test_results_match_the_engine_of_the_report() -> None:
     predictions = [network(row)[0].data for row in inputs]
     assert predictions == pytest.approx(printed["micrograd"]["predictions"], abs=1e-15)
     trace = scalar_network.gradient_step(
-        _weights(),
-        inputs,
-        labels,
-        activations=("tanh",) * 3,
-        loss="sum_squared_error",
-        learning_rate=0.1,
+        _weights(), inputs, labels, activations=("tanh",) * 3, loss="sum_squared_error", learning_rate=0.1
     )
     updated = np.concatenate([np.column_stack([w, b]).ravel() for w, b in trace.updated])
     engine = [entry["value"] for entry in printed["micrograd"]["updated_parameters"]]

@@ -7,13 +7,7 @@ from studies.pages import curves, growth_page, performance_page
 
 GROWTH = {
     "name": "growth/lenet5/28/64",
-    "point": {
-        "network": "lenet5",
-        "image_size": 28,
-        "batch_size": 64,
-        "processes": 1,
-        "devices": 2,
-    },
+    "point": {"network": "lenet5", "image_size": 28, "batch_size": 64, "processes": 1, "devices": 2},
     "implementation": "C++ kernels",
     "seconds_a_step": 0.0025,
     "ours": 25_600.0,
@@ -32,12 +26,7 @@ def row(seconds: float, gib: int, **point: int) -> dict[str, Any]:
     }
 
 
-ROWS = [
-    row(0.002, 1),
-    row(0.016, 3, batch_size=256),
-    row(0.005, 2, image_size=56),
-    row(0.004, 1, devices=2),
-]
+ROWS = [row(0.002, 1), row(0.016, 3, batch_size=256), row(0.005, 2, image_size=56), row(0.004, 1, devices=2)]
 
 
 def test_a_row_is_in_one_section_only() -> None:

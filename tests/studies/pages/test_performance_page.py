@@ -11,12 +11,7 @@ OPS = {
     "theirs": 1e11,
     "ratio": 2.0,
     "range": [1.9, 2.1],
-    "per_second": {
-        "lax": [2e11],
-        "columns": [1e11],
-        "C++ kernels": [3e11, 4e11, 5e11],
-        "product": [6e11],
-    },
+    "per_second": {"lax": [2e11], "columns": [1e11], "C++ kernels": [3e11, 4e11, 5e11], "product": [6e11]},
 }
 GPU = {
     "name": "train/lenet5/28/64/bfloat16",
@@ -35,16 +30,8 @@ GPU = {
     [
         (OPS, "ops", "| 16px/64-64/3x3/1/16/forward | lax | 200 | 100 | 400 | 600 |"),
         ({**OPS, "range": [0.4, 0.6]}, "ops", "| lax (the other wins here) | 200 | 100 | 400 |"),
-        (
-            GPU,
-            "gpu",
-            "| training step, LeNet-5 | 100,000 images/s | 1.50 [1.40, 1.60] | 12% | 1.50 / 2.00 |",
-        ),
-        (
-            {**GPU, "ratio": None, "range": None},
-            "gpu",
-            "| 100,000 images/s |  | 12% | 1.50 / 2.00 |",
-        ),
+        (GPU, "gpu", "| training step, LeNet-5 | 100,000 images/s | 1.50 [1.40, 1.60] | 12% | 1.50 / 2.00 |"),
+        ({**GPU, "ratio": None, "range": None}, "gpu", "| 100,000 images/s |  | 12% | 1.50 / 2.00 |"),
         ({**GPU, "peak_memory": None}, "gpu", "[1.40, 1.60] | 12% |  |"),
     ],
 )

@@ -52,12 +52,7 @@ def test_seeds_share_a_row(tmp_path: Path) -> None:
     write_result(tmp_path, "b", "C/lenet5", 98.0, overrides=["optimizer.learning_rate=0.1", "seed=0"])
     write_result(tmp_path, "e", "E/lenet5")
     made = results_table.groups(tmp_path)
-    assert [list(group.runs) for group in made] == [
-        ["a-note"],
-        ["a-s0", "a-s1", "a-s2"],
-        ["b"],
-        ["e"],
-    ]
+    assert [list(group.runs) for group in made] == [["a-note"], ["a-s0", "a-s1", "a-s2"], ["b"], ["e"]]
     row = results_table.rows(tmp_path)[3]
     assert (row["entry"], row["verdict"]) == (
         "B/densenet121",
@@ -98,10 +93,7 @@ def test_the_verdict_compares_the_reported_number_with_the_interval(
             {**TRANSFERRED, "pretrained_on": "CIFAR-10"},
             ": backbone pretrained on CIFAR-10, the report's on ImageNet;",
         ),
-        (
-            {**TRANSFERRED, "pretrained_on": None},
-            ": backbone pretrained on unknown data (weights_a), ",
-        ),
+        ({**TRANSFERRED, "pretrained_on": None}, ": backbone pretrained on unknown data (weights_a), "),
         ({"entry": "E/alexnet"}, "the report tests augmented images, dropout on"),
     ],
 )
@@ -133,10 +125,7 @@ def test_the_transfer_runs_have_reasons(
     rows = [row for row in sweeps.read_table("lung_transfer") if row.config.entry]
     for row in rows:
         message = row.config
-        changes = {
-            "weights": message.transfer.weights,
-            "pretrained_on": message.transfer.pretrained_on,
-        }
+        changes = {"weights": message.transfer.weights, "pretrained_on": message.transfer.pretrained_on}
         changes |= {
             "truncate_after": message.model.truncate_after,
             "split": message.data.split,

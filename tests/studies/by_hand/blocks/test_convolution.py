@@ -19,13 +19,7 @@ NONE, SAME = ((0, 0), (0, 0)), ((1, 1), (1, 1))
 @pytest.mark.parametrize(
     ("image", "kernel", "strides", "padding", "implementation"),
     [
-        (
-            (5, 5, 1),
-            (3, 3, 1, 2),
-            (1, 1),
-            NONE,
-            "auto",
-        ),  # the report's example: a 5x5 image and a 3x3 filter
+        ((5, 5, 1), (3, 3, 1, 2), (1, 1), NONE, "auto"),  # the report's example: a 5x5 image and a 3x3 filter
         ((7, 6, 3), (3, 2, 3, 4), (2, 1), SAME, "auto"),
         ((4, 9, 2), (1, 4, 2, 1), (3, 2), ((0, 2), (1, 0)), "xla"),
         ((1, 1, 2), (1, 1, 2, 3), (1, 1), NONE, "xla"),

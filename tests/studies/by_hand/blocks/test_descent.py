@@ -10,10 +10,7 @@ from studies.by_hand.blocks import descent
 
 RULES = {
     "sgd": (lambda *state: (descent.sgd(*state[:2], learning_rate=0.1), 0), optax.sgd(0.1)),
-    "momentum": (
-        lambda *state: descent.momentum(*state, learning_rate=0.1),
-        optax.sgd(0.1, momentum=0.9),
-    ),
+    "momentum": (lambda *state: descent.momentum(*state, learning_rate=0.1), optax.sgd(0.1, momentum=0.9)),
     "adagrad": (
         lambda *state: descent.adagrad(*state, learning_rate=0.1, epsilon=0.0),
         optax.adagrad(0.1, initial_accumulator_value=0.0, eps=0.0),
