@@ -129,6 +129,10 @@ IMAGES = all_of(
 BATCH_NORM = none_of("model.name", *WITHOUT_BATCH_NORM, remedy="choose a network with batch normalisation")
 MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
+INCEPTION_V1, INCEPTION_V3 = one_of("model.name", "inception_v1"), one_of("model.name", "inception_v3")
+LENET, LENET_OR_ALEXNET = one_of("model.name", "lenet5"), one_of("model.name", "lenet5", "alexnet")
+SYNTHETIC = one_of("data.name", "synthetic_tissue")
+OFFICIAL_SPLIT, GROUPED_SPLIT = one_of("data.split", "official"), one_of("data.split", "grouped")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")
 CAN_DECOUPLE_WEIGHT_DECAY = all_of(  # for plain SGD both forms are the same
     positive("optimizer.weight_decay", 0.01), any_of(positive("optimizer.momentum", 0.9), ADAM)
@@ -137,6 +141,8 @@ STEP, COSINE = one_of("schedule.name", "step"), one_of("schedule.name", "cosine"
 CROSS_ENTROPY = one_of("train.loss", "cross_entropy")
 WEIGHTS = given("transfer.weights", "FOLDER")
 BACKBONE_IS_TRAINED = off("transfer.freeze_backbone")
+FINE_TUNES = all_of(WEIGHTS, BACKBONE_IS_TRAINED)
+PLATEAU = given("plateau.patience", 2)
 AUXILIARY_LOSS = all_of(
     positive("model.auxiliary_heads", True),
     any_of(

@@ -34,12 +34,10 @@ FIELDS: Mapping[str, Field] = {
         "dropout rate in the auxiliary heads",
         ge=0.0,
         le=0.99,
-        used=when.all_of(when.one_of("model.name", "inception_v1"), when.AUXILIARY_LOSS),
+        used=when.all_of(when.INCEPTION_V1, when.AUXILIARY_LOSS),
     ),
     "model.truncate_after": optional(
-        str,
-        "last block of the backbone, e.g. mixed7a; None: mixed7c, the last",
-        used=when.one_of("model.name", "inception_v3"),
+        str, "last block of the backbone, e.g. mixed7a; None: mixed7c, the last", used=when.INCEPTION_V3
     ),
     "model.stage_sizes": field((3, 4, 6, 3), "blocks per stage", ge=1, used=when.RESNET),
     "model.width": field(64, "channels of the first stage", ge=1, used=when.RESNET),
@@ -51,20 +49,12 @@ FIELDS: Mapping[str, Field] = {
         used=when.MLP,
     ),
     "model.activation": choice(
-        "relu",
-        ("relu", "leaky_relu", "sigmoid", "tanh"),
-        "activation function",
-        used=when.one_of("model.name", "lenet5", "alexnet"),
+        "relu", ("relu", "leaky_relu", "sigmoid", "tanh"), "activation function", used=when.LENET_OR_ALEXNET
     ),
     "model.pooling": choice(
-        "max",
-        ("max", "average"),
-        "pooling after convolutions",
-        used=when.one_of("model.name", "lenet5", "alexnet"),
+        "max", ("max", "average"), "pooling after convolutions", used=when.LENET_OR_ALEXNET
     ),
-    "model.kernel_size": field(
-        5, "kernel size of both convolutions", ge=1, le=7, used=when.one_of("model.name", "lenet5")
-    ),
+    "model.kernel_size": field(5, "kernel size of both convolutions", ge=1, le=7, used=when.LENET),
     "model.dropout": field(0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=when.IMAGES),
     "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
     "model.compute_dtype": optional(
@@ -99,12 +89,8 @@ FIELDS: Mapping[str, Field] = {
     "data.on_device": choice(
         "auto", ("auto", "yes", "no"), "store all examples on the device; auto: if they fit"
     ),
-    "data.num_examples": field(
-        3000, "number of synthetic images", ge=30, used=when.one_of("data.name", "synthetic_tissue")
-    ),
-    "data.synthetic_seed": field(
-        0, "seed of the synthetic images", ge=0, used=when.one_of("data.name", "synthetic_tissue")
-    ),
+    "data.num_examples": field(3000, "number of synthetic images", ge=30, used=when.SYNTHETIC),
+    "data.synthetic_seed": field(0, "seed of the synthetic images", ge=0, used=when.SYNTHETIC),
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),
@@ -122,10 +108,7 @@ FIELDS: Mapping[str, Field] = {
         used=when.any_of(when.one_of("data.name", "lc25000_lung"), when.given("data.groups", "FILE")),
     ),
     "data.folds": field(
-        0,
-        "grouped: number of folds; 0: split by data.fractions",
-        ge=0,
-        used=when.one_of("data.split", "grouped"),
+        0, "grouped: number of folds; 0: split by data.fractions", ge=0, used=when.GROUPED_SPLIT
     ),
     "data.fold": field(
         0, "grouped: the test fold; the next one is for validation", ge=0, used=when.positive("data.folds", 5)
@@ -147,11 +130,7 @@ FIELDS: Mapping[str, Field] = {
         used=when.all_of(when.RANDOM_SPLIT, when.off("data.folds")),
     ),
     "data.validation_fraction": field(
-        0.0,
-        "fraction of the training set used for validation",
-        ge=0.0,
-        le=0.9,
-        used=when.one_of("data.split", "official"),
+        0.0, "fraction of the training set used for validation", ge=0.0, le=0.9, used=when.OFFICIAL_SPLIT
     ),
     "data.mean": field((0.5, 0.5, 0.5), "mean per channel, of pixels in [0, 1]", used=when.IMAGES),
     "data.std": field((0.5, 0.5, 0.5), "standard deviation per channel", ge=1e-6, used=when.IMAGES),
@@ -190,17 +169,9 @@ FIELDS: Mapping[str, Field] = {
         "compute the features of a frozen backbone once, without augmentation",
         used=when.CAN_CACHE_FEATURES,
     ),
-    **duration(
-        "transfer.head_only_",
-        "train only the head before the full network",
-        used=when.all_of(when.WEIGHTS, when.BACKBONE_IS_TRAINED),
-    ),
+    **duration("transfer.head_only_", "train only the head before the full network", used=when.FINE_TUNES),
     "transfer.backbone_lr_multiplier": field(
-        1.0,
-        "learning rate of the backbone relative to the head",
-        gt=0.0,
-        le=1.0,
-        used=when.all_of(when.WEIGHTS, when.BACKBONE_IS_TRAINED),
+        1.0, "learning rate of the backbone relative to the head", gt=0.0, le=1.0, used=when.FINE_TUNES
     ),
     # Training.
     "train.batch_size": field(32, "images per step, over all devices and processes", ge=1),
@@ -258,18 +229,10 @@ FIELDS: Mapping[str, Field] = {
         ge=0,
         used=when.HAS_VALIDATION,
     ),
-    "plateau.factor": field(
-        0.1, "factor of each reduction", gt=0.0, le=1.0, used=when.given("plateau.patience", 2)
-    ),
-    "plateau.cooldown": field(
-        0, "evaluations to wait after a reduction", ge=0, used=when.given("plateau.patience", 2)
-    ),
-    "plateau.min_delta": field(
-        1e-4, "minimum relative improvement", gt=0.0, used=when.given("plateau.patience", 2)
-    ),
-    "plateau.min_scale": field(
-        0.0, "lower bound of the total factor", ge=0.0, used=when.given("plateau.patience", 2)
-    ),
+    "plateau.factor": field(0.1, "factor of each reduction", gt=0.0, le=1.0, used=when.PLATEAU),
+    "plateau.cooldown": field(0, "evaluations to wait after a reduction", ge=0, used=when.PLATEAU),
+    "plateau.min_delta": field(1e-4, "minimum relative improvement", gt=0.0, used=when.PLATEAU),
+    "plateau.min_scale": field(0.0, "lower bound of the total factor", ge=0.0, used=when.PLATEAU),
     "early_stopping.patience": optional(
         int,
         "evaluations without improvement before stopping, as in Keras; None: off",
@@ -304,7 +267,7 @@ FIELDS: Mapping[str, Field] = {
     "eval.dropout": field(
         False,
         "also test with dropout, as PyTorch without model.eval()",
-        used=when.all_of(when.one_of("model.name", "lenet5", "alexnet"), when.positive("model.dropout", 0.5)),
+        used=when.all_of(when.LENET_OR_ALEXNET, when.positive("model.dropout", 0.5)),
     ),
     "eval.use_best": field(False, "test the best checkpoint instead of the last", used=when.HAS_VALIDATION),
     **period("checkpoint.every_", "interval between checkpoints"),
