@@ -16,20 +16,13 @@ from jaxnets.experiment.execution import plan_execution
 from jaxnets.experiment.network import Network, OptimizerBundle, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
 from jaxnets.runtime import console
+from jaxnets.training import step
 from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
-from jaxnets.training.step import (
-    StoredExamples,
-    TrainState,
-    TrainStep,
-    make_train_step,
-    multi_step,
-    with_on_device_gather,
-)
 
 
 def build_run(
@@ -47,7 +40,7 @@ def build_run(
     )
     _warn_of_unreachable_phases(config, plan, bundle)
     with_ema = config.train.ema_decay is not None
-    state = TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
+    state = step.TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
     wanted = {"validation": data.split.validation} | (
         {"test": data.split.test} if config.eval.monitor_test else {}
     )
@@ -86,7 +79,7 @@ def build_run(
         devices=devices,
         state=devices.replicate(state),
         train_step=_compile_train_step(
-            make_train_step(
+            step.make_train_step(
                 network.model,
                 make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
                 bundle.optimizer,
@@ -138,11 +131,14 @@ def _warn_of_unreachable_phases(
 
 
 def _compile_train_step(
-    train_step: TrainStep, devices: Devices, examples: StoredExamples | None, steps_per_execution: int
+    train_step: step.TrainStep,
+    devices: Devices,
+    examples: step.StoredExamples | None,
+    steps_per_execution: int,
 ) -> CompiledStep:
     if examples is None:
         return devices.compile_step(train_step, donate=True)
-    wrap = with_on_device_gather if steps_per_execution == 1 else multi_step
+    wrap = step.with_on_device_gather if steps_per_execution == 1 else step.multi_step
     return devices.compile_step(wrap(train_step), donate=True, shared=(examples,))
 
 

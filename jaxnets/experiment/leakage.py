@@ -5,15 +5,8 @@ from collections.abc import Mapping
 
 from ml_collections import config_dict
 
+from jaxnets.data import splits
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.splits import (
-    HELD_OUT,
-    ExactDuplicates,
-    LabelConflicts,
-    find_exact_duplicates,
-    find_label_conflicts,
-    leaked_fractions,
-)
 from jaxnets.errors import DataError
 from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
 from jaxnets.evaluation.result import format_split as format_split_text
@@ -29,8 +22,8 @@ class Leakage:
     """
 
     fractions: dict[str, float | None]
-    exact_duplicates: ExactDuplicates | None
-    conflicts: LabelConflicts | None = None
+    exact_duplicates: splits.ExactDuplicates | None
+    conflicts: splits.LabelConflicts | None = None
 
     def as_result(self) -> dict[str, float | None]:
         """The field `leakage` of result.json."""
@@ -40,13 +33,13 @@ class Leakage:
 def measure_leakage(data: Dataset) -> Leakage:
     """The leakage of the split; unknown for vectors."""
     if data.source.kind != "image":
-        return Leakage(dict.fromkeys(HELD_OUT), None)
-    fractions = leaked_fractions(data.split, data.group_ids)
+        return Leakage(dict.fromkeys(splits.HELD_OUT), None)
+    fractions = splits.leaked_fractions(data.split, data.group_ids)
     contents = data.source.content_hashes()
     if contents is None:
         return Leakage(fractions, None)
-    conflicts = find_label_conflicts(data.source.labels, contents)
-    return Leakage(fractions, find_exact_duplicates(data.split, contents), conflicts)
+    conflicts = splits.find_label_conflicts(data.source.labels, contents)
+    return Leakage(fractions, splits.find_exact_duplicates(data.split, contents), conflicts)
 
 
 def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leakage) -> None:
@@ -94,7 +87,7 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     return f"{'LEAKY: ' if leaky else ''}{message} have a near-duplicate in training{remedy}"
 
 
-def _leakage_error(data: Dataset, copies: ExactDuplicates) -> str:
+def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
     held, seen = (
         next(part for part, indices in data.split.parts().items() if index in indices)
         + f" image {data.source.files[index]}"

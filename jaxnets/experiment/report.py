@@ -17,15 +17,7 @@ from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
-from jaxnets.evaluation.report.page import (
-    Card,
-    Content,
-    card,
-    most_confident_mistakes,
-    most_uncertain,
-    percent,
-    render,
-)
+from jaxnets.evaluation.report import page
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
@@ -65,12 +57,12 @@ def write_report(
         predictions: None for a regression.
         metrics: the content of metrics.jsonl.
     """
-    page, figures = report_paths(run.path, measured["split"])
-    html = render(_content(run, data, restored, measured, predictions, metrics))
-    page.parent.mkdir(exist_ok=True)
+    path, figures = report_paths(run.path, measured["split"])
+    html = page.render(_content(run, data, restored, measured, predictions, metrics))
+    path.parent.mkdir(exist_ok=True)
     atomic_write(figures, json.dumps(measured, indent=1) + "\n")
-    atomic_write(page, html)
-    return page
+    atomic_write(path, html)
+    return path
 
 
 def _content(
@@ -80,12 +72,12 @@ def _content(
     measured: Mapping[str, Any],
     predictions: Predictions | None,
     metrics: bytes,
-) -> Content:
+) -> page.Content:
     config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
     mistakes, uncertain = _cards(config, data, restored, predictions) if predictions else ([], [])
-    return Content(
+    return page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
         subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
@@ -116,7 +108,7 @@ def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_m
         )
     if leak_mark == LEAKY:
         fraction = measured["leakage"].get(part)
-        message = "Images here" if fraction is None else f"{percent(fraction)} of the {part} images"
+        message = "Images here" if fraction is None else f"{page.percent(fraction)} of the {part} images"
         warnings.append(
             f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memory of the "
             "training images, not generalisation to new ones."
@@ -167,7 +159,7 @@ def _describe_split(
     message = f"Split: {format_split(config, data, leakage)}."
     if data.source.kind != "image":
         return message
-    known = [f"{percent(value)} of {part}" for part, value in leakage.items() if value is not None]
+    known = [f"{page.percent(value)} of {part}" for part, value in leakage.items() if value is not None]
     if not known:
         return (
             f"{message} The fraction of held-out images with a near-duplicate in training is unknown, as no "
@@ -187,14 +179,14 @@ def _parts(data: Dataset) -> dict[str, list[int]]:
 
 def _cards(
     config: config_dict.ConfigDict, data: Dataset, restored: Restored, predictions: Predictions
-) -> tuple[list[Card], list[Card]]:
+) -> tuple[list[page.Card], list[page.Card]]:
     """Cards of the most confident mistakes and of the most uncertain images."""
-    mistakes = most_confident_mistakes(predictions, MAX_CARDS)
-    rows = np.concatenate([mistakes, most_uncertain(predictions, MAX_CARDS)])
+    mistakes = page.most_confident_mistakes(predictions, MAX_CARDS)
+    rows = np.concatenate([mistakes, page.most_uncertain(predictions, MAX_CARDS)])
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
     maps = _gradcam(config, restored, pixels, predictions.predicted[rows])
     cards = [
-        card(predictions, int(row), tuple(data.source.classes), image, heat)
+        page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
     return cards[: len(mistakes)], cards[len(mistakes) :]
