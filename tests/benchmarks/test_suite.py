@@ -165,7 +165,7 @@ def test_a_busy_machine_gives_a_warning(
     monkeypatch.setattr(conditions, "background_load", lambda: 0.5)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(rows=("train/a",), output=path))
-    assert "other processes use 50% of the cores" in capsys.readouterr().out
+    assert "other processes use 50% of the cores" in capsys.readouterr().err
     assert json.loads(path.read_text())["rows"][0]["busy_before"] == 0.5
 
 
