@@ -81,16 +81,9 @@ def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
 
     `from a.b import c` imports a.b.c if that is a module, else a.b.
     """
-    tree = ast.parse(path.read_text())
-    for_types = [
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-    ]
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in for_types:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
             names = (f"{node.module}.{alias.name}" for alias in node.names)
             found |= {name if name in modules else str(node.module) for name in names}
         elif isinstance(node, ast.Import):

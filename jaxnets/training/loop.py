@@ -1,52 +1,7 @@
-"""The training loop and the base class of its callbacks."""
-
-from typing import Any
+"""The training loop."""
 
 from jaxnets.errors import InterruptedRunError
 from jaxnets.training.run import LogRecord, Run, check_finite
-from jaxnets.training.step import Metrics
-
-
-class Callback:
-    """Base class of callbacks; override the methods that are needed.
-
-    A callback may read the run, write files, change the learning rate (`run.scale_learning_rate`), request
-    a checkpoint (`run.request_checkpoint`) or stop training (`run.stop`).
-    """
-
-    per_step = True
-    """Whether an overridden `on_step_end` must run after every step: calls of several steps are disabled."""
-    stored: tuple[str, ...] = ()
-    """Attributes that checkpoints store, as JSON."""
-
-    @property
-    def name(self) -> str:
-        """The key of the callback's state in checkpoints."""
-        return type(self).__name__
-
-    def on_train_begin(self, run: Run) -> None:
-        """Called before the first step; after `restore` if the run is resumed."""
-
-    def on_step_end(self, run: Run, metrics: Metrics) -> None:
-        """Called after every step, or call of several steps, with the last one's sums, on the device."""
-
-    def on_log(self, run: Run, record: LogRecord) -> None:
-        """Called with every record of metrics.jsonl: training, validation and a monitored test."""
-
-    def on_evaluate(self, run: Run, metrics: dict[str, float]) -> None:
-        """Called after every validation, by default once per epoch, with "loss" and "accuracy"."""
-
-    def on_train_end(self, run: Run) -> None:
-        """Called at the end of training, also after an error."""
-
-    def state(self) -> dict[str, Any]:
-        """Returns the state to store in checkpoints, as JSON."""
-        return {name: getattr(self, name) for name in self.stored}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restores the result of `state`."""
-        for name in self.stored:
-            setattr(self, name, state[name])
 
 
 def train(run: Run) -> None:

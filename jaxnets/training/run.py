@@ -1,4 +1,4 @@
-"""A run in progress, which callbacks may read and control through its methods."""
+"""A run in progress, and the base class of the callbacks that read and control it."""
 
 import contextlib
 import dataclasses
@@ -6,21 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import jax
 from ml_collections import config_dict
 
+from jaxnets.data.dataset import IndexBatches, TrainBatches
 from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
 from jaxnets.training.preprocess import Batch
 from jaxnets.training.step import LAST, PER_STEP, Metrics, TrainState, add_metrics
-
-if TYPE_CHECKING:
-    from jaxnets.data.dataset import IndexBatches, TrainBatches
-    from jaxnets.training.callbacks import Callback
 
 
 class LogRecord(TypedDict):
@@ -44,6 +41,48 @@ class Cadence:
     evaluate_every: int | None
     save_every: int | None
     histograms_every: int | None = None
+
+
+class Callback:
+    """Base class of callbacks; override the methods that are needed.
+
+    A callback may read the run, write files, change the learning rate (`run.scale_learning_rate`), request
+    a checkpoint (`run.request_checkpoint`) or stop training (`run.stop`).
+    """
+
+    per_step = True
+    """Whether an overridden `on_step_end` must run after every step: calls of several steps are disabled."""
+    stored: tuple[str, ...] = ()
+    """Attributes that checkpoints store, as JSON."""
+
+    @property
+    def name(self) -> str:
+        """The key of the callback's state in checkpoints."""
+        return type(self).__name__
+
+    def on_train_begin(self, run: "Run") -> None:
+        """Called before the first step; after `restore` if the run is resumed."""
+
+    def on_step_end(self, run: "Run", metrics: Metrics) -> None:
+        """Called after every step, or call of several steps, with the last one's sums, on the device."""
+
+    def on_log(self, run: "Run", record: LogRecord) -> None:
+        """Called with every record of metrics.jsonl: training, validation and a monitored test."""
+
+    def on_evaluate(self, run: "Run", metrics: dict[str, float]) -> None:
+        """Called after every validation, by default once per epoch, with "loss" and "accuracy"."""
+
+    def on_train_end(self, run: "Run") -> None:
+        """Called at the end of training, also after an error."""
+
+    def state(self) -> dict[str, Any]:
+        """Returns the state to store in checkpoints, as JSON."""
+        return {name: getattr(self, name) for name in self.stored}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restores the result of `state`."""
+        for name in self.stored:
+            setattr(self, name, state[name])
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -74,9 +113,9 @@ class Run(Progress):
     state: TrainState
     train_step: CompiledStep
     evaluate: Callable[[TrainState], dict[str, dict[str, float]]]  # metrics by split
-    batches: "TrainBatches | IndexBatches"
+    batches: TrainBatches | IndexBatches
     checkpoints: Checkpoints
-    callbacks: "Sequence[Callback]"
+    callbacks: Sequence[Callback]
     learning_rate: Callable[[int], Any]
     determinism_fingerprint: dict[str, Any]
     steps_per_execution: int  # the maximum; if it is above 1, batches are [K, B]

@@ -4,7 +4,7 @@ from ml_collections import config_dict
 
 from jaxnets.training.callbacks.logs import MetricsLog, ShowProgress
 from jaxnets.training.callbacks.loss_warnings import WarnOfLosses
-from jaxnets.training.loop import Callback
+from jaxnets.training.run import Callback
 
 
 def make_callbacks(

@@ -9,8 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from jaxnets.runtime import console
-from jaxnets.training.loop import Callback
-from jaxnets.training.run import LogRecord, Run
+from jaxnets.training.run import Callback, LogRecord, Run
 from jaxnets.training.step import Metrics
 
 METRICS = "metrics.jsonl"

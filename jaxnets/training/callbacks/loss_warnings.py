@@ -9,8 +9,7 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.config import SQUARED_ERRORS, steps
 from jaxnets.runtime import console
-from jaxnets.training.loop import Callback
-from jaxnets.training.run import LogRecord, Run
+from jaxnets.training.run import Callback, LogRecord, Run
 
 FACTOR = 2.0  # a loss above this multiple of ln(classes), the chance level, is high
 HIGH_EVALUATIONS = 2

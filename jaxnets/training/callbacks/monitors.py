@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 from optax import contrib
 
-from jaxnets.training.loop import Callback
-from jaxnets.training.run import Run
+from jaxnets.training.run import Callback, Run
 
 
 def make_monitors(config: config_dict.ConfigDict) -> list[Callback]:

@@ -20,8 +20,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxnets.errors import MachineError
-from jaxnets.training.loop import Callback
-from jaxnets.training.run import LogRecord, Run
+from jaxnets.training.run import Callback, LogRecord, Run
 from jaxnets.training.step import Metrics
 
 FOLDER = "tensorboard"
