@@ -19,7 +19,7 @@ class DataError(JaxnetsError, exit_code=3):
 
 
 class CheckpointError(JaxnetsError, exit_code=4):
-    """A checkpoint or weights file is missing, damaged, or of another network."""
+    """A checkpoint, weights file or run directory is missing, damaged, or of another network."""
 
 
 class DivergedError(JaxnetsError, exit_code=5):

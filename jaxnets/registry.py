@@ -4,6 +4,8 @@ To add one, write its module, list it here, and write a config. `jaxnets.models.
 `jaxnets.data.sources.register` add those that other packages define.
 """
 
+from typing import NamedTuple
+
 NETWORKS = {
     "lenet5": "lenet",
     "alexnet": "alexnet",
@@ -17,19 +19,28 @@ NETWORKS = {
 """The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`."""
 
 WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
+"""Networks for which config.model.sync_batch_norm has no meaning."""
 
-SOURCES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "synthetic_tissue": (
+
+class DataSource(NamedTuple):
+    """A source's title, its class in jaxnets.data.sources, and the fields of config.data that it is made from."""
+
+    title: str
+    path: str
+    fields: tuple[str, ...] = ()
+
+
+SOURCES = {
+    "synthetic_tissue": DataSource(
         "synthetic tissue",
         "synthetic_tissue:SyntheticTissue",
-        ("num_examples", "image_size", "synthetic_seed"),
+        fields=("num_examples", "image_size", "synthetic_seed"),
     ),
-    "lc25000_lung": ("LC25000 lung", "lc25000:LC25000Lung", ()),
-    "mnist": ("MNIST", "mnist:MNIST", ()),
-    "cifar10": ("CIFAR-10", "cifar10:CIFAR10", ()),
-    "image_folder": ("image folder", "image_folder:ImageFolder", ("path", "max_pixels")),
-    "tfds": ("tensorflow-datasets", "tfds:TFDSSource", ("path",)),
-    "points": ("four points", "points:Points", ()),
+    "lc25000_lung": DataSource("LC25000 lung", "lc25000:LC25000Lung"),
+    "mnist": DataSource("MNIST", "mnist:MNIST"),
+    "cifar10": DataSource("CIFAR-10", "cifar10:CIFAR10"),
+    "image_folder": DataSource("image folder", "image_folder:ImageFolder", fields=("path", "max_pixels")),
+    "tfds": DataSource("tensorflow-datasets", "tfds:TFDSSource", fields=("path",)),
+    "points": DataSource("four points", "points:Points"),
 }
-"""The values of config.data.name, with the title of the source, its module and class in jaxnets.data.sources,
-and the fields of config.data that the class is made from."""
+"""The values of config.data.name."""

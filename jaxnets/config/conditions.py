@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from jaxnets.registry import WITHOUT_BATCH_NORM
+from jaxnets.registry import SOURCES, WITHOUT_BATCH_NORM
 
 
 class Unmet(NamedTuple):
@@ -107,6 +107,11 @@ def any_of(*parts: Condition, otherwise: Unmet | None = None, description: str =
     return Condition(unmet, description or " or ".join(part.description for part in parts))
 
 
+def source_has(field: str) -> Condition:
+    """Holds for the data sources that are made from `data.FIELD`."""
+    return one_of("data.name", *(name for name, source in SOURCES.items() if field in source.fields))
+
+
 def _one_of(choices: tuple[Any, ...]) -> str:
     listed = ", ".join(map(str, choices))
     return f"one of {listed}" if len(choices) > 1 else listed
@@ -131,7 +136,6 @@ MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
 INCEPTION_V1, INCEPTION_V3 = one_of("model.name", "inception_v1"), one_of("model.name", "inception_v3")
 LENET, LENET_OR_ALEXNET = one_of("model.name", "lenet5"), one_of("model.name", "lenet5", "alexnet")
-SYNTHETIC = one_of("data.name", "synthetic_tissue")
 OFFICIAL_SPLIT, GROUPED_SPLIT = one_of("data.split", "official"), one_of("data.split", "grouped")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")
 CAN_DECOUPLE_WEIGHT_DECAY = all_of(  # for plain SGD both forms are the same

@@ -78,9 +78,7 @@ FIELDS: Mapping[str, Field] = {
         used=when.positive("data.cache", True),
     ),
     "data.path": optional(
-        str,
-        "image_folder: the folder; tfds: the builder's folder",
-        used=when.one_of("data.name", "image_folder", "tfds"),
+        str, "image_folder: the folder; tfds: the builder's folder", used=when.source_has("path")
     ),
     "data.image_size": field(224, "image height and width in pixels", ge=8, le=4096, used=when.IMAGES),
     "data.resize": choice("crop", ("crop", "stretch"), "how images are made square", used=when.IMAGES),
@@ -89,8 +87,12 @@ FIELDS: Mapping[str, Field] = {
     "data.on_device": choice(
         "auto", ("auto", "yes", "no"), "store all examples on the device; auto: if they fit"
     ),
-    "data.num_examples": field(3000, "number of synthetic images", ge=30, used=when.SYNTHETIC),
-    "data.synthetic_seed": field(0, "seed of the synthetic images", ge=0, used=when.SYNTHETIC),
+    "data.num_examples": field(
+        3000, "number of synthetic images", ge=30, used=when.source_has("num_examples")
+    ),
+    "data.synthetic_seed": field(
+        0, "seed of the synthetic images", ge=0, used=when.source_has("synthetic_seed")
+    ),
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),

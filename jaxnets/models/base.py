@@ -18,13 +18,22 @@ from jaxnets.ops.windows import Pair
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A network of the registry, made by `factory` from the fields of config.model named in `fields`.
+    """A network of the registry; all but the first two have defaults for images.
 
-    It takes images of at least `smallest` pixels a side, or vectors (`kind` as in Source); it is meant for
-    `native_size` pixels and `channels`. `variants` are the values of model.variant, the default first, and
-    `truncation_blocks` those of model.truncate_after, from input to output. `auxiliary_weight` is the
-    published weight of each auxiliary head in the loss; the heads are trained on images of at least
-    `auxiliary_size` pixels a side. `averages`: the head starts with a global average, so it accepts the mean.
+    Attributes:
+        title: the name in tables and messages.
+        factory: the Flax module.
+        fields: the fields of config.model that are attributes of this module only, such as "width".
+        smallest: the minimum image size that leaves a pixel after all strides.
+        native_size: the image size of the original.
+        channels: the channels of the original's images.
+        kind: "image" or "vector", as in `Source`.
+        variants: the values of model.variant, the default first.
+        truncation_blocks: the values of model.truncate_after, from input to output.
+        auxiliary_weight: the published weight of each auxiliary head in the loss.
+        auxiliary_size: the minimum image size for training auxiliary heads.
+        averages: whether the head starts with a global average pooling. If so, the cached features of a
+            frozen backbone are averaged, which is much smaller.
     """
 
     title: str
@@ -98,7 +107,8 @@ class ConvNorm(nn.Module):
 class Network(nn.Module):
     """A convolutional network: [B, H, W, C] -> logits [B, num_classes], which are `head(features(x))`.
 
-    Subclasses define `features`, and in `setup` the `drop` and `classifier` that `head` uses.
+    Subclasses define `features`, and in `setup` the `drop` (`nn.Dropout`) and the `classifier` that `head`
+    uses. `self.layers()` makes convolutions, norms and dense layers with the settings of the config.
     """
 
     num_classes: int

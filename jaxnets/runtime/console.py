@@ -40,6 +40,7 @@ def show() -> None:
     """Displays the log, once per process."""
     if display() is None:
         logger.addHandler(Display())
+        logger.propagate = False  # absl, which orbax uses, adds a handler to the root logger
         logger.setLevel(logging.DEBUG)
 
 

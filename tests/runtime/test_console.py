@@ -68,7 +68,19 @@ def test_the_library_prints_only_warnings_without_a_display() -> None:
     assert (done.stdout, done.stderr) == ("", "warning   c\n")
 
 
-def test_log_lines_are_records_of_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_displayed_line_appears_once(capfd: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "from jaxnets.runtime import console\nconsole.show()\n"
+        "from absl import logging\nlogging.vlog(1, 'x')\nconsole.log('a', 'b')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert capfd.readouterr() == ("a         b\n", "")
+
+
+def test_log_lines_are_records_of_the_logger(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.logger, "propagate", True)
     console.log("saved", "50 %s")
     console.warn("a")
     levels = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]

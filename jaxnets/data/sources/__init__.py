@@ -13,7 +13,7 @@ from jaxnets.registry import SOURCES
 
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
 """Opens a source from a config's data section and the data folder."""
-TITLES = {name: title for name, (title, _, _) in SOURCES.items()}
+TITLES = {name: source.title for name, source in SOURCES.items()}
 _registered: dict[str, Factory] = {}
 
 
