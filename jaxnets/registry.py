@@ -23,7 +23,7 @@ WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
 
 
 class DataSource(NamedTuple):
-    """A source's title, its class in jaxnets.data.sources, and the fields of config.data that it is made from."""
+    """A source: its title, its class in jaxnets.data.sources, and the fields of config.data that it needs."""
 
     title: str
     path: str

@@ -77,13 +77,14 @@ def test_a_displayed_line_appears_once(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr() == ("a         b\n", "")
 
 
-def test_log_lines_are_records_of_the_logger(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(console.logger, "propagate", True)
+def test_log_lines_are_records_of_the_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    monkeypatch.setattr(console.logger, "handlers", [handler])
     console.log("saved", "50 %s")
     console.warn("a")
-    levels = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    levels = [(record.name, record.levelno, record.getMessage()) for record in records]
     assert levels == [
         ("jaxnets", logging.INFO, "saved     50 %s"),
         ("jaxnets", logging.WARNING, "warning   a"),
