@@ -125,15 +125,9 @@ def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
     """Opens the directory of a finished or running run.
 
     config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json,
-    parsed and validated. The arrays of a checkpoint are verified when they are restored.
-
-    Args:
-        directory: the run directory, or a folder of a finished run under results/.
-        ignore_damage: warn about files that do not match their checksum instead of raising. Files that
-            cannot be parsed or have invalid values still raise.
-
-    Raises:
-        CheckpointError: it is not a run directory, or the named file is damaged.
+    parsed and validated. The arrays of a checkpoint are verified when they are restored. Raises
+    CheckpointError if it is not a run directory, or a file is damaged; with `ignore_damage` a file that does
+    not match its checksum causes a warning, if it can be parsed and has valid values.
     """
     for _ in range(ATTEMPTS - 1):
         before = _read_checksums_file(directory)
