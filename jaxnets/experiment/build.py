@@ -1,6 +1,7 @@
 """Builds a training run: optimizer, compiled steps, evaluators and callbacks."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,10 +132,7 @@ def make_cadence(config: config_dict.ConfigDict, steps_per_epoch: int) -> Cadenc
 
     Training metrics are logged at least once per epoch, so that each evaluation has a training loss.
     """
-
-    def duration(prefix: str) -> int | None:
-        return config_lib.steps(config, prefix, steps_per_epoch)
-
+    duration = functools.partial(config_lib.steps, config, steps_per_epoch=steps_per_epoch)
     return Cadence(
         total_steps=duration("train.") or 0,
         steps_per_epoch=steps_per_epoch,

@@ -46,22 +46,21 @@ class Evaluator:
         before_batch: Callable[[], None] = lambda: None,
     ) -> Scores:
         """Scores on `indices`; `extra` are values that the preprocessing needs, the same for each example."""
-
-        def batches() -> Iterator[dict[str, Any]]:
-            for batch in self._batches(indices, extra or {}):
-                before_batch()
-                yield batch
-
+        batches = self._batches(indices, extra or {}, before_batch)
         classes = len(self.data.source.classes)
-        return evaluate(self.step, state, batches(), expected=len(indices), classes=classes)
+        return evaluate(self.step, state, batches, expected=len(indices), classes=classes)
 
-    def _batches(self, indices: np.ndarray, extra: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _batches(
+        self, indices: np.ndarray, extra: Mapping[str, Any], before_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
         devices = self.devices
         for batch in self.data.eval_batches(
             indices, devices.shard, multiple_of=devices.count, on_device=self.on_device
         ):
             repeated = {name: np.repeat(value, len(batch["weight"])) for name, value in extra.items()}
-            yield devices.shard_batch({**batch, **repeated})
+            sharded = devices.shard_batch({**batch, **repeated})
+            before_batch()
+            yield sharded
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
         """The predictions for `indices` in `scores`; None for a regression."""

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from ml_collections import config_dict
 
@@ -20,7 +19,6 @@ from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 
-T = TypeVar("T")
 ATTEMPTS = 5
 """Attempts to open a directory that another process is writing to."""
 REMEDY = "restore it from a backup, or use it anyway with --ignore_damage"
@@ -196,19 +194,14 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     if files[CONFIG] is None:
         raise CheckpointError(f"{directory / CONFIG} is missing: {UNUSABLE}")
     config = run_files.read_config(directory / CONFIG, files[CONFIG])
-    manifest = _optional(files[MANIFEST], lambda data: run_files.read_manifest(directory, data, config))
-    split = _optional(files[SPLIT], lambda data: run_files.read_split(directory / SPLIT, data))
-    result = _optional(files[RESULT], lambda data: run_files.read_result(directory / RESULT, data, config))
-    return RunDirectory(
-        path=directory,
-        config=config,
-        manifest_or_none=manifest,
-        split=split,
-        result=result,
-        warnings=tuple(found),
-        ignore_damage=ignore_damage,
-        hashes=hashes,
-    )
+    manifest = split = result = None
+    if (data := files[MANIFEST]) is not None:
+        manifest = run_files.read_manifest(directory, data, config)
+    if (data := files[SPLIT]) is not None:
+        split = run_files.read_split(directory / SPLIT, data)
+    if (data := files[RESULT]) is not None:
+        result = run_files.read_result(directory / RESULT, data, config)
+    return RunDirectory(directory, config, manifest, split, result, tuple(found), ignore_damage, hashes)
 
 
 def _remedy(directory: Path) -> str:
@@ -218,10 +211,6 @@ def _remedy(directory: Path) -> str:
     except CheckpointError:
         return UNUSABLE
     return REMEDY
-
-
-def _optional(data: bytes | None, read: Callable[[bytes], T]) -> T | None:
-    return None if data is None else read(data)
 
 
 def _read_or_none(path: Path) -> bytes | None:

@@ -139,11 +139,10 @@ def _train(
 
 def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
     """Raises ConfigError if the run directory is in the image folder, where it would become a class."""
-    if config.data.path is None:
-        return
-    if directory.resolve().is_relative_to(Path(config.data.path).resolve()):
+    images = config.data.path
+    if images is not None and directory.resolve().is_relative_to(Path(images).resolve()):
         raise ConfigError(
-            f"--workdir={directory} is inside --config.data.path={config.data.path}: "
+            f"--workdir={directory} is inside --config.data.path={images}: "
             "choose a --workdir outside the image folder"
         )
 

@@ -149,6 +149,5 @@ def _sha256_now(path: Path) -> str | None:
 def _to_json(files: AllowedHashes) -> str:
     """The canonical text: any changed byte is detected."""
     digest = _sha256(json.dumps(files, sort_keys=True).encode())
-    return (
-        json.dumps({"schema_version": 1, "files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
-    )
+    content = {"schema_version": 1, "files": files, "sha256": digest}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
