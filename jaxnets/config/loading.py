@@ -243,7 +243,6 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def _check_ranges(config: config_dict.ConfigDict) -> None:
-    """Raises ConfigError for a value that is out of range."""
     for path, field in FIELDS.items():
         value = get_field(config, path)
         if problem := _problem(field, value):
@@ -251,7 +250,6 @@ def _check_ranges(config: config_dict.ConfigDict) -> None:
 
 
 def _check_consistency(config: config_dict.ConfigDict) -> None:
-    """Raises ConfigError for a value that contradicts another."""
     for prefix in DURATIONS:
         given = [f"{prefix}{u}" for u in UNITS if get_field(config, f"{prefix}{u}") is not None]
         if len(given) > 1:

@@ -261,8 +261,10 @@ def test_loading_another_folder_raises(tmp_path: Path) -> None:
 def test_run_without_checkpoint_raises(trained: Path, tmp_path: Path) -> None:
     for name in ("config.json", "manifest.json"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
-    with pytest.raises(CheckpointError, match="no valid checkpoint"):
+    with pytest.raises(CheckpointError, match="checksums.json is missing"):
         jaxnets.load(tmp_path)
+    with pytest.raises(CheckpointError, match="no valid checkpoint"):
+        jaxnets.load(tmp_path, ignore_damage=True)
 
 
 def test_ignore_damage_uses_an_earlier_step_with_a_warning(
@@ -290,9 +292,9 @@ def test_ignore_damage_uses_an_earlier_step_with_a_warning(
     predict.predict_files(str(run), [image], csv_path="-", ignore_damage=True)
     assert re.search(message, capsys.readouterr().err)
     evaluate(run, ignore_damage=True)
-    assert re.search(message, capsys.readouterr().out)
+    assert re.search(message, capsys.readouterr().err)
     exporting.export(run, tmp_path / "out", ignore_damage=True)
-    assert re.search(message, capsys.readouterr().out)
+    assert re.search(message, capsys.readouterr().err)
     assert re.search(message, (tmp_path / "out" / exporting.CARD).read_text())
 
 
