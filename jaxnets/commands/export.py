@@ -46,8 +46,7 @@ def export(
     if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty and not an export: choose another --out")
     weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
-    for message in weights.source.get("warnings", ()):
-        console.warn(message)
+    console.warn(*weights.source.get("warnings", ()))
     given = weights.preprocessing
     if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"

@@ -37,7 +37,14 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
         raise ConfigError(f"{destination} has weights of {existing}: choose another, or remove it")
     converted = convert.from_layout(given.layout, given.arrays, given.model, given.shape)
     _print(given, converted)
-    _check_complete(converted, source, partial=options.partial)
+    if not converted.arrays:
+        raise CheckpointError(f"{source} has no array of this network")
+    wrong = (*converted.missing, *converted.unexpected)
+    if wrong and not options.partial:
+        raise CheckpointError(
+            f"{source} does not match the network: {len(converted.missing)} arrays missing, "
+            f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
+        )
     found, notes, preprocessing = dict(converted.arrays), list(given.notes), None
     if given.preset is not None:
         size, *_, channels = given.shape
@@ -106,15 +113,3 @@ def _print(given: foreign.Description, converted: convert.Converted) -> None:
         more = (f"and {len(names) - MAX_LISTED} more",) if len(names) > MAX_LISTED else ()
         for text in (*names[:MAX_LISTED], *more):
             console.log(what, text)
-
-
-def _check_complete(converted: convert.Converted, source: str, *, partial: bool) -> None:
-    if not converted.arrays:
-        raise CheckpointError(f"{source} has no array of this network")
-    wrong = (*converted.missing, *converted.unexpected)
-    if not wrong or partial:
-        return
-    raise CheckpointError(
-        f"{source} does not match the network: {len(converted.missing)} arrays missing, "
-        f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
-    )

@@ -130,14 +130,9 @@ def load_config(
     """Returns a validated config with overrides by dotted path.
 
     An override of a duration replaces the config's value in another unit; None unsets an optional field.
-    Unused fields that the config sets are reset to their defaults.
-
-    Args:
-        source: a config file, `PATH` or `PATH:VARIANT`, or a config, which is copied.
-        overrides: values by dotted path.
-
-    Raises:
-        ConfigError: the file, the variant, a field or a value is invalid, or an unused field is overridden.
+    Unused fields that the config sets are reset to their defaults. `source` is `PATH`, `PATH:VARIANT` or a
+    config, which is copied. Raises ConfigError if the file, the variant, a field or a value is invalid, or an
+    unused field is overridden.
     """
     overrides = dict(overrides or {})
     config = import_config(source) if isinstance(source, str) else _copy(source)
@@ -248,7 +243,6 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def _check_ranges(config: config_dict.ConfigDict) -> None:
-    """Raises ConfigError for a value that is out of range."""
     for path, field in FIELDS.items():
         value = get_field(config, path)
         if problem := _problem(field, value):
@@ -256,7 +250,6 @@ def _check_ranges(config: config_dict.ConfigDict) -> None:
 
 
 def _check_consistency(config: config_dict.ConfigDict) -> None:
-    """Raises ConfigError for a value that contradicts another."""
     for prefix in DURATIONS:
         given = [f"{prefix}{u}" for u in UNITS if get_field(config, f"{prefix}{u}") is not None]
         if len(given) > 1:

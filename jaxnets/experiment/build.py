@@ -1,6 +1,7 @@
 """Builds a training run: optimizer, compiled steps, evaluators and callbacks."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from jaxnets.runtime import console
 from jaxnets.training import step
 from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
-from jaxnets.training.devices import CompiledStep, Devices
+from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
@@ -41,16 +42,11 @@ def build_run(
     _warn_of_unreachable_phases(config, plan, bundle)
     with_ema = config.train.ema_decay is not None
     state = step.TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
-    wanted = {"validation": data.split.validation} | (
-        {"test": data.split.test} if config.eval.monitor_test else {}
-    )
-    monitored = {part: indices for part, indices in wanted.items() if len(indices)}
-    callbacks = [
-        *make_callbacks(
-            config, is_process_zero=devices.is_process_zero, has_validation="validation" in monitored
-        ),
-        *extra_callbacks,
-    ]
+    parts = ("validation", "test") if config.eval.monitor_test else ("validation",)
+    monitored = {part: data.split.parts()[part] for part in parts if len(data.split.parts()[part])}
+    has_validation = "validation" in monitored
+    callbacks = make_callbacks(config, is_process_zero=devices.is_process_zero, has_validation=has_validation)
+    callbacks = [*callbacks, *extra_callbacks]
     names = [callback.name for callback in callbacks]
     if len(set(names)) < len(names):
         raise ConfigError(f"callback names must be unique, got {', '.join(names)}: override `name` of one")
@@ -71,43 +67,44 @@ def build_run(
         evaluators["test"] = make_evaluator(
             config, network.model, data, devices, examples, preprocess=preprocess
         )
-    steps_per_execution = execution.steps_per_execution
+    train_step = step.make_train_step(
+        network.model,
+        make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
+        bundle.optimizer,
+        preprocess=make_preprocess(config, train=True),
+        grad_accum_steps=config.train.grad_accum_steps,
+        ema_decay=config.train.ema_decay,
+        axis_name=devices.axis_name,
+        partition=bundle.parts,
+        head_only_steps=bundle.head_only_steps,
+    )
+    if examples is None:
+        batches = data.train_batches(devices.shard)
+        compiled = devices.compile_step(train_step, donate=True)
+    else:
+        steps = execution.steps_per_execution
+        batches = IndexBatches(data.sampler(devices.shard), steps_per_execution=steps)
+        wrap = step.with_on_device_gather if steps == 1 else step.multi_step
+        compiled = devices.compile_step(wrap(train_step), donate=True, shared=(examples,))
     run = Run(
         config=config,
         workdir=directory,
         plan=plan if monitored else dataclasses.replace(plan, evaluate_every=None),
         devices=devices,
         state=devices.replicate(state),
-        train_step=_compile_train_step(
-            step.make_train_step(
-                network.model,
-                make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
-                bundle.optimizer,
-                preprocess=make_preprocess(config, train=True),
-                grad_accum_steps=config.train.grad_accum_steps,
-                ema_decay=config.train.ema_decay,
-                axis_name=devices.axis_name,
-                partition=bundle.parts,
-                head_only_steps=bundle.head_only_steps,
-            ),
-            devices,
-            examples,
-            steps_per_execution,
-        ),
+        train_step=compiled,
         evaluate=lambda state: {
             part: evaluators[part].means(state, indices, before_batch=run.check_interrupted)
             for part, indices in monitored.items()
         },
-        batches=data.train_batches(devices.shard)
-        if examples is None
-        else IndexBatches(data.sampler(devices.shard), steps_per_execution=steps_per_execution),
+        batches=batches,
         checkpoints=checkpoints,
         callbacks=callbacks,
         learning_rate=bundle.schedule,
         determinism_fingerprint=environment.determinism_fingerprint(
             config=config, execution=execution.determinism_fingerprint(data)
         ),
-        steps_per_execution=steps_per_execution,
+        steps_per_execution=execution.steps_per_execution,
         description=execution.description,
     )
     return run, evaluator
@@ -130,27 +127,12 @@ def _warn_of_unreachable_phases(
         )
 
 
-def _compile_train_step(
-    train_step: step.TrainStep,
-    devices: Devices,
-    examples: step.StoredExamples | None,
-    steps_per_execution: int,
-) -> CompiledStep:
-    if examples is None:
-        return devices.compile_step(train_step, donate=True)
-    wrap = step.with_on_device_gather if steps_per_execution == 1 else step.multi_step
-    return devices.compile_step(wrap(train_step), donate=True, shared=(examples,))
-
-
 def make_cadence(config: config_dict.ConfigDict, steps_per_epoch: int) -> Cadence:
     """The config's periods in steps; by default evaluation and checkpoints are once per epoch.
 
     Training metrics are logged at least once per epoch, so that each evaluation has a training loss.
     """
-
-    def duration(prefix: str) -> int | None:
-        return config_lib.steps(config, prefix, steps_per_epoch)
-
+    duration = functools.partial(config_lib.steps, config, steps_per_epoch=steps_per_epoch)
     return Cadence(
         total_steps=duration("train.") or 0,
         steps_per_epoch=steps_per_epoch,

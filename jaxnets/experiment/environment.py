@@ -19,10 +19,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 def versions() -> dict[str, str]:
     """Versions of Python, jaxnets and the numerical packages."""
-    found = {"python": platform.python_version()}
-    for package in ("jaxnets", *PACKAGES):
-        found[package] = importlib.metadata.version(package)
-    return found
+    packages = {package: importlib.metadata.version(package) for package in ("jaxnets", *PACKAGES)}
+    return {"python": platform.python_version(), **packages}
 
 
 def implementation(config: config_dict.ConfigDict) -> str:

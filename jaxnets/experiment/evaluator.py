@@ -46,22 +46,21 @@ class Evaluator:
         before_batch: Callable[[], None] = lambda: None,
     ) -> Scores:
         """Scores on `indices`; `extra` are values that the preprocessing needs, the same for each example."""
-
-        def batches() -> Iterator[dict[str, Any]]:
-            for batch in self._batches(indices, extra or {}):
-                before_batch()
-                yield batch
-
+        batches = self._batches(indices, extra or {}, before_batch)
         classes = len(self.data.source.classes)
-        return evaluate(self.step, state, batches(), expected=len(indices), classes=classes)
+        return evaluate(self.step, state, batches, expected=len(indices), classes=classes)
 
-    def _batches(self, indices: np.ndarray, extra: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _batches(
+        self, indices: np.ndarray, extra: Mapping[str, Any], before_batch: Callable[[], None] = lambda: None
+    ) -> Iterator[dict[str, Any]]:
         devices = self.devices
         for batch in self.data.eval_batches(
             indices, devices.shard, multiple_of=devices.count, on_device=self.on_device
         ):
             repeated = {name: np.repeat(value, len(batch["weight"])) for name, value in extra.items()}
-            yield devices.shard_batch({**batch, **repeated})
+            sharded = devices.shard_batch({**batch, **repeated})
+            before_batch()
+            yield sharded
 
     def predictions(self, scores: Scores, indices: np.ndarray) -> Predictions | None:
         """The predictions for `indices` in `scores`; None for a regression."""
@@ -99,16 +98,9 @@ def make_evaluator(
     preprocess: Preprocess | None = None,
     dropout: bool = False,
 ) -> Evaluator:
-    """An evaluator of the config's network.
+    """An evaluator of the config's network; `examples` are all of the data's, if the devices store them.
 
-    Args:
-        config: the run's config.
-        model: the Flax module.
-        data: where examples are read from.
-        devices: where steps run.
-        examples: all examples, if they are stored on the devices.
-        preprocess: by default the config's, without augmentation.
-        dropout: whether dropout is active.
+    `preprocess` is by default the config's, without augmentation.
     """
     step = make_eval_step(
         model,
@@ -135,18 +127,14 @@ def _extra_evaluators(
         "augmented_dropout": (augment and dropout, augment and dropout),
     }
     data = dataclasses.replace(data, features=None)  # augmentation needs the images
-    return {
-        name: make_evaluator(
-            config,
-            model,
-            data,
-            devices,
-            preprocess=make_preprocess(config, train=False, augment=augmented),
-            dropout=with_dropout,
-        )
-        for name, (augmented, with_dropout) in wanted.items()
-        if augmented or with_dropout
-    }
+    evaluators = {}
+    for name, (augmented, with_dropout) in wanted.items():
+        if augmented or with_dropout:
+            preprocess = make_preprocess(config, train=False, augment=augmented)
+            evaluators[name] = make_evaluator(
+                config, model, data, devices, preprocess=preprocess, dropout=with_dropout
+            )
+    return evaluators
 
 
 def finish(
@@ -179,9 +167,8 @@ def finish(
     if config.transfer.freeze_backbone:
         assert network.parts is not None
         trained = models.count_parameters(network.parts.split(run.state.params)[0])
-    speed = None  # only process 0 writes metrics.jsonl, and only its result is stored
-    if run.devices.is_process_zero:
-        speed = median_speed(read_regular(run.workdir / METRICS))
+    # Only process 0 writes metrics.jsonl, and only its result is stored.
+    metrics = read_regular(run.workdir / METRICS) if run.devices.is_process_zero else b""
     result: results.Result = {
         "schema_version": results.SCHEMA_VERSION,
         "name": config.name,
@@ -219,7 +206,7 @@ def finish(
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",
         "seconds": run.seconds,
-        "images_per_second": speed,
+        "images_per_second": median_speed(metrics),
         "hardware": xla.hardware(),
         "versions": environment.versions(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -64,9 +64,7 @@ def plan_execution(
         (True, data.nbytes <= _device_budget(devices)),
     )
     wanted = config.train.steps_per_execution
-    overriding = [
-        callback for callback in callbacks if type(callback).on_step_end is not Callback.on_step_end
-    ]
+    overriding = [each for each in callbacks if type(each).on_step_end is not Callback.on_step_end]
     per_step = [callback.name for callback in overriding if callback.per_step]
     if wanted > 1 and not on_device:
         raise ConfigError(

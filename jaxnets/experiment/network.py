@@ -123,30 +123,24 @@ def with_backbone(
 
     Raises CheckpointError if an array of the backbone is missing or has another shape.
     """
-    return {
-        collection: {**parts.split(tree)[0], **_backbone(collection, tree, found, parts)}
-        for collection, tree in variables.items()
-    }
-
-
-def _backbone(
-    collection: str, tree: Mapping[str, Any], found: Pretrained, parts: BackboneHeadPartition
-) -> dict[str, Any]:
-    given = _flatten(found.variables.get(collection, {}))
-    backbone = _flatten(parts.split(tree)[1])
-    if missing := sorted(set(backbone) - set(given)):
-        raise CheckpointError(
-            f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
-            f"backbone: use other weights{_or_truncated(found.model.name, missing)}"
-        )
-    for path, leaf in backbone.items():
-        if np.shape(given[path]) != leaf.shape:
+    combined: dict[str, Any] = {}
+    for collection, tree in variables.items():
+        head, new_backbone = parts.split(tree)
+        given, backbone = _flatten(found.variables.get(collection, {})), _flatten(new_backbone)
+        if missing := sorted(set(backbone) - set(given)):
             raise CheckpointError(
-                f"{found.path} is of another network: {collection}/{path} has shape "
-                f"{list(np.shape(given[path]))}, expected {list(leaf.shape)}"
+                f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
+                f"backbone: use other weights{_or_truncated(found.model.name, missing)}"
             )
-    taken = {path: jnp.asarray(given[path], leaf.dtype) for path, leaf in backbone.items()}
-    return traverse_util.unflatten_dict(taken, sep="/")
+        for path, leaf in backbone.items():
+            if np.shape(given[path]) != leaf.shape:
+                raise CheckpointError(
+                    f"{found.path} is of another network: {collection}/{path} has shape "
+                    f"{list(np.shape(given[path]))}, expected {list(leaf.shape)}"
+                )
+        taken = {path: jnp.asarray(given[path], leaf.dtype) for path, leaf in backbone.items()}
+        combined[collection] = {**head, **traverse_util.unflatten_dict(taken, sep="/")}
+    return combined
 
 
 def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,11 +187,9 @@ def make_optimizer_bundle(
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
     schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     if transfer.freeze_backbone:
-        optimizer = make_optimizer(config, schedule, partition=parts)
-        return OptimizerBundle(optimizer, schedule, parts, head_only_steps=None)
+        return OptimizerBundle(make_optimizer(config, schedule, partition=parts), schedule, parts, None)
     if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
-        optimizer = make_optimizer(config, schedule)
-        return OptimizerBundle(optimizer, schedule, None, head_only_steps=None)
+        return OptimizerBundle(make_optimizer(config, schedule), schedule, None, None)
     backbone_schedule = make_schedule(
         config,
         total_steps=max(total_steps - head_only_steps, 1),

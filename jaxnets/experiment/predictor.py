@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.interop.weights import Weights, is_weights_folder, read_weights
+from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime import xla
 from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.preprocess import normalize, scale
@@ -38,15 +38,11 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Preprocess:
-    """The preprocessing of a network's inputs."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocess(Preprocessing):
+    """The preprocessing of a network's inputs, of images with at most `max_pixels`."""
 
-    image_size: int
-    resize: Literal["crop", "stretch"]
     channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     max_pixels: int
 
     def read(self, image: Image) -> np.ndarray:
@@ -55,9 +51,14 @@ class Preprocess:
 
     def pixels(self, image: Image) -> np.ndarray:
         """uint8[H, W, 1 or 3], as in the file; raises DataError if it is not an image."""
-        if isinstance(image, np.ndarray):
-            return _checked(image)
-        return read_image(image, max_pixels=self.max_pixels)
+        if not isinstance(image, np.ndarray):
+            return read_image(image, max_pixels=self.max_pixels)
+        pixels = image[..., None] if image.ndim == 2 else image
+        if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
+            raise DataError(
+                f"pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[H, W, 3] or uint8[H, W, 1]"
+            )
+        return pixels
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
         """`pixels` with the network's number of channels and size."""
@@ -84,14 +85,8 @@ class Predictor:
         with precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
-        given = weights.preprocessing
         self.preprocess = Preprocess(
-            image_size=given.image_size,
-            resize=given.resize,
-            channels=weights.input_shape[-1],
-            mean=given.mean,
-            std=given.std,
-            max_pixels=max_pixels,
+            **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
         )
         self._apply = xla.jit(self._probabilities)
 
@@ -157,9 +152,9 @@ class Predictor:
             return []
         return [
             Prediction(
-                self.classes[int(row.argmax())],
+                self.classes[row.argmax()],
                 float(row.max()),
-                dict(zip(self.classes, map(float, row), strict=True)),
+                dict(zip(self.classes, row.tolist(), strict=True)),
             )
             for row in self.probabilities(np.stack(pixels))
         ]
@@ -192,15 +187,9 @@ class Regressor:
 def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Predictor | Regressor:
     """The trained network of a run directory or weights folder; a Regressor if its inputs are vectors.
 
-    Warns if this is not the state that the run was tested with, and if files cannot be verified.
-
-    Args:
-        run_dir: a run directory or weights folder.
-        ignore_damage: warn about files that do not match their checksum instead of raising.
-
-    Raises:
-        CheckpointError: it is neither of both, a file is damaged, no checkpoint is valid, or the weights are
-            incomplete or do not specify their preprocessing.
+    Warns if this is not the state that the run was tested with, and if files cannot be verified. Raises
+    CheckpointError if it is neither of both, a file is damaged (with `ignore_damage` it warns), no checkpoint
+    is valid, or the weights are incomplete or do not specify their preprocessing.
     """
     network, messages = open_network(Path(run_dir), ignore_damage=ignore_damage)
     for message in messages:
@@ -230,13 +219,3 @@ def open_network(
     if weights.preprocessing is None:
         return Regressor(weights), messages
     return Predictor(weights, max_pixels=max_pixels), messages
-
-
-def _checked(pixels: np.ndarray) -> np.ndarray:
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
-        raise DataError(
-            f"pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[H, W, 3] or uint8[H, W, 1]"
-        )
-    return pixels

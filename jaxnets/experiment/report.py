@@ -49,35 +49,13 @@ def write_report(
 ) -> Path:
     """Writes the report and returns its path.
 
-    Args:
-        run: the run directory.
-        data: the run's data.
-        restored: the evaluated network.
-        measured: the metrics of the evaluation.
-        predictions: None for a regression.
-        metrics: the content of metrics.jsonl.
+    `predictions` is None for a regression; `metrics` is the content of metrics.jsonl.
     """
-    path, figures = report_paths(run.path, measured["split"])
-    html = page.render(_content(run, data, restored, measured, predictions, metrics))
-    path.parent.mkdir(exist_ok=True)
-    atomic_write(figures, json.dumps(measured, indent=1) + "\n")
-    atomic_write(path, html)
-    return path
-
-
-def _content(
-    run: RunDirectory,
-    data: Dataset,
-    restored: Restored,
-    measured: Mapping[str, Any],
-    predictions: Predictions | None,
-    metrics: bytes,
-) -> page.Content:
     config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
     mistakes, uncertain = _cards(config, data, restored, predictions) if predictions else ([], [])
-    return page.Content(
+    content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
         subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
         f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
@@ -94,6 +72,12 @@ def _content(
         manifest={name: _format(value) for name, value in run.manifest.items() if name != "classes"},
         commands=_commands(run, part),
     )
+    html = page.render(content)
+    path, figures = report_paths(run.path, part)
+    path.parent.mkdir(exist_ok=True)
+    atomic_write(figures, json.dumps(measured, indent=1) + "\n")
+    atomic_write(path, html)
+    return path
 
 
 def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_mark: str) -> list[str]:

@@ -76,16 +76,8 @@ def resolve(
 ) -> config_dict.FrozenConfigDict:
     """The complete config of a run: the number of classes, and the variant and preprocessing of the weights.
 
-    Args:
-        config: a config from `load_config`; it is not changed.
-        source: the run's data.
-        pretrained: the weights of transfer.weights, if any.
-        user_set: the fields that the user set.
-
-    Raises:
-        CheckpointError: the weights belong to another network.
-        ConfigError: network, loss and preprocessing do not fit the source, or the user set another
-            preprocessing than the weights expect.
+    Raises CheckpointError if the weights belong to another network, ConfigError if network, loss and
+    preprocessing do not fit the source, or the user set another preprocessing than the weights expect.
     """
     config = config.copy_and_resolve_references()
     if pretrained is not None:

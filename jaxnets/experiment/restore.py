@@ -157,8 +157,7 @@ def open_pretrained(
 
 
 def _pretrained(path: Path, weights: Weights) -> Pretrained:
-    for message in weights.source.get("warnings", ()):
-        console.warn(message)
+    console.warn(*weights.source.get("warnings", ()))
     expected = weights.preprocessing
     mean, std = (None, None) if expected is None else (expected.mean, expected.std)
     return Pretrained(path, weights.variables, weights.model, mean, std)

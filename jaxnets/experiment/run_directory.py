@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from ml_collections import config_dict
 
@@ -20,7 +19,6 @@ from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 
-T = TypeVar("T")
 ATTEMPTS = 5
 """Attempts to open a directory that another process is writing to."""
 REMEDY = "restore it from a backup, or use it anyway with --ignore_damage"
@@ -125,15 +123,9 @@ def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
     """Opens the directory of a finished or running run.
 
     config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json,
-    parsed and validated. The arrays of a checkpoint are verified when they are restored.
-
-    Args:
-        directory: the run directory, or a folder of a finished run under results/.
-        ignore_damage: warn about files that do not match their checksum instead of raising. Files that
-            cannot be parsed or have invalid values still raise.
-
-    Raises:
-        CheckpointError: it is not a run directory, or the named file is damaged.
+    parsed and validated. The arrays of a checkpoint are verified when they are restored. Raises
+    CheckpointError if it is not a run directory, or a file is damaged; with `ignore_damage` a file that does
+    not match its checksum causes a warning, if it can be parsed and has valid values.
     """
     for _ in range(ATTEMPTS - 1):
         before = _read_checksums_file(directory)
@@ -202,19 +194,14 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     if files[CONFIG] is None:
         raise CheckpointError(f"{directory / CONFIG} is missing: {UNUSABLE}")
     config = run_files.read_config(directory / CONFIG, files[CONFIG])
-    manifest = _optional(files[MANIFEST], lambda data: run_files.read_manifest(directory, data, config))
-    split = _optional(files[SPLIT], lambda data: run_files.read_split(directory / SPLIT, data))
-    result = _optional(files[RESULT], lambda data: run_files.read_result(directory / RESULT, data, config))
-    return RunDirectory(
-        path=directory,
-        config=config,
-        manifest_or_none=manifest,
-        split=split,
-        result=result,
-        warnings=tuple(found),
-        ignore_damage=ignore_damage,
-        hashes=hashes,
-    )
+    manifest = split = result = None
+    if (data := files[MANIFEST]) is not None:
+        manifest = run_files.read_manifest(directory, data, config)
+    if (data := files[SPLIT]) is not None:
+        split = run_files.read_split(directory / SPLIT, data)
+    if (data := files[RESULT]) is not None:
+        result = run_files.read_result(directory / RESULT, data, config)
+    return RunDirectory(directory, config, manifest, split, result, tuple(found), ignore_damage, hashes)
 
 
 def _remedy(directory: Path) -> str:
@@ -224,10 +211,6 @@ def _remedy(directory: Path) -> str:
     except CheckpointError:
         return UNUSABLE
     return REMEDY
-
-
-def _optional(data: bytes | None, read: Callable[[bytes], T]) -> T | None:
-    return None if data is None else read(data)
 
 
 def _read_or_none(path: Path) -> bytes | None:

@@ -121,13 +121,8 @@ def read_split(path: Path, data: bytes) -> str:
 
 def read_result(path: Path, data: bytes, config: config_dict.ConfigDict) -> Result:
     result = from_json(data, path)
-    expected = {
-        "name": config.name,
-        "model": config.model.name,
-        "data": config.data.name,
-        "seed": config.seed,
-        "batch_size": config.train.batch_size,
-    }
+    expected: dict[str, object] = {"name": config.name, "model": config.model.name, "data": config.data.name}
+    expected |= {"seed": config.seed, "batch_size": config.train.batch_size}
     for name, value in expected.items():
         if result[name] != value:  # type: ignore[literal-required]
             raise _damaged(path, f"{name} does not match {CONFIG}")

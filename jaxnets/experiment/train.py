@@ -17,20 +17,12 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.result import summary_text
-from jaxnets.experiment import environment, run_files, workdir
+from jaxnets.experiment import environment, resolve, run_files, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, finish
 from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.network import Network, check_backbone, make_network
-from jaxnets.experiment.resolve import (
-    check_batch_norm,
-    check_divisible,
-    check_not_empty,
-    load_config_or_demo,
-    resolve,
-)
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
 from jaxnets.runtime import console, signals, xla
 from jaxnets.runtime.xla import check_not_forked, precision_of
@@ -70,7 +62,7 @@ def train(
     with contextlib.ExitStack() as stack:
         if not devices.is_process_zero:
             stack.enter_context(console.silenced())
-        config = load_config_or_demo(source, overrides)
+        config = resolve.load_config_or_demo(source, overrides)
         if note := models.skipped_aux_heads_note(config.model, config.data.image_size):
             console.log("note", note)
         directory = Path(options.workdir or workdir.default_workdir(config))
@@ -82,7 +74,14 @@ def train(
             result = existing.result
         else:
             result = _train(config, overrides, options, devices, directory, existing)
-        console.log_text(_summary(result, directory))
+        text = results.summary_text(
+            result,
+            title=models.entry(result["model"]).title,
+            data_title=sources.TITLES[result["data"]],
+            workdir=directory,
+            reported=reported.entry(result["entry"]) if result["entry"] else None,
+        )
+        console.log_text(text)
         return result
 
 
@@ -101,10 +100,10 @@ def _train(
 
             pretrained = open_pretrained(config, existing, ignore_damage=options.ignore_damage)
         data = open_dataset(config)
-        config = resolve(config, data.source, pretrained, config_lib.user_set(overrides))
-        check_not_empty(data.split)
-        check_divisible(config, len(data.split.train), devices)
-        check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
+        config = resolve.resolve(config, data.source, pretrained, config_lib.user_set(overrides))
+        resolve.check_not_empty(data.split)
+        resolve.check_divisible(config, len(data.split.train), devices)
+        resolve.check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
         model = models.create(config.model, axis_name=devices.axis_name)
         if pretrained is not None:
             check_backbone(model, data.shape, pretrained)
@@ -140,11 +139,10 @@ def _train(
 
 def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
     """Raises ConfigError if the run directory is in the image folder, where it would become a class."""
-    if config.data.path is None:
-        return
-    if directory.resolve().is_relative_to(Path(config.data.path).resolve()):
+    images = config.data.path
+    if images is not None and directory.resolve().is_relative_to(Path(images).resolve()):
         raise ConfigError(
-            f"--workdir={directory} is inside --config.data.path={config.data.path}: "
+            f"--workdir={directory} is inside --config.data.path={images}: "
             "choose a --workdir outside the image folder"
         )
 
@@ -257,14 +255,4 @@ def _print_stop(run: Run) -> None:
         "stop",
         f"at step {run.step} of {run.plan.total_steps}, epoch {run.epoch:g} of {epochs:g}: "
         f"{run.stop_reason}; testing {tested}",
-    )
-
-
-def _summary(result: results.Result, directory: Path) -> str:
-    return summary_text(
-        result,
-        title=models.entry(result["model"]).title,
-        data_title=sources.TITLES[result["data"]],
-        workdir=directory,
-        reported=reported.entry(result["entry"]) if result["entry"] else None,
     )

@@ -107,16 +107,10 @@ def damage(hashes: AllowedHashes | None, directory: Path, name: str, data: bytes
 def write_files(directory: Path, contents: Mapping[str, str | bytes], *, final: Sequence[str] = ()) -> None:
     """Writes files of a run directory, in order, and lists them.
 
-    A checksums.json that is damaged is not changed: the files of the directory cannot be verified any more.
-
-    Args:
-        directory: the run directory.
-        contents: text or bytes by relative file name.
-        final: existing files that will not change any more; they are listed too.
+    `contents` are by relative file name; `final` are existing files that will not change any more, which are
+    listed too. A damaged checksums.json is not changed: the directory cannot be verified any more.
     """
-    encoded = {
-        name: content.encode() if isinstance(content, str) else content for name, content in contents.items()
-    }
+    encoded = {name: text.encode() if isinstance(text, str) else text for name, text in contents.items()}
     with file_lock(directory / CHECKSUMS_LOCK):  # evaluation and training may write at the same time
         listed = _listed(directory)
         hashes = {**(listed or {}), **{name: [_sha256_now(directory / name)] for name in final}}
@@ -155,6 +149,5 @@ def _sha256_now(path: Path) -> str | None:
 def _to_json(files: AllowedHashes) -> str:
     """The canonical text: any changed byte is detected."""
     digest = _sha256(json.dumps(files, sort_keys=True).encode())
-    return (
-        json.dumps({"schema_version": 1, "files": files, "sha256": digest}, indent=1, sort_keys=True) + "\n"
-    )
+    content = {"schema_version": 1, "files": files, "sha256": digest}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

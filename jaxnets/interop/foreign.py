@@ -100,15 +100,9 @@ def describe(opened: WeightFile, options: Options) -> Description:
     if ignored:
         notes.append(f"{', '.join(ignored)} of the source ignored: we use the full central square, bicubic")
     model = model_of(arrays, network, layout, options)
-    return Description(
-        arrays,
-        layout,
-        model,
-        (size, size, entry.channels),
-        _classes(options, opened, model.num_classes),
-        _preset(network, layout, options, opened),
-        notes,
-    )
+    shape, classes = (size, size, entry.channels), _classes(options, opened, model.num_classes)
+    preset = _preset(network, layout, options, opened)
+    return Description(arrays, layout, model, shape, classes, preset, notes)
 
 
 def _without_unusable_heads(

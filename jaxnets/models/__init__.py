@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,10 +12,10 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import default_config, nearest, unused
+from jaxnets.config import nearest
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
-from jaxnets.registry import NETWORKS
+from jaxnets.registry import NETWORKS, WITHOUT_BATCH_NORM
 
 OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 """Fields of config.model that change one part of a network; loading a config refuses them for others."""
@@ -62,7 +61,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
     accepted = {field.name for field in dataclasses.fields(found.factory)}
     if config.dropout and "dropout" not in accepted:
         raise ConfigError(f"--config.model.dropout={config.dropout:g}: {found.title} has no dropout")
-    synchronises = config.sync_batch_norm and _has_batch_norm(config.name)
+    synchronises = config.sync_batch_norm and config.name not in WITHOUT_BATCH_NORM
     given = {
         "num_classes": config.num_classes,
         "dropout": config.dropout,
@@ -74,13 +73,6 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
         **{name: config[name] for name in found.fields if config[name] is not None},
     }
     return found.factory(**{name: value for name, value in given.items() if name in accepted})
-
-
-@functools.cache
-def _has_batch_norm(name: str) -> bool:
-    config = default_config()
-    config.model.name = name
-    return "model.sync_batch_norm" not in unused(config)
 
 
 def variant_of(config: config_dict.ConfigDict) -> str | None:

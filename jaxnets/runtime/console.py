@@ -92,12 +92,8 @@ class Phase:
 def phase(name: str) -> Iterator[Phase]:
     """Times a phase, on a terminal with a clock, and logs its line if it succeeds."""
     phase, start = Phase(), time.perf_counter()
-    columns = (
-        progress.SpinnerColumn(),
-        progress.TextColumn("{task.description}"),
-        progress.TimeElapsedColumn(),
-    )
-    with _live_display(*columns) as clock:
+    text = progress.TextColumn("{task.description}")
+    with _live_display(progress.SpinnerColumn(), text, progress.TimeElapsedColumn()) as clock:
         clock.add_task(name, total=None)
         yield phase
     log(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
@@ -127,6 +123,5 @@ def counter(name: str) -> Iterator[Callable[[int, int | None], None]]:
 def _live_display(*columns: progress.ProgressColumn) -> progress.Progress:
     """A transient display on a terminal; elsewhere it is disabled."""
     console = live.live if (live := display()) is not None else Console(quiet=True)
-    return progress.Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal or live is None
-    )
+    disable = live is None or not console.is_terminal
+    return progress.Progress(*columns, console=console, transient=True, disable=disable)

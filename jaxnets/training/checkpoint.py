@@ -91,9 +91,8 @@ class Checkpoints:
             atomic_write(target / SHAPES, _to_json(_shapes(state)))
             files = [path for path in target.rglob("*") if path.is_file()]
             hashes = {str(path.relative_to(target)): file_sha256(path) for path in files}
-            atomic_write(
-                target / MANIFEST, _with_digest({"files": hashes, "run_files": dict(run_files or {})})
-            )
+            content = {"files": hashes, "run_files": dict(run_files or {})}
+            atomic_write(target / MANIFEST, _with_digest(content))
         except (OSError, ValueError) as error:
             with contextlib.suppress(OSError):
                 self._remove_unfinished()

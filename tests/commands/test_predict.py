@@ -79,7 +79,9 @@ def test_grey_and_colour_images_are_converted(trained: Path) -> None:
     network = jaxnets.load(trained)
     (as_grey,), (as_colour,) = network.predict(grey), network.predict(np.repeat(grey, 3, axis=2))
     assert as_grey.probabilities == as_colour.probabilities
-    preprocessed = Preprocess(16, "crop", 1, (0.5,), (0.5,), 10**6).read(np.repeat(grey, 3, axis=2))
+    preprocessed = Preprocess(16, (0.5,), (0.5,), "crop", channels=1, max_pixels=10**6).read(
+        np.repeat(grey, 3, axis=2)
+    )
     np.testing.assert_array_equal(preprocessed, grey[2:18])
 
 

@@ -89,6 +89,5 @@ class ReduceOnPlateau(Callback):
 
     def restore(self, state: dict[str, Any]) -> None:
         dtypes = {name: value.dtype for name, value in self._state._asdict().items()}
-        self._state = self._state._replace(
-            **{name: jnp.asarray(state[name], dtypes[name]) for name in dtypes}
-        )
+        values = {name: jnp.asarray(state[name], dtype) for name, dtype in dtypes.items()}
+        self._state = self._state._replace(**values)
