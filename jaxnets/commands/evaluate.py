@@ -30,8 +30,7 @@ from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
 from jaxnets.io import printable
-from jaxnets.runtime import console
-from jaxnets.runtime.xla import check_not_forked, precision_of
+from jaxnets.runtime import console, xla
 from jaxnets.training.devices import Devices
 
 
@@ -45,7 +44,7 @@ def evaluate(
     DataError if the data have changed, CheckpointError if there is no valid checkpoint; `ignore_damage` turns
     checksum errors into warnings.
     """
-    check_not_forked()
+    xla.check_not_forked()
     if part not in PARTS:
         raise ConfigError(f"--split={part!r} must be one of {', '.join(PARTS)}")
     run = open_run(directory, ignore_damage=ignore_damage)
@@ -54,7 +53,7 @@ def evaluate(
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
     if data_root is not None:
         run.config.data.root = data_root
-    with precision_of(run.config.model):
+    with xla.precision_of(run.config.model):
         return _evaluate(run, part)
 
 

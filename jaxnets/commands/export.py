@@ -15,7 +15,6 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.result import Result
 from jaxnets.experiment import restore, run_files
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import foreign
@@ -24,7 +23,6 @@ from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import console, xla
-from jaxnets.runtime.xla import check_not_forked
 from jaxnets.training.preprocess import normalize, scale
 
 PROGRAM, CARD = "program.stablehlo", "README.md"
@@ -39,7 +37,7 @@ def export(
     `layout` adds LAYOUT.safetensors with another library's names. Raises ConfigError if `out` contains other
     files, CheckpointError if the weights are incomplete or the library's network differs.
     """
-    check_not_forked()
+    xla.check_not_forked()
     out = out or directory / "export"
     if layout is not None and layout not in EXPORTABLE:
         raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
@@ -99,7 +97,7 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 
-def model_card(weights: Weights, given: Preprocessing, result: Result | None) -> str:
+def model_card(weights: Weights, given: Preprocessing, result: results.Result | None) -> str:
     """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)

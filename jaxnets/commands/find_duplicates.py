@@ -14,16 +14,8 @@ from PIL import Image
 
 from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS, read_image
+from jaxnets.data.near_duplicates import search
 from jaxnets.data.near_duplicates.features import Settings, opencv
-from jaxnets.data.near_duplicates.search import (
-    Found,
-    Overlap,
-    TaskRunner,
-    cache_key,
-    is_same_original,
-    search,
-    use_one_thread,
-)
 from jaxnets.data.near_duplicates.verification import Row, montage
 from jaxnets.data.sources.image_folder import ImageFiles, list_images
 from jaxnets.errors import ConfigError
@@ -68,16 +60,16 @@ def find_duplicates(
     work_folder = Path(work) if work else target.with_name(f".{target.stem}.work")
     with workdir.lock_workdir(work_folder, "--work" if work else "--out"):
         with console.phase("hash") as phase:
-            folder = work_folder / cache_key(images, settings)
+            folder = work_folder / search.cache_key(images, settings)
             phase.text = f"work files in {folder}"
         outputs = (target, target.with_suffix(".json"), *(_montage(target, name) for name in MONTAGES))
         existing = next((path for path in outputs if path.exists()), None)
         if existing and not folder.exists():
             raise ConfigError(f"{existing} exists: give another --out, or remove it")
         folder.mkdir(exist_ok=True)
-        with worker_pool(workers or os.cpu_count() or 1, use_one_thread) as pool:
-            runner = TaskRunner(pool, folder)
-            found = search(images, settings, runner)
+        with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
+            runner = search.TaskRunner(pool, folder)
+            found = search.search(images, settings, runner)
         _write(target, Evidence(images, found, settings), runner)
 
 
@@ -85,7 +77,7 @@ def _montage(target: Path, name: str) -> Path:
     return target.with_name(f"{target.stem}-{name}.jpg")
 
 
-def _write(target: Path, evidence: "Evidence", runner: TaskRunner) -> None:
+def _write(target: Path, evidence: "Evidence", runner: search.TaskRunner) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     summary, found = evidence.summary(), evidence.found
     summary["run"] = {
@@ -115,14 +107,14 @@ class Evidence:
     """What was found in the images: its counts, and pairs to look at."""
 
     images: ImageFiles
-    found: Found
+    found: search.Found
     settings: Settings
 
     def summary(self) -> dict[str, Any]:
         """The content of the .json file: counts, margins of the decisions, settings."""
         images, found, settings = self.images, self.found, self.settings
         strong = found.pairs[found.pairs["inliers"] >= settings.original_inliers]
-        same = is_same_original(strong, settings)
+        same = search.is_same_original(strong, settings)
         sizes = np.bincount(found.groups)
         of_class = {name or ".": images.labels == label for label, name in enumerate(images.classes)}
         label_of = images.labels[np.unique(found.originals, return_index=True)[1]]
@@ -158,7 +150,7 @@ class Evidence:
             "settings": dataclasses.asdict(settings),
         }
 
-    def is_doubtful(self, overlap: Overlap) -> bool:
+    def is_doubtful(self, overlap: search.Overlap) -> bool:
         """Whether an overlap, joined or not, has few inliers and should be reviewed."""
         return overlap.inliers < 2 * self.settings.overlap_inliers
 
@@ -170,7 +162,7 @@ class Evidence:
         joined = [overlap for overlap in found.overlaps if overlap.joined]
         joined.sort(key=lambda overlap: (-sizes[group_of[overlap.first]], group_of[overlap.first]))
         rows = [self._overlap_row(overlap) for overlap in joined[:MONTAGE_ROWS]]
-        pairs = found.pairs[is_same_original(found.pairs, self.settings)]
+        pairs = found.pairs[search.is_same_original(found.pairs, self.settings)]
         original = found.originals[pairs["first"]]
         order = np.lexsort((-pairs["inliers"], original, -np.bincount(found.originals)[original]))
         _, first = np.unique(original[order], return_index=True)
@@ -183,7 +175,7 @@ class Evidence:
         near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
         return [self._overlap_row(overlap) for overlap in near[:MONTAGE_ROWS]]
 
-    def _overlap_row(self, overlap: Overlap) -> Row:
+    def _overlap_row(self, overlap: search.Overlap) -> Row:
         verdict = "joined" if overlap.joined else "not joined"
         evidence = f"{overlap.strong} strong pairs, {overlap.inliers} inliers"
         common = f"{100 * overlap.common_fraction:.0f} % common area"

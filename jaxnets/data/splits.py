@@ -192,13 +192,12 @@ def leaked_fractions(split: Split, group_ids: np.ndarray | None) -> dict[str, fl
     `group_ids` is int64[N] over the source, equal for near-duplicates. A fraction is None if the group ids
     are unknown or the split is empty.
     """
-    held_out = {part: split.parts()[part] for part in HELD_OUT}
-    return {
-        part: float(np.isin(group_ids[indices], group_ids[split.train]).mean())
-        if group_ids is not None and len(indices)
-        else None
-        for part, indices in held_out.items()
-    }
+    fractions: dict[str, float | None] = dict.fromkeys(HELD_OUT)
+    for part in HELD_OUT:
+        indices = split.parts()[part]
+        if group_ids is not None and len(indices):
+            fractions[part] = float(np.isin(group_ids[indices], group_ids[split.train]).mean())
+    return fractions
 
 
 class ExactDuplicates(NamedTuple):

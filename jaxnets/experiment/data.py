@@ -13,8 +13,7 @@ from jaxnets.data.dataset import Batching, Dataset
 from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split, make_split
 from jaxnets.io import user_cache_folder
-from jaxnets.runtime import console
-from jaxnets.runtime.xla import cpu_threads
+from jaxnets.runtime import console, xla
 
 
 def open_dataset(config: config_dict.ConfigDict) -> Dataset:
@@ -36,7 +35,7 @@ def open_dataset(config: config_dict.ConfigDict) -> Dataset:
         eval_batch_size=config.eval.batch_size or config.train.batch_size,
         seed=config.seed,
         drop_last=config.train.drop_last,
-        threads=config.data.threads or cpu_threads(),
+        threads=config.data.threads or xla.cpu_threads(),
     )
     return Dataset(source, split, batching, group_ids)
 

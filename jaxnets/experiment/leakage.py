@@ -8,8 +8,7 @@ from ml_collections import config_dict
 from jaxnets.data import splits
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import DataError
-from jaxnets.evaluation.result import DATASETS_WITH_DUPLICATES
-from jaxnets.evaluation.result import format_split as format_split_text
+from jaxnets.evaluation import result as results
 from jaxnets.runtime import console
 
 
@@ -69,13 +68,13 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
 
 
 def _is_known_leaky(data: Dataset) -> bool:
-    return data.split.name == "random" and data.source.name in DATASETS_WITH_DUPLICATES
+    return data.split.name == "random" and data.source.name in results.DATASETS_WITH_DUPLICATES
 
 
 def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     known = {part: value for part, value in leakage.fractions.items() if value is not None}
     if data.group_ids is None and _is_known_leaky(data):
-        return f"LEAKY: {DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
+        return f"LEAKY: {results.DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
     if data.group_ids is None or not known:
         hint, folder = "", getattr(data.source, "root", None)  # of a source of image files
         if folder is not None:
@@ -108,7 +107,7 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
 
 def format_split(config: config_dict.ConfigDict, data: Dataset, leakage: Mapping[str, float | None]) -> str:
     """The split's name, with the fraction of held-out images that leak."""
-    return format_split_text(
+    return results.format_split(
         {
             "data": config.data.name,
             "split": data.split.name,

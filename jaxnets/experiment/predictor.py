@@ -20,7 +20,6 @@ from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime import xla
-from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray
@@ -82,7 +81,7 @@ class Predictor:
     def __init__(self, weights: Weights, *, max_pixels: int):
         assert weights.preprocessing is not None
         self._model_config, self._model = weights.model, models.create(weights.model)
-        with precision_of(weights.model):
+        with xla.precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
         self.preprocess = Preprocess(
@@ -115,7 +114,7 @@ class Predictor:
         side, channels = self.preprocess.image_size, self.preprocess.channels
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.dtype(self._model_config.dtype))
         apply = functools.partial(self._model.apply, train=False, method="features")
-        with precision_of(self._model_config):
+        with xla.precision_of(self._model_config):
             height, width = jax.eval_shape(apply, self._variables, image).shape[1:3]
         return height, width
 
@@ -126,12 +125,12 @@ class Predictor:
 
     def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
         """Pads to a fixed batch size, so that only one program is compiled."""
-        check_not_forked()
+        xla.check_not_forked()
         count = len(arrays[0])
         padding = -count % BATCH_SIZE
         padded = [np.pad(array, [(0, padding)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
         outputs = []
-        with precision_of(self._model_config):
+        with xla.precision_of(self._model_config):
             for start in range(0, count, BATCH_SIZE):
                 batch = [array[start : start + BATCH_SIZE] for array in padded]
                 outputs.append(jax.device_get(apply(self._variables, *batch)))
@@ -167,7 +166,7 @@ class Regressor:
         self.classes: tuple[str, ...] = ()
         self._inputs, self._dtype = weights.input_shape[0], np.dtype(weights.model.dtype)
         self._model = weights.model
-        with precision_of(weights.model):
+        with xla.precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self._apply = xla.jit(functools.partial(models.create(weights.model).apply, train=False))
 
@@ -178,8 +177,8 @@ class Regressor:
             raise DataError(
                 f"inputs have shape {list(given.shape)}, expected [B, {self._inputs}] or [{self._inputs}]"
             )
-        check_not_forked()
-        with precision_of(self._model):
+        xla.check_not_forked()
+        with xla.precision_of(self._model):
             values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
 
@@ -201,7 +200,7 @@ def open_network(
     directory: Path, *, ignore_damage: bool = False
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """Like `load`, but returns the warnings."""
-    check_not_forked()
+    xla.check_not_forked()
     if is_weights_folder(directory):
         weights, messages, max_pixels = read_weights(directory), (), MAX_PIXELS
         if weights.missing:

@@ -15,8 +15,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
-from jaxnets.runtime import console
-from jaxnets.runtime.xla import precision_of
+from jaxnets.runtime import console, xla
 from jaxnets.training.optimizer import BackboneHeadPartition
 from jaxnets.training.step import TrainState
 
@@ -57,10 +56,8 @@ def restore_state(run: RunDirectory, shape: tuple[int, ...] | None = None) -> Re
                 f"from a backup, or use step {step} instead with --ignore_damage"
             )
         else:
-            warnings = [
-                f"step {tested}, which {results.RESULT} was measured with, is damaged ({damage}): "
-                f"using step {step}"
-            ]
+            found = f"step {tested}, which {results.RESULT} was measured with, is damaged ({damage})"
+            warnings = [f"{found}: using step {step}"]
     model = models.create(run.config.model)
     state, _ = checkpoints.restore(step, abstract_state(run.config, model, shape))
     return Restored(model, state, step, tuple(warnings))
@@ -103,7 +100,7 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
 def read_run(run: RunDirectory) -> Weights:
     """The weights of a run's tested checkpoint as host arrays; see `read_weights_or_run`."""
     config, shape = run.config, run.input_shape
-    with precision_of(config.model):  # may differ from that of a run that starts from it
+    with xla.precision_of(config.model):  # may differ from that of a run that starts from it
         restored = restore_state(run)
         variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     preprocessing = None

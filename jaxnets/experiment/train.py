@@ -25,7 +25,6 @@ from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
 from jaxnets.runtime import console, signals, xla
-from jaxnets.runtime.xla import check_not_forked, precision_of
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.logs import METRICS
 from jaxnets.training.checkpoint import file_record
@@ -56,7 +55,7 @@ def train(
     If the run has already finished, its summary is printed again. Raises the errors of `jaxnets.errors`;
     InterruptedRunError if a signal stopped training, after a checkpoint was saved.
     """
-    check_not_forked()
+    xla.check_not_forked()
     options, overrides = options or Options(), dict(overrides or {})
     devices = Devices.all()
     with contextlib.ExitStack() as stack:
@@ -67,7 +66,7 @@ def train(
             console.log("note", note)
         directory = Path(options.workdir or workdir.default_workdir(config))
         _check_outside_data(directory, config)
-        stack.enter_context(precision_of(config.model))
+        stack.enter_context(xla.precision_of(config.model))
         with devices.collective_section():
             existing = _open_and_lock(directory, config, options, devices, stack)
         if existing is not None and existing.result is not None:

@@ -1,6 +1,5 @@
 """Converts a file's arrays to a network's variables and back; reports what does not match."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from jaxnets import models
 from jaxnets.config import FIELDS, nearest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, Layout, rename
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, rename
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]
@@ -68,7 +67,20 @@ def from_layout(
     """
     form, network = LAYOUTS[layout], model.name
     expected = weights.structure(model, input_shape)
-    read = functools.partial(_read, form, network, arrays, expected)
+
+    def read(name: str, path: str) -> np.ndarray:
+        """The file's array `name` as ours at `path`."""
+        array = arrays[name]
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            raise CheckpointError(f"{name} holds {array.dtype}, not floating-point numbers")
+        array = form.read(network, _inner_path(path), array)
+        if array.shape != expected[path].shape:
+            raise CheckpointError(
+                f"the file is of another network: {name} is {list(array.shape)} in our layout, "
+                f"and {path} is {list(expected[path].shape)}"
+            )
+        return np.ascontiguousarray(array, expected[path].dtype)
+
     names = {path: form.name(network, _inner_path(path)) for path in expected}
     found = {path: read(name, path) for path, name in names.items() if name in arrays}
     used, folded = {names[path] for path in found}, []
@@ -91,22 +103,6 @@ def from_layout(
     unused = arrays.keys() - used
     unexpected = tuple(sorted(name for name in unused if not name.endswith("num_batches_tracked")))
     return Converted(found, missing, unexpected, tuple(folded))
-
-
-def _read(
-    form: Layout, network: str, arrays: Arrays, expected: Mapping[str, Any], name: str, path: str
-) -> np.ndarray:
-    """The file's array `name` as ours at `path`; raises CheckpointError if it does not fit."""
-    array = arrays[name]
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise CheckpointError(f"{name} holds {array.dtype}, not floating-point numbers")
-    array = form.read(network, _inner_path(path), array)
-    if array.shape != expected[path].shape:
-        raise CheckpointError(
-            f"the file is of another network: {name} is {list(array.shape)} in our layout, "
-            f"and {path} is {list(expected[path].shape)}"
-        )
-    return np.ascontiguousarray(array, expected[path].dtype)
 
 
 def to_layout(layout: str, given: weights.Weights) -> dict[str, np.ndarray]:
