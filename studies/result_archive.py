@@ -66,17 +66,14 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
         "command": row.command(),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
-    contents: dict[str, str | bytes] = {
-        run_files.CONFIG: config_lib.to_json(config),
-        METRICS: opened.metrics(),
-    }
+    contents: dict[str, str | bytes] = {workdir.CONFIG: config_lib.to_json(config), METRICS: opened.metrics()}
     predictions = opened.predictions()
     if predictions is not None and predictions.has_near_duplicates:
         contents[predictions_name()] = predictions.to_bytes()
     contents[results.RESULT] = results.to_json(stored)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        earlier = (results.RESULT, run_files.CONFIG, workdir.CHECKSUMS, predictions_name())
+        earlier = (results.RESULT, workdir.CONFIG, workdir.CHECKSUMS, predictions_name())
         for name in earlier:
             (target / name).unlink(missing_ok=True)
         workdir.write_files(target, contents)

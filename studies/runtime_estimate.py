@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets.data import sources
 from jaxnets.errors import JaxnetsError
-from jaxnets.experiment import run_files
+from jaxnets.experiment import workdir
 from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
 from jaxnets.experiment.evaluator import median_speed
@@ -102,7 +102,7 @@ def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int
 
 def saved_step(folder: Path) -> int | None:
     """Returns the step of a run's newest checkpoint, or None."""
-    steps = Checkpoints(folder / run_files.CHECKPOINTS, keep=1).steps()
+    steps = Checkpoints(folder / workdir.CHECKPOINTS, keep=1).steps()
     return steps[-1] if steps else None
 
 
@@ -115,7 +115,7 @@ def hardware_here() -> str | None:
 
 def _subset_sizes(config: config_dict.ConfigDict, folder: Path) -> Mapping[str, int] | None:
     """Returns the examples by subset, from split.csv or else from the data; None without both."""
-    split = folder / run_files.SPLIT
+    split = folder / workdir.SPLIT
     try:
         if split.is_file():
             with split.open(newline="") as file:

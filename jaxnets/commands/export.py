@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment import restore, run_files
+from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.interop import foreign
 from jaxnets.interop.convert import check_published_form, to_layout
@@ -49,7 +49,7 @@ def export(
     if weights.missing or given is None:
         missing = weights.missing[0] if weights.missing else "its preprocessing"
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
-    is_run = (directory / run_files.CONFIG).is_file()
+    is_run = (directory / workdir.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     library_file = _library_file(layout, weights, given) if layout else None
     with console.phase("export") as phase:

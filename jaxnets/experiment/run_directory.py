@@ -12,8 +12,8 @@ from jaxnets.evaluation.predictions import FOLDER as PREDICTIONS
 from jaxnets.evaluation.predictions import Predictions, read_predictions
 from jaxnets.evaluation.result import RESULT, Result, from_json
 from jaxnets.experiment import run_files, workdir
-from jaxnets.experiment.run_files import CHECKPOINTS, CONFIG, MANIFEST, SPLIT, UNUSABLE, Manifest
-from jaxnets.experiment.workdir import CHECKSUMS, AllowedHashes
+from jaxnets.experiment.run_files import UNUSABLE, Manifest
+from jaxnets.experiment.workdir import CHECKPOINTS, CHECKSUMS, CONFIG, MANIFEST, SPLIT, AllowedHashes
 from jaxnets.io import read_regular
 from jaxnets.runtime import console
 from jaxnets.training.callbacks.logs import METRICS

@@ -12,12 +12,11 @@ from jaxnets import models
 from jaxnets.data.splits import PARTS
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation.result import Result, from_json
+from jaxnets.experiment.workdir import CONFIG, MANIFEST
 from jaxnets.io import from_csv_cell
 from jaxnets.schema import Length, Range, Sha256, parse
 from jaxnets.training.checkpoint import FileRecord, record_of
 
-CONFIG, MANIFEST, SPLIT = "config.json", "manifest.json", "split.csv"
-CHECKPOINTS = "checkpoints"
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
 UNUSABLE = "restore it from a backup"
 FIELDS_ALLOWED_TO_DIFFER = (

@@ -17,7 +17,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment import environment, resolve, run_files, workdir
+from jaxnets.experiment import environment, resolve, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, finish
@@ -194,20 +194,20 @@ def _write_run_metadata(
         "split_sha256": sha256(data.split_csv),
     }
     contents = {
-        run_files.CONFIG: config_lib.to_json(config),
-        run_files.SPLIT: data.split_csv,
-        run_files.MANIFEST: json.dumps(manifest, indent=1) + "\n",
+        workdir.CONFIG: config_lib.to_json(config),
+        workdir.SPLIT: data.split_csv,
+        workdir.MANIFEST: json.dumps(manifest, indent=1) + "\n",
     }
     if existing is not None:
         existing.check_config(config)
         existing.check_data(data.source.fingerprint)
         existing.check_weights(network.backbone_sha256)
-        del contents[run_files.CONFIG]
+        del contents[workdir.CONFIG]
         if existing.split is not None:
             existing.check_split(data.split_csv)
-            del contents[run_files.SPLIT]
+            del contents[workdir.SPLIT]
         if existing.manifest_or_none is not None:
-            del contents[run_files.MANIFEST]
+            del contents[workdir.MANIFEST]
     if contents:
         workdir.write_files(directory, contents)
 

@@ -16,11 +16,11 @@ from typing import Annotated, Literal, TypedDict
 from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
-from jaxnets.experiment.run_files import CONFIG
 from jaxnets.io import DISK_FULL, atomic_write, file_lock, read_regular, remove_stale_temporaries
 from jaxnets.schema import Length, Sha256, parse
 
-CHECKSUMS, CHECKSUMS_LOCK, LOCK = "checksums.json", ".checksums.lock", ".lock"
+CONFIG, MANIFEST, SPLIT, CHECKSUMS = "config.json", "manifest.json", "split.csv", "checksums.json"
+CHECKPOINTS, CHECKSUMS_LOCK, LOCK = "checkpoints", ".checksums.lock", ".lock"
 AllowedHashes = Mapping[str, Sequence[str | None]]
 """The valid sha256 values by relative file name; None means that the file may be missing."""
 

@@ -15,7 +15,8 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.result import Result
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.experiment.run_files import CONFIG, FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.workdir import CONFIG
 from studies.pages.markdown import NOT_RUN
 
 HEADS = ("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed", "runs")

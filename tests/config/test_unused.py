@@ -18,7 +18,7 @@ from jaxnets.config import conditions, reset_unused
 from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment import run_files, workdir
+from jaxnets.experiment import workdir
 from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
@@ -426,7 +426,7 @@ def test_older_run_with_unused_fields_has_the_same_config(tmp_path: Path) -> Non
     before = config_lib.import_config(config_path)
     before.early_stopping.patience = 5  # unused
     before.optimizer.nesterov = True
-    workdir.write_files(tmp_path, {run_files.CONFIG: config_lib.to_json(before)})
+    workdir.write_files(tmp_path, {workdir.CONFIG: config_lib.to_json(before)})
     run = open_run_if_exists(tmp_path)
     assert run is not None
     run.check_config(config_lib.load_config(config_path))

@@ -15,7 +15,7 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.commands.compare_activations import compare_activations
-from jaxnets.experiment import restore, run_files, workdir
+from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.xla import precision_of
@@ -44,10 +44,10 @@ def runs(smoke_config: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             state = jax.tree.map(
                 lambda leaf, draw=generator: np.asarray(draw.normal(size=leaf.shape) / 4, leaf.dtype), shapes
             )
-            Checkpoints(made[dtype] / run_files.CHECKPOINTS, keep=1).save(0, state, {})
+            Checkpoints(made[dtype] / workdir.CHECKPOINTS, keep=1).save(0, state, {})
         contents = {
-            run_files.CONFIG: config_lib.to_json(config),
-            run_files.MANIFEST: made_results.manifest_json(),
+            workdir.CONFIG: config_lib.to_json(config),
+            workdir.MANIFEST: made_results.manifest_json(),
         }
         workdir.write_files(made[dtype], contents)
     return made

@@ -24,7 +24,7 @@ from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
-from jaxnets.experiment import evaluator, run_files, workdir
+from jaxnets.experiment import evaluator, workdir
 from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
 from studies.result_archive import finished_result
@@ -38,7 +38,7 @@ STUB = """
 import ast, contextlib, json, os, pathlib, signal, sys, time
 import ast, fcntl, hashlib, json, os, pathlib, signal, sys, time
 from jaxnets import config as recipes
-from jaxnets.experiment import run_files, workdir
+from jaxnets.experiment import workdir
 
 STEPS, SPEED, HARDWARE = {steps}, {speed}, {hardware!r}
 flags = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:] if "=" in flag)
@@ -297,8 +297,8 @@ def test_stored_results_have_no_data_paths(place: Place) -> None:
     ((name, _),) = place.make()
     kept = json.loads((place.results / name / "result.json").read_text())
     assert kept["pretrained_on"] == "ImageNet"
-    assert "private" in (place.runs / name / run_files.CONFIG).read_text()
-    assert "private" not in (place.results / name / run_files.CONFIG).read_text()
+    assert "private" in (place.runs / name / workdir.CONFIG).read_text()
+    assert "private" not in (place.results / name / workdir.CONFIG).read_text()
 
 
 @pytest.mark.parametrize(("group", "are_kept"), [([5, 5, 8], True), ([5, 6, 8], False)])
@@ -346,7 +346,7 @@ def test_settings_of_pretrained_weights_are_not_a_difference(place: Place) -> No
     """A run copies preprocessing and variant from its weights; the table does not contain them."""
     place.rows({"name": "from-weights", "overrides": {"transfer.weights": "somewhere"}})
     assert place.make() == [("from-weights", State.COMPLETE)]
-    path = place.runs / "from-weights" / run_files.CONFIG
+    path = place.runs / "from-weights" / workdir.CONFIG
     config = json.loads(path.read_text())
     config["data"]["mean"] = [0.485, 0.456, 0.406]
     config["model"]["variant"] = "keras"
@@ -355,7 +355,7 @@ def test_settings_of_pretrained_weights_are_not_a_difference(place: Place) -> No
     assert place.make() == [("from-weights", State.UP_TO_DATE)]
     assert place.make() == [("from-weights", State.UP_TO_DATE)]
     config["optimizer"]["learning_rate"] = 5.0
-    (place.results / "from-weights" / run_files.CONFIG).write_text(json.dumps(config))
+    (place.results / "from-weights" / workdir.CONFIG).write_text(json.dumps(config))
     (outcome,) = reproduce.list_rows(str(place.table), place.options())
     assert "config.json has changed since it was written" in outcome.detail
     (place.results / "from-weights" / "checksums.json").unlink()
@@ -664,10 +664,10 @@ def test_another_process_that_saves_is_waited_for(place: Place) -> None:
 ASKS = """
 import sys
 from pathlib import Path
-from jaxnets.experiment import run_files, workdir
+from studies import reproduce
 print("asks", flush=True)
 while True:
-    workdir.is_in_use(Path(sys.argv[1]))
+    reproduce._is_in_use(Path(sys.argv[1]))
 """
 
 
@@ -682,6 +682,7 @@ def test_listing_does_not_stop_a_starting_run(place: Place) -> None:
             for _ in range(3000):
                 with workdir.lock_workdir(folder):
                     pass
+            assert lister.poll() is None
         finally:
             lister.kill()
 
