@@ -15,6 +15,12 @@ from jaxnets.errors import CheckFailedError
 MACHINE: Machine = {"machine": "one GPU", "versions": {}}
 
 
+@pytest.fixture(autouse=True)
+def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces the measurement of the background load, which takes a second."""
+    monkeypatch.setattr(conditions, "background_load", lambda: 0.0)
+
+
 @pytest.fixture
 def measured() -> list[str]:
     """Names of the measured rows."""

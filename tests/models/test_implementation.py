@@ -59,7 +59,7 @@ def _dot(first: Any, second: Any) -> jax.Array:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["lenet5", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_xla_implementation_has_all_derivatives(name: str) -> None:
     fields = {**SMALL[name], "dtype": "float64"}
     variables, direction, x = _inputs(**fields)

@@ -598,7 +598,10 @@ def _await(condition: Callable[[], bool], seconds: float = 60) -> None:
         pytest.param(
             signal.SIGKILL,
             -signal.SIGKILL,
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child"),
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals a child"),
+            ],
         ),
     ],
 )
