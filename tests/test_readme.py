@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from absl import flags
 from PIL import Image
 
+import jaxnets
 from benchmarks import suite
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
@@ -122,7 +124,7 @@ def test_rows_selected_with_only_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands_and_snippets_are_found() -> None:
     assert len({arguments[0] for _, arguments in commands()}) >= 6
-    assert len(blocks(PAGES[0], "python")) == 2
+    assert len(blocks(PAGES[0], "python")) == 3
 
 
 @pytest.fixture
@@ -137,12 +139,14 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_prediction_snippet(checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = (code for code in blocks(PAGES[0], "python") if "jaxnets.load" in code)
     assert OWN in code
-    assert len(code.strip().splitlines()) == 6
+    assert len(code.strip().splitlines()) == 9
     (checkout / "runs").mkdir()
     (checkout / OWN).symlink_to(trained)
     for name in ("a.png", "b.jpg"):
         Image.new("RGB", (40, 30), (200, 120, 180)).save(name)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["heat"].ndim == 3
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["a.png", "b.jpg"]
     assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in lines)
@@ -157,6 +161,17 @@ def test_callback_snippet_calls_train(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config_path == LUNG
     (callback,) = named["callbacks"]
     assert isinstance(callback, Callback)
+
+
+def test_fine_tuning_snippet_calls_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
+    (code,) = (code for code in blocks(PAGES[0], "python") if "finetune" in code)
+    exec(compile(code, "README.md", "exec"), {"jaxnets": jaxnets})
+    (((config_path, overrides), named),) = calls
+    config = load_config(str(REPOSITORY / config_path), overrides)
+    assert config.transfer.weights == OWN
+    assert Path(named["workdir"]).parts[0] == "runs"
 
 
 @pytest.mark.slow
