@@ -110,7 +110,7 @@ class Result(SplitFields):
 
 
 def from_json(data: bytes, path: Path) -> Result:
-    """The result in the bytes of the file `path`; raises CheckpointError where a field is wrong."""
+    """The result in the bytes of the file `path`; raises CheckpointError if a field is wrong."""
     try:
         content = parse(data)
         if found := check(content):

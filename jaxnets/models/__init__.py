@@ -44,7 +44,7 @@ def register(name: str, entry: Entry) -> None:
 
 
 def entry(name: str) -> Entry:
-    """The registry's entry; raises ConfigError, naming the nearest, where there is none."""
+    """The registry's entry; raises ConfigError, with the nearest name, if there is none."""
     if name not in REGISTRY:
         raise ConfigError(f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
     return REGISTRY[name]
@@ -76,7 +76,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
 
 
 def variant_of(config: config_dict.ConfigDict) -> str | None:
-    """The variant that `config.model` means, the default by its name; None where there are none."""
+    """The variant that `config.model` means, by default the first; None if there are none."""
     return config.variant or next(iter(entry(config.name).variants), None)
 
 
@@ -111,7 +111,7 @@ def overridable_fields(name: str) -> tuple[str, ...]:
 
 
 def check_kind(name: str, kind: str) -> None:
-    """Raises ConfigError where the network does not take examples of `kind`, "image" or "vector"."""
+    """Raises ConfigError if the network does not take examples of `kind`, "image" or "vector"."""
     if entry(name).kind != kind:
         takers = ", ".join(other for other, one in REGISTRY.items() if one.kind == kind)
         raise ConfigError(
@@ -121,7 +121,7 @@ def check_kind(name: str, kind: str) -> None:
 
 
 def check_lengths(config: config_dict.ConfigDict, inputs: int, outputs: int) -> None:
-    """Raises ConfigError where the layers of `config.model` do not go from `inputs` to `outputs` numbers."""
+    """Raises ConfigError if the layers of `config.model` do not go from `inputs` to `outputs` numbers."""
     sizes = tuple(config.layer_sizes)
     for end, size, length in (("begin", sizes[0], inputs), ("end", sizes[-1], outputs)):
         if size != length:
@@ -132,7 +132,7 @@ def check_lengths(config: config_dict.ConfigDict, inputs: int, outputs: int) -> 
 
 
 def check_image_size(name: str, image_size: int, *, flag: str = "--config.data.image_size") -> None:
-    """Raises ConfigError where images of `image_size` pixels a side are too small; `flag` said it."""
+    """Raises ConfigError if images of `image_size` pixels a side are too small; `flag` names the option."""
     found = entry(name)
     if image_size < found.smallest:
         raise ConfigError(
@@ -198,5 +198,5 @@ def count_parameters(tree: Any) -> int:
 
 
 def auxiliary_part(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The auxiliary heads' modules of a tree of parameters or statistics; {} where there are none."""
+    """The auxiliary heads' modules of a tree of parameters or statistics; {} if there are none."""
     return {name: part for name, part in tree.items() if name.startswith("auxiliary")}

@@ -18,7 +18,7 @@ class MLP(nn.Module):
 
     (3, 4, 4, 1) makes 41 parameters. `init_scheme="torch"` is uniform on ±1/sqrt(inputs of the layer), as
     report B has it too; "published" is the 41 weights that report A prints.
-    Raises ConfigError where there is not one activation a layer, for "published" with other sizes,
+    Raises ConfigError if there is not one activation per layer, for "published" with other sizes,
     and for inputs of another length.
     """
 

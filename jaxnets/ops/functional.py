@@ -30,7 +30,7 @@ def convolution(
     H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
     of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
     by JAX and needs `implementation="xla"`. bfloat16 takes the reference everywhere. Negative padding cuts.
-    Raises ValueError where the channels of `x` and `kernel` differ.
+    Raises ValueError if the channels of `x` and `kernel` differ.
     """
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")

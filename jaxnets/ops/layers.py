@@ -71,7 +71,7 @@ class BatchNorm(nn.Module):
     `momentum` is PyTorch's: running = (1 - momentum) * running + momentum * batch. The running variance
     takes the unbiased batch variance, the output the biased one. With `axis_name` the batch is that of
     all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
-    batch_stats/mean, batch_stats/var [C]. Raises ConfigError where training sees one value a channel.
+    batch_stats/mean, batch_stats/var [C]. Raises ConfigError if training sees one value per channel.
     Forward mode of the layer in training (`jvp`) is refused by JAX and needs `implementation="xla"`.
     """
 

@@ -78,7 +78,7 @@ all are XLA's, except for batch normalisation, whose gradient only `xla` leaves 
 def load(path: Path) -> tuple[Kernels, ...]:
     """Registers a library's functions with JAX; its forms that this CPU can run, the fastest last.
 
-    Raises MachineError where it cannot be loaded or was built for another jaxlib.
+    Raises MachineError if it cannot be loaded or was built for another jaxlib.
     """
     try:
         library = ctypes.CDLL(str(path))

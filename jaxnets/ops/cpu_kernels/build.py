@@ -59,7 +59,7 @@ def library_path(folder: Path) -> Path:
 def build(folder: Path, compiler: str | None = None) -> Path:
     """Compiles and links the library that `library_path` names, replacing an existing one.
 
-    Raises MachineError where there is no compiler, it refuses the sources, or the folder cannot be written.
+    Raises MachineError if there is no compiler, it refuses the sources, or the folder cannot be written.
     """
     if sys.platform == "win32":
         raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
