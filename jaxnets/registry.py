@@ -1,7 +1,7 @@
 """Where each network and each data source is defined; a run imports those that it uses.
 
-To add one, write its module, list it here, and write a config. `jaxnets.models.register` and
-`jaxnets.data.sources.register` add those that other packages define.
+To add one, write its module, list it here (a network without batch norm in WITHOUT_BATCH_NORM too), and write a
+config. `jaxnets.models.register` and `jaxnets.data.sources.register` add those that other packages define.
 """
 
 from typing import NamedTuple
@@ -43,4 +43,4 @@ SOURCES = {
     "tfds": DataSource("tensorflow-datasets", "tfds:TFDSSource", fields=("path",)),
     "points": DataSource("four points", "points:Points"),
 }
-"""The values of config.data.name."""
+"""The values of config.data.name; "auto" selects one of two when a run starts."""
