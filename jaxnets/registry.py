@@ -1,7 +1,7 @@
 """Where each network and each data source is defined; a run imports those that it uses.
 
-To add one, write its module, list it here (a network without batch norm in WITHOUT_BATCH_NORM too), and write a
-config. `jaxnets.models.register` and `jaxnets.data.sources.register` add those that other packages define.
+To add one, write its module, list it here (a network without batch norm in WITHOUT_BATCH_NORM too), and
+write a config. `jaxnets.models.register` and `jaxnets.data.sources.register` add those of other packages.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,10 @@ WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
 
 
 class DataSource(NamedTuple):
-    """A source: its title, its class in jaxnets.data.sources, and the fields of config.data that it needs."""
+    """A data source: its title and its class in jaxnets.data.sources.
+
+    `fields` are fields of config.data: the arguments of the class, and allowed for this source.
+    """
 
     title: str
     path: str
