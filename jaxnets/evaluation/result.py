@@ -247,7 +247,7 @@ def summary_text(
     if result["freeze_backbone"]:
         parameters += f", {result['trained_parameters']:,} of them trained"
     size = f"{result['image_size']} px, " if result["image_size"] else ""
-    about = f"{data_title}, {size}{_epochs(result['epochs'])}, seed {result['seed']}"
+    about = f"{data_title}, {size}{format_epochs(result['epochs'])}, seed {result['seed']}"
     tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
     if "accuracy" in clean:
         tested, ours, unit = "test accuracy", format_test(clean), "images"
@@ -288,13 +288,14 @@ def _published(entry: Mapping[str, Any], result: Result, title: str) -> str:
     notes += [] if tested == "clean" else [f"on {TESTED_ON[tested]}"]
     notes += ["random split"] if entry["report"] == "A" else []
     notes += ["pretrained backbone"] if settings.get("pretrained") else []
-    notes += [] if entry["epochs"] == result["epochs"] else [_epochs(entry["epochs"])]
+    notes += [] if entry["epochs"] == result["epochs"] else [format_epochs(entry["epochs"])]
     if settings.get("optimizer") is None and settings.get("learning_rate") is None:
         notes.append("optimizer settings not reported")
     return f"{entry['result']['accuracy_percent']} %   {', '.join(notes)}"
 
 
-def _epochs(count: float) -> str:
+def format_epochs(count: float) -> str:
+    """The number with its unit: "1 epoch"."""
     return f"{count:g} epoch" + ("" if count == 1 else "s")
 
 

@@ -126,8 +126,8 @@ def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
         heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
         facts["parameters"] = f"{result['parameters']:,}{heads}"
         facts["trained"] = (
-            f"{result['epochs']:g} epochs, batches of {result['batch_size']}, seed {result['seed']}, "
-            f"in {datetime.timedelta(seconds=round(result['seconds']))}"
+            f"{results.format_epochs(result['epochs'])}, batches of {result['batch_size']}, "
+            f"seed {result['seed']}, in {datetime.timedelta(seconds=round(result['seconds']))}"
         )
         if result["overrides"]:
             facts["overrides"] = ", ".join(result["overrides"])
