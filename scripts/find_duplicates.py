@@ -24,7 +24,7 @@ PIXELS = flags.DEFINE_integer("max_pixels", MAX_PIXELS, "Maximum number of pixel
 def main(arguments: Sequence[str]) -> None:
     """The folder of images is the one argument."""
     find_duplicates.find_duplicates(
-        arguments, out=OUT.value, work=WORKDIR.value, workers=WORKERS.value, max_pixels=PIXELS.value
+        arguments, out=OUT.value, work_dir=WORKDIR.value, workers=WORKERS.value, max_pixels=PIXELS.value
     )
 
 

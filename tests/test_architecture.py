@@ -19,7 +19,7 @@ LAYERS = (
     {"experiment"},
     {"commands"},
 )
-FORBIDDEN = {"tensorflow", "torch", "torchvision", "timm", "keras"}
+FORBIDDEN = {"tensorflow", "torch", "torchvision", "timm", "keras", "onnxruntime", "openvino"}
 
 
 def _imports(path: Path) -> set[str]:
@@ -77,10 +77,7 @@ def _graph(folder: Path) -> dict[str, set[str]]:
 
 
 def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
-    """Returns the modules that a file imports, except under TYPE_CHECKING.
-
-    `from a.b import c` imports a.b.c if that is a module, else a.b.
-    """
+    """Returns the modules that a file imports; `from a.b import c` means a.b.c if that is a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):

@@ -34,7 +34,7 @@ PHRASES = {
 }
 FOLDERS = ("jaxnets", "scripts", "configs", "benchmarks", "studies")
 WORD = re.compile(r"[A-Za-z]+")
-API = {"tell", "object_pairs_hook"}
+API = re.compile(r"\.tell(?=\()|object_pairs_hook")
 """Names of the standard library."""
 TYPES = {tokenize.NAME, tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
 
@@ -42,8 +42,8 @@ TYPES = {tokenize.NAME, tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FS
 def _problems(source: str) -> list[str]:
     """Returns the disallowed words and phrases of a Python file, with line numbers and replacements."""
     found = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in TYPES or token.string in API:
+    for token in tokenize.generate_tokens(io.StringIO(API.sub("", source)).readline):
+        if token.type not in TYPES:
             continue
         text = re.sub(r"\s+", " ", token.string)
         words = {word.lower() for word in WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text))}

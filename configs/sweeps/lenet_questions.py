@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CONFIG = "configs/lenet_questions.py"
-OVERRIDABLE_FIELDS = (
+CHANGES = (
     {},
     {"model.activation": "sigmoid"},
     {"model.activation": "tanh"},
@@ -28,7 +28,7 @@ RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 def get_rows() -> list[dict[str, Any]]:
     """Returns rows with one change each, and of optimizers, learning rates and exchanged data sets."""
-    rows = _changed("mnist", OVERRIDABLE_FIELDS)
+    rows = _changed("mnist", CHANGES)
     rows += [
         {"config": f"{CONFIG}:{variant}", "overrides": {"optimizer.learning_rate": rate}}
         for variant in ("mnist", "mnist_sgd")

@@ -7,7 +7,7 @@ The first row is the baseline; each other row changes one setting. The learning 
 
 from typing import Any
 
-OVERRIDABLE_FIELDS = (
+CHANGES = (
     {},
     {"augment.rotation_degrees": 15.0},
     {"augment.crop_padding": 3},
@@ -26,5 +26,5 @@ def get_rows() -> list[dict[str, Any]]:
             "name": "-".join(["lenet_search", *(f"{p.split('.')[1]}{v}" for p, v in change.items())]),
             "overrides": {**base, **change},
         }
-        for change in OVERRIDABLE_FIELDS
+        for change in CHANGES
     ]

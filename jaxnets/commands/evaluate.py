@@ -158,9 +158,10 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
             "compare runs on the same split (data.split, data.split_seed, data.groups, data.fold)"
         )
     low, high = found.interval
+    interval = "interval unknown" if np.isnan(low) else f"{100 * low:.2f}, {100 * high:.2f}"
     has_groups = ours.groups_known or theirs.groups_known
     console.log_text(
-        f"difference  {100 * found.difference:+.2f} points [{100 * low:.2f}, {100 * high:.2f}], "
+        f"difference  {100 * found.difference:+.2f} points [{interval}], "
         f"{100 * ours.correct.mean():.2f} % - {100 * theirs.correct.mean():.2f} %; "
         f"p = {found.permutation_p:.2g} (permutation test), {found.mcnemar_p:.2g} (McNemar), "
         f"{found.groups:,} {'groups' if has_groups else 'examples (no groups known)'}"

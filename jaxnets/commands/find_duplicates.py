@@ -33,15 +33,16 @@ def find_duplicates(
     arguments: Sequence[str],
     *,
     out: str,
-    work: str | None = None,
+    work_dir: str | None = None,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     settings: Settings | None = None,
 ) -> None:
     """Writes `out` (file,original,group), a .json with statistics and two .jpg montages.
 
-    A search that was killed resumes from the finished tasks in `work`. Raises ConfigError for wrong arguments
-    or if OpenCV is missing, DataError for unreadable images, MachineError if `work` is locked or read-only.
+    A search that was killed resumes from the finished tasks in `work_dir`. Raises ConfigError for wrong
+    arguments or if OpenCV is missing, DataError for unreadable images, MachineError if `work_dir` is locked
+    or read-only.
     """
     if len(arguments) != 1:
         raise ConfigError("give one folder of images: find_duplicates.py DIR")
@@ -57,8 +58,8 @@ def find_duplicates(
     if listing.beside:
         others += f", {listing.beside:,} images outside of class folders skipped, as in training"
     console.log("images", f"{len(images):,} in {len(images.classes)} classes{others}")
-    work_folder = Path(work) if work else target.with_name(f".{target.stem}.work")
-    with workdir.lock_workdir(work_folder, "--work" if work else "--out"):
+    work_folder = Path(work_dir) if work_dir else target.with_name(f".{target.stem}.work")
+    with workdir.lock_workdir(work_folder, "--workdir" if work_dir else "--out"):
         with console.phase("hash") as phase:
             folder = work_folder / search.cache_key(images, settings)
             phase.text = f"work files in {folder}"

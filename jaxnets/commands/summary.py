@@ -131,7 +131,7 @@ def _totals(
 ) -> list[str]:
     heads = [layer for layer in layers if layer.path.startswith("auxiliary")]
     main = [layer for layer in layers if layer not in heads]
-    classes = "" if model.name == "mlp" else f", {model.num_classes} classes"
+    classes = "" if models.entry(model.name).kind == "vector" else f", {model.num_classes} classes"
     variant = f" ({model.variant})" if model.variant else ""
     note = models.skipped_aux_heads_note(model, shape[0]) if len(shape) == 3 else None
     return [

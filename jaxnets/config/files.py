@@ -26,7 +26,7 @@ def apply_variant(
     """
     if variant not in variants:
         raise ConfigError(
-            f"configs/{name}.py: unknown variant {variant!r}{nearest(variant, variants)}; "
+            f"{name}: unknown variant {variant!r}{nearest(variant, variants)}; "
             f"variants: {', '.join(variants)}"
         )
     variants[variant](config)

@@ -107,6 +107,7 @@ class SourceWrapper(Source):
 
     def __init__(self, source: Source):
         self.original = source
+        self.ships_groups = source.ships_groups
 
     @property
     def fingerprint(self) -> str:
@@ -114,6 +115,9 @@ class SourceWrapper(Source):
 
     def content_hashes(self) -> np.ndarray | None:
         return self.original.content_hashes()
+
+    def describe_skipped(self) -> str:
+        return self.original.describe_skipped()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

@@ -29,6 +29,9 @@ def group_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = R
     Uses scipy's BCa bootstrap (Efron 1987); if all values are 0 or all are 1, Wilson's interval over groups.
     Returns (nan, nan) for a single group, and if all groups have the same mean.
     """
+    if (values == -1).all():  # of a difference
+        low, high = group_interval(-values, groups, resamples=resamples)
+        return -high, -low
     sums, sizes = _group_sums(values, groups)
     mean = float(values.mean())
     if len(sums) > 1 and mean in (0.0, 1.0) and (values == mean).all():

@@ -73,7 +73,7 @@ def cache_key(config: config_dict.ConfigDict, data: Dataset, backbone_sha256: st
     return {
         "source": data.source.name,
         "fingerprint": data.source.fingerprint,
-        "body": backbone_sha256,
+        "backbone": backbone_sha256,
         "model": backbone_fields(config.model),
         "image_size": config.data.image_size,
         "resize": config.data.resize,

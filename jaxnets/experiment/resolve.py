@@ -193,7 +193,7 @@ def _check_channels(config: config_dict.ConfigDict, channels: int) -> None:
                 f"--config.data.{name} has {len(config.data[name])} values, "
                 f"but the images have {channels} channels"
             )
-    for name in ("hue", "stain"):
+    for name in ("hue", "saturation", "stain"):
         if config.augment[name] and channels != 3:
             raise ConfigError(f"--config.augment.{name} needs colour, but the images have {channels} channel")
 

@@ -62,15 +62,20 @@ def make_optimizer(
     partition: BackboneHeadPartition | None = None,
     backbone_schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
-    """Returns one optimizer or, with `partition`, one for the head and, with its schedule, the backbone."""
+    """Returns one optimizer or, with `partition`, one for the head and, with its schedule, the backbone.
+
+    Gradients are clipped by their global norm, over head and backbone.
+    """
+    max_norm = config.train.clip_grad_norm
+    clip = [optax.clip_by_global_norm(max_norm)] if max_norm else []
     if partition is None:
-        return _make_transform(config, schedule)
-    transforms: dict[str, Any] = {"head": _make_transform(config, schedule)}  # names in checkpoints
+        return optax.chain(*clip, *_make_transforms(config, schedule))
+    transforms: dict[str, Any] = {"head": optax.chain(*_make_transforms(config, schedule))}
     if backbone_schedule is not None:
-        transforms["body"] = _make_transform(config, backbone_schedule)
+        transforms["backbone"] = optax.chain(*_make_transforms(config, backbone_schedule))
 
     def split(tree: Any) -> dict[str, Any]:
-        return dict(zip(("head", "body"), partition.split(tree), strict=True))
+        return dict(zip(("head", "backbone"), partition.split(tree), strict=True))
 
     def init(params: Any) -> dict[str, Any]:
         parts = split(params)
@@ -86,16 +91,17 @@ def make_optimizer(
                 merged.update(part_updates)
         return merged, new_state
 
-    return optax.GradientTransformation(init, update)
+    return optax.chain(*clip, optax.GradientTransformation(init, update))
 
 
-def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+def _make_transforms(
+    config: config_dict.ConfigDict, schedule: optax.Schedule
+) -> list[optax.GradientTransformation]:
     """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
     Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
-    settings, max_norm = config.optimizer, config.train.clip_grad_norm
-    clip = [optax.clip_by_global_norm(max_norm)] if max_norm else []
+    settings = config.optimizer
     decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
     multiplier = optax.inject_hyperparams(optax.scale)(step_size=1.0)
     rate = (optax.scale_by_learning_rate(schedule), multiplier)
@@ -106,8 +112,8 @@ def _make_transform(config: config_dict.ConfigDict, schedule: optax.Schedule) ->
     else:
         core = optax.identity()
     if settings.decoupled_weight_decay:
-        return optax.chain(*clip, core, *decay, *rate)
-    return optax.chain(*clip, *decay, core, *rate)
+        return [core, *decay, *rate]
+    return [*decay, core, *rate]
 
 
 def set_multiplier(opt_state: Any, value: float) -> Any:

@@ -1,7 +1,8 @@
 """Preprocessing on the device: scaling, augmentation, mixup, normalisation and one-hot targets.
 
 An augmentation is a pure function of a key and an image, float[H, W, C] in [0, 1]. The key depends on seed,
-epoch and index, so an example's augmentation does not depend on the batch, the readers or the devices.
+epoch and index, so an example's augmentation does not depend on the batch, the readers or the devices (mixup
+pairs the examples of a batch).
 """
 
 import functools

@@ -415,10 +415,21 @@ def test_table_rows_match_the_configs_of_their_stored_results(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    for row in sweeps.read_table(str(path)):
-        result_archive.finished_result(
-            REPOSITORY / "results" / row.name, row.config
-        )  # raises for another config
+    rows = sweeps.read_table(str(path))
+    folders = [REPOSITORY / "results" / row.name for row in rows]
+    found = [  # raises for another config
+        result_archive.finished_result(folder, row.config) for folder, row in zip(folders, rows, strict=True)
+    ]
+    assert [result is not None for result in found] == [folder.is_dir() for folder in folders]
+
+
+def test_stored_results_are_those_of_the_tables() -> None:
+    names = {
+        row.name for path in (CONFIGS / "sweeps").glob("[!_]*.py") for row in sweeps.read_table(str(path))
+    }
+    stored = {path.parent.name for path in (REPOSITORY / "results").glob("*/result.json")}
+    assert len(stored) >= 73
+    assert stored <= names
 
 
 def test_older_run_with_unused_fields_has_the_same_config(tmp_path: Path) -> None:

@@ -161,6 +161,12 @@ class TestPairedComparison:
         naive = statistics.compare_paired(first.repeat(30), second.repeat(30), np.arange(360))
         assert naive.mcnemar_p < 1e-6 < once.mcnemar_p
 
+    def test_interval_is_symmetric_if_one_run_is_always_right(self) -> None:
+        right, wrong, groups = np.ones(20, bool), np.zeros(20, bool), np.arange(20)
+        low, high = statistics.compare_paired(right, wrong, groups).interval
+        assert 0.8 < low < high == 1
+        assert statistics.compare_paired(wrong, right, groups).interval == (-high, -low)
+
     def test_identical_predictions_have_no_difference(self) -> None:
         same = np.arange(20) < 15
         found = statistics.compare_paired(same, same, np.arange(20) // 2)

@@ -105,8 +105,8 @@ def test_an_export_names_its_backbone(frozen_run: Path, tmp_path: Path) -> None:
     assert result is not None
     assert f"| trained | {result['trained_parameters']:,} of {result['parameters']:,} para" in card
     assert "frozen) |" in card
-    assert described["source"]["body"]["freeze_backbone"] is True
-    assert described["source"]["body"]["weights"] == result["weights"]
+    assert described["source"]["backbone"]["freeze_backbone"] is True
+    assert described["source"]["backbone"]["weights"] == result["weights"]
 
 
 def test_predictions_from_images_match_cached_features(frozen_run: Path) -> None:
@@ -363,7 +363,17 @@ def test_contradictory_fields_raise(smoke_config: str, changes: dict[str, Any], 
 
 @pytest.mark.parametrize(
     "changed",
-    ["body", "mean", "fingerprint", "jaxlib", "pillow", "kernels", "implementation", "processor", "flags"],
+    [
+        "backbone",
+        "mean",
+        "fingerprint",
+        "jaxlib",
+        "pillow",
+        "kernels",
+        "implementation",
+        "processor",
+        "flags",
+    ],
 )
 def test_the_features_cache_key_changes_with_what_bits_depend_on(
     changed: str, monkeypatch: pytest.MonkeyPatch
@@ -372,10 +382,10 @@ def test_the_features_cache_key_changes_with_what_bits_depend_on(
     config.model.name = "lenet5"
     source = SimpleNamespace(name="own", fingerprint="f")
     data: Any = SimpleNamespace(source=source)
-    before = cached_features.cache_key(config, data, "body")
-    assert cached_features.cache_key(config, data, "body") == before
-    backbone = "body"
-    if changed == "body":
+    before = cached_features.cache_key(config, data, "backbone")
+    assert cached_features.cache_key(config, data, "backbone") == before
+    backbone = "backbone"
+    if changed == "backbone":
         backbone = "other"
     elif changed == "mean":
         config.data.mean = (0.1,)

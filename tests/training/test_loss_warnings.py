@@ -41,6 +41,17 @@ def _records(
     return records
 
 
+def test_a_warning_has_the_step_of_its_record() -> None:
+    records = _records([1.0])
+    values = {"loss": 9.0, "accuracy": 0.2}
+    for step in (240, 280):
+        records.append(
+            {"step": step, "epoch": step / STEPS_PER_EPOCH, "split": "validation", "values": values}
+        )
+    (message,) = loss_warnings(_config(), records)
+    assert "the validation loss is 9 at step 280" in message
+
+
 def test_training_loss_above_twice_chance_level_warns_once() -> None:
     high = 2 * math.log(CLASSES)
     assert loss_warnings(_config(), _records([0.99 * high] * 4)) == []

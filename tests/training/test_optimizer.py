@@ -6,7 +6,13 @@ import optax
 import pytest
 
 from jaxnets import config as config_lib
-from jaxnets.training.optimizer import get_multiplier, make_optimizer, make_schedule, set_multiplier
+from jaxnets.training.optimizer import (
+    BackboneHeadPartition,
+    get_multiplier,
+    make_optimizer,
+    make_schedule,
+    set_multiplier,
+)
 
 
 def _config():
@@ -54,10 +60,11 @@ def test_coupled_and_decoupled_weight_decay(decoupled: bool) -> None:
     np.testing.assert_allclose(updates["w"], -0.1 * (1 + (0.5 * 2.0 if decoupled else 0)), rtol=1e-5)
 
 
-def test_clip_grad_norm_limits_the_global_norm() -> None:
-    config = _config()
+@pytest.mark.parametrize("partition", [None, BackboneHeadPartition(frozenset({"a"}))])
+def test_clip_grad_norm_limits_the_global_norm(partition: BackboneHeadPartition | None) -> None:
+    config, schedule = _config(), optax.constant_schedule(1.0)
     config.train.clip_grad_norm = 1.0
-    optimizer = make_optimizer(config, optax.constant_schedule(1.0))
+    optimizer = make_optimizer(config, schedule, partition=partition, backbone_schedule=schedule)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)

@@ -70,18 +70,18 @@ class WarnOfLosses(Callback):
         default = models.entry(model.name).auxiliary_weight if model.auxiliary_heads else 0.0
         if default:
             chance *= 1 + 2 * (default if weight is None else weight)  # at most two heads add their loss
-        return self._high("training", mean, chance) if mean > FACTOR * chance else None
+        return self._high(record, "training", mean, chance) if mean > FACTOR * chance else None
 
     def _high_validation(self, record: LogRecord) -> tuple[str, str] | None:
         loss, chance = record["values"]["loss"], self._chance
         if chance is None or record["step"] <= self._warmup(record)[0]:
             return None
         self.high = self.high + 1 if loss > FACTOR * chance else 0
-        return self._high("validation", loss, chance) if self.high >= HIGH_EVALUATIONS else None
+        return self._high(record, "validation", loss, chance) if self.high >= HIGH_EVALUATIONS else None
 
-    def _high(self, split: str, loss: float, chance: float) -> tuple[str, str]:
+    def _high(self, record: LogRecord, split: str, loss: float, chance: float) -> tuple[str, str]:
         return f"high {split} loss", (
-            f"the {split} loss is {loss:.4g} at step {self.step}, more than {FACTOR:g} times the "
+            f"the {split} loss is {loss:.4g} at step {record['step']}, more than {FACTOR:g} times the "
             f"{chance:.3g} of random guessing: training may be diverging. {self._advice()}"
         )
 
