@@ -73,19 +73,19 @@ def make_network(
     if found is not None:
         variables = with_backbone(variables, found, parts)
     if config.transfer.weights == RANDOM and config.transfer.freeze_backbone:
-        variables = _calibrate_batch_stats(config, data, variables)
+        variables = _calibrate_batch_stats(config, model, data, variables)
     original = None if found is None else found.backbone_sha256
     sha256 = original or backbone_sha256(variables, parts)
     return Network(model, variables, parts, sha256)
 
 
 def _calibrate_batch_stats(
-    config: config_dict.ConfigDict, data: Dataset, variables: dict[str, Any]
+    config: config_dict.ConfigDict, model: nn.Module, data: Dataset, variables: dict[str, Any]
 ) -> dict[str, Any]:
     """The variables with batch statistics from a few forward passes in training mode."""
     if not variables["batch_stats"]:
         return variables
-    model = models.create(config.model)  # without the axis of the devices
+    model = model.clone(axis_name=None)  # on one device
     preprocess = make_preprocess(config, train=False)
 
     @xla.jit

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
@@ -97,7 +98,6 @@ def resolve(
             f"--config.train.class_weights has {len(config.train.class_weights)} values, "
             f"but {source.name} has {classes} classes"
         )
-    models.create(config.model)  # raises for values that the network does not support
     if source.kind == "image":
         models.check_image_size(config.model.name, config.data.image_size)
         _check_channels(config, source[0]["image"].shape[-1])
@@ -231,7 +231,9 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
         )
 
 
-def check_batch_norm(config: config_dict.ConfigDict, channels: int, examples: int, devices: Devices) -> None:
+def check_batch_norm(
+    config: config_dict.ConfigDict, model: nn.Module, channels: int, examples: int, devices: Devices
+) -> None:
     """Raises ConfigError if a batch of one image gives batch normalisation one value per channel.
 
     The forward pass is traced (shapes only), and only if some batch has one image.
@@ -247,7 +249,7 @@ def check_batch_norm(config: config_dict.ConfigDict, channels: int, examples: in
     if all(size // parts * shared > 1 for size in sizes):
         return
     shape = (1, config.data.image_size, config.data.image_size, channels)
-    model, key = models.create(config.model), jax.random.key(0)
+    model, key = model.clone(axis_name=None), jax.random.key(0)
     variables = jax.eval_shape(functools.partial(models.initialize, model, shape=shape), key)
     images = jax.ShapeDtypeStruct(shape, jnp.dtype(config.model.dtype))
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"], rngs={"dropout": key})

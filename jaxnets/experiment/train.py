@@ -100,10 +100,10 @@ def _train(
             pretrained = open_pretrained(config, existing, ignore_damage=options.ignore_damage)
         data = open_dataset(config)
         config = resolve.resolve(config, data.source, pretrained, config_lib.user_set(overrides))
+        model = models.create(config.model, axis_name=devices.axis_name)
         resolve.check_not_empty(data.split)
         resolve.check_divisible(config, len(data.split.train), devices)
-        resolve.check_batch_norm(config, data.shape[-1], len(data.split.train), devices)
-        model = models.create(config.model, axis_name=devices.axis_name)
+        resolve.check_batch_norm(config, model, data.shape[-1], len(data.split.train), devices)
         if pretrained is not None:
             check_backbone(model, data.shape, pretrained)
         data = with_cache(config, data)

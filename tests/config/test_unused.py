@@ -456,6 +456,14 @@ def test_unused_field_raises_before_importing_jax() -> None:
     assert "model.width=8 is not used" in done.stdout
 
 
+def _check_batch_norm(
+    config_path: str, overrides: Mapping[str, Any], examples: int, devices: Devices
+) -> None:
+    config = config_lib.load_config(config_path, overrides)
+    model = models.create(config.model, axis_name=devices.axis_name)
+    check_batch_norm(config, model, 3, examples, devices)
+
+
 ONE = Devices(count=1, local_count=1, process_index=0, process_count=1)
 TWO = Devices(count=2, local_count=2, process_index=0, process_count=1)
 
@@ -473,12 +481,12 @@ def test_batch_of_one_image_raises_before_compilation(changes: Mapping[str, Any]
     overrides = {"train.drop_last": False, "train.batch_size": 20, **changes}
     examples = 41 if "train.batch_size" not in changes else 40
     with pytest.raises(ConfigError, match="drop_last=True"):
-        check_batch_norm(config_lib.load_config(config_path, overrides), 3, examples, devices)
+        _check_batch_norm(config_path, overrides, examples, devices)
     larger = {**overrides, "data.image_size": 64}  # the last stage has four pixels
-    check_batch_norm(config_lib.load_config(config_path, larger), 3, examples, devices)
+    _check_batch_norm(config_path, larger, examples, devices)
     for without in (
         {**overrides, "train.drop_last": True, "train.batch_size": 20, "train.grad_accum_steps": 1},
         {"train.batch_size": 20, "train.drop_last": False, "model.name": "lenet5"},
         {**overrides, "transfer.weights": "random", "transfer.freeze_backbone": True},
     ):
-        check_batch_norm(config_lib.load_config(config_path, without), 3, examples, devices)
+        _check_batch_norm(config_path, without, examples, devices)
