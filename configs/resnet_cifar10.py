@@ -27,7 +27,7 @@ def get_config(variant: str = "pretraining") -> config_dict.ConfigDict:
 
 
 def _pretraining(config: config_dict.ConfigDict) -> None:
-    config.note = "a body for transfer: three epochs at 64 px"
+    config.note = "a backbone for transfer learning: three epochs at 64 px"
     config.data.image_size = 64
     config.augment.crop_padding = 8
     config.data.name = "cifar10"

@@ -6,7 +6,7 @@ python scripts/reproduce.py lung_resnet --budget=60
 from typing import Any
 
 CONFIG = "configs/lung_resnet.py:scratch"
-DIVIDED = {"data.name": "lc25000_lung", "data.split": "random"}
+RANDOM_SPLIT = {"data.name": "lc25000_lung", "data.split": "random"}
 NOTE_96 = "96 px for want of a GPU; report A gives 10 epochs of 768 px originals, the other settings are ours"
 
 
@@ -16,8 +16,8 @@ def get_rows() -> list[dict[str, Any]]:
         {
             "name": "lung_resnet-scratch-96px-s0",
             "config": CONFIG,
-            "overrides": {**DIVIDED, "data.image_size": 96, "note": NOTE_96},
+            "overrides": {**RANDOM_SPLIT, "data.image_size": 96, "note": NOTE_96},
             "seed": 0,
         },
-        {"name": "lung_resnet-scratch-224px-s0", "config": CONFIG, "overrides": DIVIDED, "seed": 0},
+        {"name": "lung_resnet-scratch-224px-s0", "config": CONFIG, "overrides": RANDOM_SPLIT, "seed": 0},
     ]

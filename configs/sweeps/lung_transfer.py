@@ -12,7 +12,7 @@ CPU cores; the head's 100 epochs took 37 to 89 s.
 from typing import Any
 
 DATA = "lc25000_lung"
-TRUNK = "inception_v3_trunk"
+IMAGENET_BACKBONE = "inception_v3_trunk"
 CIFAR10 = "resnet50-cifar10-64px-s0"
 FETCHED = {"resnet": "resnet50", "inception_v3": "inception_v3", "densenet": "densenet121"}
 """Weights folders from ImageNet by network."""
@@ -22,7 +22,7 @@ SPLITS = ("random", "grouped")
 def get_rows() -> list[dict[str, Any]]:
     """Returns the rows: Inception v3, pretraining on CIFAR-10 and transfer from it, then ImageNet weights."""
     return [
-        *(_inception_v3(weights, split) for weights in (TRUNK, "random") for split in SPLITS),
+        *(_inception_v3(weights, split) for weights in (IMAGENET_BACKBONE, "random") for split in SPLITS),
         {"name": CIFAR10, "config": "configs/resnet_cifar10.py:pretraining", "seed": 0},
         *(_resnet50(weights, split) for weights in (CIFAR10, "random") for split in SPLITS),
         *(_imagenet(network, split) for network in FETCHED for split in SPLITS),
@@ -30,7 +30,7 @@ def get_rows() -> list[dict[str, Any]]:
 
 
 def _inception_v3(weights: str, split: str) -> dict[str, Any]:
-    imagenet = weights == TRUNK
+    imagenet = weights == IMAGENET_BACKBONE
     body = "ImageNet weights of 2015, batch norm folded" if imagenet else "random weights"
     return {
         "name": f"lung_inception_v3-139px-{'imagenet' if imagenet else 'random-body'}-{split}-s0",

@@ -150,7 +150,7 @@ def model_of(
 def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> PreprocessingPreset | None:
     """As asked for, as the file or the hub describes it, or as the library has it; None if unknown."""
     name, described = options.preprocessing, opened.described.get(PRETRAINED, {})
-    stored = from_metadata(opened.source.get("remarks", {}))
+    stored = from_metadata(opened.source.get("metadata", {}))
     if name is None and stored is not None:
         return stored
     if name is None and described:

@@ -73,7 +73,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
     match path.suffix.lower():
         case ".safetensors":
             arrays, metadata = read_safetensors(path)
-            origin |= {"remarks": metadata} if metadata else {}
+            origin |= {"metadata": metadata} if metadata else {}
         case ".h5" | ".hdf5":
             arrays = read_keras(path)
         case ".pth" | ".pt" | ".bin":

@@ -113,10 +113,10 @@ def overridable_fields(name: str) -> tuple[str, ...]:
 def check_kind(name: str, kind: str) -> None:
     """Raises ConfigError if the network does not take examples of `kind`, "image" or "vector"."""
     if entry(name).kind != kind:
-        takers = ", ".join(other for other, one in REGISTRY.items() if one.kind == kind)
+        compatible = ", ".join(other for other, one in REGISTRY.items() if one.kind == kind)
         raise ConfigError(
-            f"{entry(name).title} takes no examples of kind {kind!r}; "
-            f"set --config.model.name to one of {takers}, or another --config.data.name"
+            f"{entry(name).title} does not accept examples of kind {kind!r}; "
+            f"set --config.model.name to one of {compatible}, or another --config.data.name"
         )
 
 

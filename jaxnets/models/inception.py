@@ -29,12 +29,12 @@ class NetworkWithAuxiliaryHeads(Network):
         return self.backbone(x, train=train)[0]
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array | ModelOutput:
-        features, tapped = self.backbone(x, train=train)
+        features, auxiliary_inputs = self.backbone(x, train=train)
         logits = self.head(features, train=train)
         has_heads = self.auxiliary_heads and min(x.shape[1:3]) >= self.auxiliary_size
         if not has_heads or not (train or self.is_initializing()):
             return logits
-        others = tuple(head(y, train=train) for head, y in zip(self.heads, tapped, strict=True))
+        others = tuple(head(y, train=train) for head, y in zip(self.heads, auxiliary_inputs, strict=True))
         return ModelOutput(logits, others) if train else logits
 
 

@@ -108,14 +108,14 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
         x = pool(self.conv1(x, train=train), window=3)
         x = self.conv2(self.conv2_reduce(x, train=train), train=train)
         x = pool(x, window=3)
-        tapped = []
+        auxiliary_inputs = []
         for place, block in self.blocks.items():
             if place in POOL_BEFORE:
                 x = pool(x, window=POOL_BEFORE[place])
             x = block(x, train=train)
             if place in AUX_HEAD_BLOCKS:
-                tapped.append(x)
-        return x, tapped
+                auxiliary_inputs.append(x)
+        return x, auxiliary_inputs
 
 
 ENTRY = Entry(

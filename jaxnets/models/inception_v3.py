@@ -162,12 +162,12 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; the head's input."""
         x = apply_inception_stem(self.stem, x, self.layers(), train=train)
-        tapped = []
+        auxiliary_inputs = []
         for name, block in self.blocks.items():
             x = block(x, train=train)
             if name == "mixed6e":
-                tapped.append(x)
-        return x, tapped
+                auxiliary_inputs.append(x)
+        return x, auxiliary_inputs
 
 
 ENTRY = Entry(

@@ -1,11 +1,10 @@
 """Convolution and max pooling for CPUs: in C++, or in JAX alone.
 
-In JAX each pass of a convolution picks its form by shape: a matrix product for 1x1 kernels, XLA's own
-convolution where the output is large, and im2col (or its transpose, col2im) where it is small, and for
-gradients where it is strided: with AVX-512 XLA's gradients run at 2 to 60 GFLOP/s there, products at 150 to
-300. A kernel's gradient goes by im2col at any size, unless its channels are few.
-Max pooling notes which tap was largest: XLA's own gradient, select-and-scatter, is up to 30 times slower
-than reading that note.
+In JAX the implementation of each pass of a convolution depends on the shape: a matrix product for 1x1
+kernels, XLA's own convolution for large outputs, im2col (or its transpose, col2im) for small ones and for
+gradients of strided convolutions, where XLA reaches 2 to 60 GFLOP/s with AVX-512 and products reach 150 to
+300. The kernel's gradient uses im2col at any size unless there are few channels. Max pooling stores the index
+of the largest pixel of each window: XLA's own gradient, select-and-scatter, is up to 30 times slower.
 """
 
 import functools

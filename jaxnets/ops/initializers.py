@@ -1,7 +1,7 @@
 """Initial weights as PyTorch or Flax draws them.
 
-A network has kernels of some fifty shapes, and a program that draws random numbers takes XLA half a second
-to compile: numbers are drawn by the power of two, and cut to each shape by a program that is small.
+A network has kernels of about fifty shapes, and XLA takes half a second to compile a program that draws
+random numbers. So each draw has a power-of-two size, and a small program slices and reshapes it.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The pixels under a window at each of its places, and the way back."""
+"""Extracts the pixels of each position in a window, and adds values back to them."""
 
 import itertools
 from collections.abc import Iterable
@@ -68,7 +68,7 @@ class Windows(NamedTuple):
         return total
 
     def spread(self, values: jax.Array, corner: Pair = (0, 0)) -> jax.Array:
-        """Lays [B, H', W', C] on zeros [B, H, W, C] from `corner`, `strides` apart; cuts what sticks out."""
+        """Places [B, H', W', C] on zeros [B, H, W, C] from `corner`, `strides` apart; drops the rest."""
         edges = [(0, 0, 0)]
         for first, extent, target, stride in zip(
             corner, values.shape[1:3], self.size, self.strides, strict=True

@@ -154,7 +154,7 @@ def test_evaluation_and_prediction_match_the_result(
         ({"model.layer_sizes": (3, 4, 1)}, "make 2 layers, but there are 3 activations"),
         ({"model.activations": ("tanh",)}, "make 3 layers, but there are 1 activations"),
         ({"model.layer_sizes": (3, 5, 4, 1)}, r"report A's \(3, 4, 4, 1\)"),
-        ({"model.name": "lenet5"}, "LeNet-5 takes no examples of kind 'vector'"),
+        ({"model.name": "lenet5"}, "LeNet-5 does not accept examples of kind 'vector'"),
         ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
         ({"train.loss": "cross_entropy"}, "needs classes, but points has real-valued targets"),
         ({"monitor.metric": "validation_accuracy"}, "there is no validation split"),

@@ -105,7 +105,7 @@ def test_layer_sizes_that_do_not_match_the_data_raise(inputs: int, outputs: int,
 
 @pytest.mark.parametrize(("name", "kind"), [("mlp", "image"), ("resnet50", "vector")])
 def test_wrong_kind_of_example_raises(name: str, kind: str) -> None:
-    with pytest.raises(ConfigError, match=f"takes no examples of kind '{kind}'"):
+    with pytest.raises(ConfigError, match=f"does not accept examples of kind '{kind}'"):
         models.check_kind(name, kind)
 
 

@@ -34,7 +34,7 @@ class Tiles(NamedTuple):
 
 
 def tiles() -> tuple[Tiles, ...]:
-    """Those of this architecture; which of them a CPU can run is asked when the library is loaded."""
+    """The tiles of this architecture; the library checks on loading which of them the CPU supports."""
     machine = platform.machine().lower()
     if machine not in ("x86_64", "amd64"):
         return (Tiles("kPortable", 4, 32 if machine in ("aarch64", "arm64") else 16),)
@@ -104,7 +104,7 @@ def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]
 
 
 def link(compiler: str, objects: Sequence[Path], path: Path) -> None:
-    """Links objects into the library `path`, under another name first: nobody loads half of it."""
+    """Links objects into the library `path` and renames it, so that no process loads a partial file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _run([compiler, "-shared", "-pthread", *map(str, objects), "-o", str(temporary)])
