@@ -130,7 +130,7 @@ def test_with_kernels_jax_without_them_is_measured_too(fake_worker: Any, calls: 
         return "ours", {True: FakeWorkload([1.0, 30.0, 20.0])}
 
     def theirs(shared: Any) -> Any:
-        return "theirs", {kept: FakeWorkload([1.0, 10.0, 10.0]) for kept in (False, True)}
+        return "theirs", {keeps_memory: FakeWorkload([1.0, 10.0, 10.0]) for keeps_memory in (False, True)}
 
     row = Comparison("train/fake", "fake", ours, {"form": theirs}, has_kernels=True)
     options = {"rounds": 2, "seconds": 2.0, "cooldown": 0.0, "worker_class": fake_worker}

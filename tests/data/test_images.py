@@ -303,7 +303,7 @@ PHOTOGRAPH = encoded(Image.fromarray(smooth_image(64, 64)), "JPEG")
     ("data", "problem"),
     [
         (b"", r"empty \(0 bytes\)"),
-        (b"This is no image.\n", r"text \('This is no image\.\\n'\.\.\.\)"),
+        (b"Not an image.\n", r"text \('Not an image\.\\n'\.\.\.\)"),
         (b"<!DOCTYPE html><html>404</html>", "an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         (encoded(Image.new("RGB", (4, 4)), "GIF"), "a GIF"),

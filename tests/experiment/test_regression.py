@@ -155,7 +155,7 @@ def test_evaluation_and_prediction_match_the_result(
         ({"model.activations": ("tanh",)}, "make 3 layers, but there are 1 activations"),
         ({"model.layer_sizes": (3, 5, 4, 1)}, r"report A's \(3, 4, 4, 1\)"),
         ({"model.name": "lenet5"}, "LeNet-5 does not accept examples of kind 'vector'"),
-        ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP takes no .*'image'"),
+        ({"data.name": "synthetic_tissue", "data.split": "random"}, "MLP does not accept .*'image'"),
         ({"train.loss": "cross_entropy"}, "needs classes, but points has real-valued targets"),
         ({"monitor.metric": "validation_accuracy"}, "there is no validation split"),
         ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),

@@ -32,7 +32,7 @@ def make_result(**changes: Any) -> dict[str, Any]:
     """Returns a result; fields that repeat the clean test follow from `tests`."""
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "name": "recipe:variant",
+        "name": "config:variant",
         "entry": None,
         "model": "resnet50",
         "truncate_after": None,

@@ -91,7 +91,7 @@ def test_both_patterns_are_wrong_by_default() -> None:
     assert not all(error < 1e-6 for error in _errors_in_a_process(""))  # NaN in some versions
 
 
-def test_user_flags_are_kept() -> None:
+def test_user_flags_are_retained() -> None:
     own = {"XLA_FLAGS": f"--xla_dump_to=x --{xla.FLAG}=dot"}
     before = dict(own)
     xla.set_safe_flags(own)

@@ -37,7 +37,7 @@ RESULT = made_results.make_result(
 STUB = """
 import ast, contextlib, json, os, pathlib, signal, sys, time
 import ast, fcntl, hashlib, json, os, pathlib, signal, sys, time
-from jaxnets import config as recipes
+from jaxnets import config as config_lib
 from jaxnets.experiment import workdir
 
 STEPS, SPEED, HARDWARE = {steps}, {speed}, {hardware!r}
@@ -48,11 +48,11 @@ plan = json.loads((home / "plan.json").read_text()).get(folder.name, {{}})
 
 
 def value(path, text):
-    return text if recipes.FIELDS[path].type is str else ast.literal_eval(text)
+    return text if config_lib.FIELDS[path].type is str else ast.literal_eval(text)
 
 
 fields = [(name.removeprefix("config."), text) for name, text in flags.items() if "config." in name]
-config = recipes.load_config(flags["config"], {{path: value(path, text) for path, text in fields}})
+config = config_lib.load_config(flags["config"], {{path: value(path, text) for path, text in fields}})
 folder.mkdir(parents=True, exist_ok=True)
 stack = contextlib.ExitStack()
 stack.enter_context(workdir.lock_workdir(folder))
@@ -67,7 +67,7 @@ size = config.data.image_size
 manifest = {{"command": "", "versions": {{}}, "hardware": HARDWARE, "git_commit": None, "data": "",
             "classes": [], "input_shape": [size, size, 3], "data_fingerprint": "",
             "split_sha256": hashlib.sha256(split.encode()).hexdigest()}}
-contents = {{"config.json": recipes.to_json(config), "split.csv": split}}
+contents = {{"config.json": config_lib.to_json(config), "split.csv": split}}
 contents["manifest.json"] = json.dumps(manifest)
 if not (folder / "config.json").exists():
     workdir.write_files(folder, contents)
@@ -227,10 +227,10 @@ def test_the_shipped_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_stored_results_are_of_rows_of_the_tables(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     rows = [row for name in ("lung_resnet", "lung") for row in sweeps.read_table(name)]
-    kept = {row.name: finished_result(Path("results") / row.name, row.config) for row in rows}
-    assert kept["lung_resnet-scratch-96px-s0"] is not None
+    archived = {row.name: finished_result(Path("results") / row.name, row.config) for row in rows}
+    assert archived["lung_resnet-scratch-96px-s0"] is not None
     for row in rows:
-        result = kept[row.name]
+        result = archived[row.name]
         assert result is None or result["command"] == row.command()
 
 
@@ -264,10 +264,10 @@ def test_complete_rows_are_archived_and_skipped(place: Place) -> None:
     assert place.make() == [(first, State.UP_TO_DATE), (second, State.UP_TO_DATE)]
     assert place.calls == [f"{first} 0", f"{second} 0"]
 
-    kept = place.results / second
+    archived = place.results / second
     files = {"checksums.json", "config.json", "metrics.jsonl", "result.json"}
-    assert {path.name for path in kept.iterdir()} == files
-    result = json.loads((kept / "result.json").read_text())
+    assert {path.name for path in archived.iterdir()} == files
+    result = json.loads((archived / "result.json").read_text())
     assert result["overrides"] == ["train.epochs=1", "seed=1"]
     assert result["command"] == (
         f"python scripts/train.py --config={place.spec} --config.train.epochs=1 --config.seed=1 "
@@ -295,15 +295,15 @@ def test_stored_results_have_no_data_paths(place: Place) -> None:
     }
     place.rows({"overrides": {"train.epochs": 1, **free}})
     ((name, _),) = place.make()
-    kept = json.loads((place.results / name / "result.json").read_text())
-    assert kept["pretrained_on"] == "ImageNet"
+    archived = json.loads((place.results / name / "result.json").read_text())
+    assert archived["pretrained_on"] == "ImageNet"
     assert "private" in (place.runs / name / workdir.CONFIG).read_text()
     assert "private" not in (place.results / name / workdir.CONFIG).read_text()
 
 
-@pytest.mark.parametrize(("group", "are_kept"), [([5, 5, 8], True), ([5, 6, 8], False)])
+@pytest.mark.parametrize(("group", "are_archived"), [([5, 5, 8], True), ([5, 6, 8], False)])
 def test_predictions_are_stored_if_test_examples_have_near_duplicates(
-    place: Place, group: list[int], are_kept: bool
+    place: Place, group: list[int], are_archived: bool
 ) -> None:
     place.rows({})
     ((name, _),) = place.make()
@@ -315,14 +315,14 @@ def test_predictions_are_stored_if_test_examples_have_near_duplicates(
         group=np.array(group),
     )
     made_results.write_predictions(place.runs / name, answers)
-    kept = predictions_path(place.results / name)
-    kept.parent.mkdir()
-    kept.write_text("of an earlier result")
+    archived = predictions_path(place.results / name)
+    archived.parent.mkdir()
+    archived.write_text("of an earlier result")
     _remove_result(place.results / name)
     assert place.make() == [(name, State.UP_TO_DATE)]
-    assert kept.is_file() == are_kept
-    if are_kept:
-        np.testing.assert_array_equal(load_predictions(kept).group, group)
+    assert archived.is_file() == are_archived
+    if are_archived:
+        np.testing.assert_array_equal(load_predictions(archived).group, group)
 
 
 def _remove_result(folder: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_stopped_table_is_resumed(place: Place, number: int, code: int) -> Non
         _await((place.runs / "second" / "started").exists)
         process.send_signal(number)
         assert process.wait(60) == code
-        # The row's process, told by us or by the kernel, saves and goes; nothing runs on unseen.
+        # The process gets a signal from us or from the kernel, saves and exits; nothing is left running.
         _await(lambda: runtime_estimate.saved_step(place.runs / "second") is not None)
     step = runtime_estimate.saved_step(place.runs / "second")
     assert step is not None

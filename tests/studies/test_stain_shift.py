@@ -20,12 +20,12 @@ def test_a_run_is_evaluated_under_every_shift(
     monkeypatch.setattr(shifts, "SHIFTS", {**shifts.SHIFTS, "hue": (0.0, 0.5)})
     leaks = {"validation": 0.5, "test": 0.25}
     monkeypatch.setattr("studies.stain_shift.leaked_fractions", lambda split, group_ids: leaks)
-    kept = tmp_path / "kept"
-    kept.mkdir()
+    archived = tmp_path / "archived"
+    archived.mkdir()
     with pytest.raises(ConfigError, match="has no result of"):
-        stain_shift(run, stored=kept)
-    shutil.copy(run / "result.json", kept)
-    measured = stain_shift(run, stored=kept)
+        stain_shift(run, stored=archived)
+    shutil.copy(run / "result.json", archived)
+    measured = stain_shift(run, stored=archived)
     message = "random, LEAKY: 25.0 % of test images have a near-duplicate in training"
     assert measured["split_description"].startswith(message)
     assert measured["leakage"] == leaks
@@ -33,7 +33,7 @@ def test_a_run_is_evaluated_under_every_shift(
     result = json.loads((run / "result.json").read_text())
     assert measured["clean"] == result["tests"]["clean"]
     assert json.loads((run / "report" / "stain_shift.json").read_text()) == measured
-    assert json.loads((kept / "stain_shift.json").read_text()) == measured
+    assert json.loads((archived / "stain_shift.json").read_text()) == measured
     assert (run / "report" / "stain_shift.png").read_bytes().startswith(b"\x89PNG")
     same, turned = measured["shifts"]["hue"]
     assert same["loss"] == pytest.approx(measured["clean"]["loss"], rel=1e-4)

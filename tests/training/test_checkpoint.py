@@ -125,7 +125,7 @@ def test_other_folders_are_not_checkpoints(checkpoints: Checkpoints) -> None:
     assert (checkpoints.folder / "2024-notes").is_dir()
 
 
-def test_other_files_are_kept(checkpoints: Checkpoints) -> None:
+def test_other_files_are_not_removed(checkpoints: Checkpoints) -> None:
     checkpoints.folder.mkdir()
     (checkpoints.folder / "notes.txt").write_text("mine")
     checkpoints.save(1, _state(), HOST_STATE)

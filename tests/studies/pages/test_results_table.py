@@ -188,7 +188,7 @@ def test_the_csv_has_one_cell_per_head(tmp_path: Path) -> None:
     write_result(tmp_path, "grouped", "A/resnet50", **{**lung, "split": "grouped"}, leakage={"test": 0.0})
     lines = [results_table.csv_row(row) for row in results_table.rows(tmp_path)]
     assert {len(line) for line in lines} == {len(results_table.CSV_HEADS)}
-    assert ["C/lenet5", "recipe:variant"] in [line[:2] for line in lines]
+    assert ["C/lenet5", "config:variant"] in [line[:2] for line in lines]
     first, last = (results_table.CSV_HEADS.index(head) for head in ("leaky", "leak_test"))
     leaks = {line[-1]: (line[first], line[last]) for line in lines}
     assert leaks["measured"] == ("LEAKY", 1.0)
