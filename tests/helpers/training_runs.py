@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ class SignalAfterStep(Callback):
     def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == self._step:
             os.kill(os.getpid(), self._number)
+            limit = time.monotonic() + 10  # a thread receives the signal: small networks train on meanwhile
+            while run.interrupted is None and time.monotonic() < limit:
+                time.sleep(0.005)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
