@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxnets import config as config_lib
 from jaxnets import reported
-from jaxnets.config.loading import RENAMED
+from jaxnets.config.fields import RENAMED
 from jaxnets.errors import ConfigError
 
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")

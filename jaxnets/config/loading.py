@@ -12,32 +12,13 @@ from ml_collections import config_dict
 
 from jaxnets.config.conditions import AUTO, Unmet
 from jaxnets.config.field import UNITS, Field, nearest
-from jaxnets.config.fields import DURATIONS, FIELDS
+from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
 from jaxnets.registry import NETWORKS, SOURCES
 
 KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
 """The known networks and sources; others may use every field."""
-
-RENAMED: Mapping[str, str] = {
-    "model.cut": "model.truncate_after",
-    "model.lowering": "model.implementation",
-    "transfer.frozen": "transfer.freeze_backbone",
-    "transfer.body_share": "transfer.backbone_lr_multiplier",
-    "transfer.head_first_epochs": "transfer.head_only_epochs",
-    "transfer.head_first_steps": "transfer.head_only_steps",
-    "transfer.head_first_examples": "transfer.head_only_examples",
-    "train.accumulate": "train.grad_accum_steps",
-    "train.steps_per_call": "train.steps_per_execution",
-    "train.clip_norm": "train.clip_grad_norm",
-    "optimizer.decoupled": "optimizer.decoupled_weight_decay",
-    "plateau.least_scale": "plateau.min_scale",
-    "plateau.threshold": "plateau.min_delta",
-    "early_stopping.least_gain": "early_stopping.min_delta",
-    "eval.follow_test": "eval.monitor_test",
-}
-"""New names of fields of earlier versions."""
 ON_HUB = {
     "resnet50": "hub:timm/resnet50.tv_in1k",
     "inception_v3": "hub:timm/inception_v3.tv_in1k",

@@ -183,7 +183,7 @@ bool same(const char* what, const Floats& ours, const std::vector<double>& exact
   return false;
 }
 
-std::string told(const Convolution& s) {
+std::string describe(const Convolution& s) {
   char text[200];
   std::snprintf(text, sizeof text,
                 "x %ldx%ldx%ldx%ld kernel %ldx%ld y %ldx%ldx%ld strides %ld %ld pads %ld %ld",
@@ -228,7 +228,7 @@ bool check_convolution(const Convolution& s, Random& random,
         }
     }
   }
-  if (!right) std::printf("  %s\n", told(s).c_str());
+  if (!right) std::printf("  %s\n", describe(s).c_str());
   return right;
 }
 
