@@ -1,5 +1,6 @@
 """Loading, validating and comparing configs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_invalid_override_names_the_field_and_a_fix(overrides: dict, message: st
 def test_wrong_config_name_suggests_the_nearest(config_path: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_lib.load_config(config_path)
+
+
+def test_a_config_file_is_read_again_after_a_change_within_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    for epochs in (1, 2):
+        path.write_text(
+            "from jaxnets.config import default_config\n\n\ndef get_config():\n"
+            f"    config = default_config()\n    config.train.epochs = {epochs}\n    return config\n"
+        )
+        os.utime(path, (0, 0))
+        assert config_lib.import_config(str(path)).train.epochs == epochs
 
 
 def test_none_unsets_an_optional_field() -> None:

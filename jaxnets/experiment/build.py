@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import config_dict
@@ -24,6 +24,7 @@ from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.run import Cadence, Run
+from jaxnets.training.transfer import make_transfer_step
 
 
 def build_run(
@@ -67,7 +68,12 @@ def build_run(
         evaluators["test"] = make_evaluator(
             config, network.model, data, devices, examples, preprocess=preprocess
         )
-    train_step = step.make_train_step(
+    make_step: Callable[..., step.TrainStep] = step.make_train_step
+    if bundle.parts is not None:
+        make_step = functools.partial(
+            make_transfer_step, partition=bundle.parts, head_only_steps=bundle.head_only_steps
+        )
+    train_step = make_step(
         network.model,
         make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
         bundle.optimizer,
@@ -75,8 +81,6 @@ def build_run(
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
         axis_name=devices.axis_name,
-        partition=bundle.parts,
-        head_only_steps=bundle.head_only_steps,
     )
     if examples is None:
         batches = data.train_batches(devices.shard)

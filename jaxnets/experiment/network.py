@@ -20,8 +20,9 @@ from jaxnets import models
 from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
-from jaxnets.training.optimizer import BackboneHeadPartition, make_optimizer, make_schedule
+from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer
 
 RANDOM = "random"
 BATCH_SIZE = 32
@@ -186,8 +187,8 @@ def make_optimizer_bundle(
     transfer = config.transfer
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
     schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    if transfer.freeze_backbone:
-        return OptimizerBundle(make_optimizer(config, schedule, partition=parts), schedule, parts, None)
+    if parts is not None and transfer.freeze_backbone:
+        return OptimizerBundle(make_transfer_optimizer(config, parts, schedule), schedule, parts, None)
     if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
         return OptimizerBundle(make_optimizer(config, schedule), schedule, None, None)
     backbone_schedule = make_schedule(
@@ -196,5 +197,5 @@ def make_optimizer_bundle(
         steps_per_epoch=steps_per_epoch,
         multiplier=transfer.backbone_lr_multiplier,
     )
-    optimizer = make_optimizer(config, schedule, partition=parts, backbone_schedule=backbone_schedule)
+    optimizer = make_transfer_optimizer(config, parts, schedule, backbone_schedule)
     return OptimizerBundle(optimizer, schedule, parts, head_only_steps)

@@ -16,8 +16,8 @@ from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.runtime import console, xla
-from jaxnets.training.optimizer import BackboneHeadPartition
 from jaxnets.training.step import TrainState
+from jaxnets.training.transfer import BackboneHeadPartition
 
 
 @dataclasses.dataclass(frozen=True)

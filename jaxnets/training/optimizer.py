@@ -1,38 +1,13 @@
-"""The optax optimizer and learning rate schedule of a config, with PyTorch's conventions.
+"""The optax optimizer and learning rate schedule of a config, with PyTorch's conventions."""
 
-The backbone and the head of a network may have an optimizer each.
-"""
-
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import config_dict
 
-from jaxnets import models
 from jaxnets.config import steps
-
-
-@dataclasses.dataclass(frozen=True)
-class BackboneHeadPartition:
-    """The names of the modules of the head, to which auxiliary heads belong; all others are the backbone."""
-
-    head: frozenset[str]
-
-    @classmethod
-    def of(cls, model: nn.Module, shape: tuple[int, ...]) -> "BackboneHeadPartition":
-        """The partition for inputs of `shape` [B, ...]."""
-        return cls(frozenset(models.head_modules(model, shape)))
-
-    def split(self, tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns (head, backbone)."""
-        names = self.head | models.auxiliary_part(tree).keys()
-        head = {name: part for name, part in tree.items() if name in names}
-        return head, {name: part for name, part in tree.items() if name not in names}
 
 
 def make_schedule(
@@ -55,46 +30,18 @@ def make_schedule(
     return lambda count: main(jnp.asarray(count, jnp.result_type(float)))
 
 
-def make_optimizer(
-    config: config_dict.ConfigDict,
-    schedule: optax.Schedule,
-    *,
-    partition: BackboneHeadPartition | None = None,
-    backbone_schedule: optax.Schedule | None = None,
-) -> optax.GradientTransformation:
-    """Returns one optimizer or, with `partition`, one for the head and, with its schedule, the backbone.
+def make_optimizer(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer of a config."""
+    return optax.chain(*make_clipping(config), *make_transforms(config, schedule))
 
-    Gradients are clipped by their global norm, over head and backbone.
-    """
+
+def make_clipping(config: config_dict.ConfigDict) -> list[optax.GradientTransformation]:
+    """Returns the clipping of gradients by their global norm, or an empty list without it."""
     max_norm = config.train.clip_grad_norm
-    clip = [optax.clip_by_global_norm(max_norm)] if max_norm else []
-    if partition is None:
-        return optax.chain(*clip, *_make_transforms(config, schedule))
-    transforms: dict[str, Any] = {"head": optax.chain(*_make_transforms(config, schedule))}
-    if backbone_schedule is not None:
-        transforms["backbone"] = optax.chain(*_make_transforms(config, backbone_schedule))
-
-    def split(tree: Any) -> dict[str, Any]:
-        return dict(zip(("head", "backbone"), partition.split(tree), strict=True))
-
-    def init(params: Any) -> dict[str, Any]:
-        parts = split(params)
-        return {name: transform.init(parts[name]) for name, transform in transforms.items()}
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        gradients, parts = split(updates), split(params)
-        merged: dict[str, Any] = {}
-        new_state = dict(state)
-        for name, transform in transforms.items():
-            if gradients[name]:  # optax.multi_transform would advance the schedule of a frozen part
-                part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])
-                merged.update(part_updates)
-        return merged, new_state
-
-    return optax.chain(*clip, optax.GradientTransformation(init, update))
+    return [optax.clip_by_global_norm(max_norm)] if max_norm else []
 
 
-def _make_transforms(
+def make_transforms(
     config: config_dict.ConfigDict, schedule: optax.Schedule
 ) -> list[optax.GradientTransformation]:
     """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).

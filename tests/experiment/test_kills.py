@@ -1,6 +1,6 @@
 """A run that is killed at any moment resumes bit-exactly.
 
-Unlike the rest of the suite, these processes compile with all optimizations.
+Unlike the rest of the suite, the slow tests compile with all optimizations.
 """
 
 import collections
@@ -52,19 +52,29 @@ NARROW_RESNET = {
     "checkpoint.every_steps": 3,
     "log.every_steps": 5,
 }
-OPTIMIZED = " ".join(
-    flag
-    for flag in os.environ.get("XLA_FLAGS", "").split()
-    if not flag.startswith("--xla_backend_optimization_level")
-)
+OPTIMIZED = {
+    "XLA_FLAGS": " ".join(
+        flag
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+        if not flag.startswith("--xla_backend_optimization_level")
+    )
+}
 TIMING = ("images_per_second", "data_wait", "seconds", "interval_seconds", "waited")
 
 
 class _Trial:
     """A config that is trained in processes that may be killed."""
 
-    def __init__(self, repository: Path, overrides: dict[str, Any], workdir: Path, data: Path):
+    def __init__(
+        self,
+        repository: Path,
+        overrides: dict[str, Any],
+        workdir: Path,
+        data: Path,
+        environment: dict[str, str] = OPTIMIZED,
+    ):
         self.workdir = workdir
+        self._environment = os.environ | environment
         self._command = [
             sys.executable,
             str(repository / "scripts" / "train.py"),
@@ -77,7 +87,7 @@ class _Trial:
 
     def start(self) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            self._command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def finish(self) -> None:
@@ -124,10 +134,6 @@ class _Trial:
         result = json.loads((self.workdir / "result.json").read_text())
         selected = {name: result[name] for name in ("tests", "train_accuracy", "validation_accuracy")}
         return state, *(_without_timings(part) for part in (host_state, lines, selected))
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "XLA_FLAGS": OPTIMIZED}
 
 
 def _without_timings(value: Any) -> Any:
@@ -215,11 +221,11 @@ def test_a_kill_during_a_save(repository: Path, smoke_config: str, tmp_path: Pat
         **{"train.epochs": 2, "log.every_steps": 1, "log.tensorboard": True},
         "data.root": str(tmp_path / "data"),
     }
-    straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data")
-    killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data")
+    straight = _Trial(repository, overrides, tmp_path / "straight", tmp_path / "data", {})
+    killed = _Trial(repository, overrides, tmp_path / "killed", tmp_path / "data", {})
     message = json.dumps([smoke_config, overrides, str(killed.workdir)])
     command = [sys.executable, "-c", STUCK_IN_A_SAVE, message]
-    with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert any(line.startswith("in a save") for line in process.stdout)
         process.kill()

@@ -25,7 +25,7 @@ from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.interop.weights import Preprocessing, Weights, write_weights
-from jaxnets.training.optimizer import BackboneHeadPartition
+from jaxnets.training.transfer import BackboneHeadPartition
 
 PLAIN = {
     "augment.flip_horizontal": False,

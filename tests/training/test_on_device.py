@@ -41,7 +41,7 @@ def state_and_step() -> tuple[TrainState, Any]:
     """Returns the initial state and the training step, with augmentation, dropout and EMA."""
     config = config_lib.default_config()
     config.model.name, config.model.num_classes, config.model.dropout = "lenet5", 3, 0.2
-    config.model.kernel_size = 3
+    config.model.kernel_size, config.model.implementation = 3, "xla"  # quick to trace
     config.augment.flip_horizontal, config.augment.crop_padding = True, 2
     model = models.create(config.model)
     optimizer = make_optimizer(config, optax.constant_schedule(0.05))

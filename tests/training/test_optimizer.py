@@ -6,13 +6,8 @@ import optax
 import pytest
 
 from jaxnets import config as config_lib
-from jaxnets.training.optimizer import (
-    BackboneHeadPartition,
-    get_multiplier,
-    make_optimizer,
-    make_schedule,
-    set_multiplier,
-)
+from jaxnets.training.optimizer import get_multiplier, make_optimizer, make_schedule, set_multiplier
+from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer
 
 
 def _config():
@@ -64,7 +59,9 @@ def test_coupled_and_decoupled_weight_decay(decoupled: bool) -> None:
 def test_clip_grad_norm_limits_the_global_norm(partition: BackboneHeadPartition | None) -> None:
     config, schedule = _config(), optax.constant_schedule(1.0)
     config.train.clip_grad_norm = 1.0
-    optimizer = make_optimizer(config, schedule, partition=partition, backbone_schedule=schedule)
+    optimizer = make_optimizer(config, schedule)
+    if partition is not None:
+        optimizer = make_transfer_optimizer(config, partition, schedule, schedule)
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)

@@ -31,7 +31,7 @@ from jaxnets.training.step import (
 def _config(**overrides: Any):
     config = config_lib.default_config()
     config.model.name, config.model.num_classes, config.model.dtype = "lenet5", 3, "float64"
-    config.model.kernel_size = 3
+    config.model.kernel_size, config.model.implementation = 3, "xla"  # quick to trace
     config.optimizer.learning_rate = 0.05
     for path, value in overrides.items():
         config_lib.set_field(config, path.replace("__", "."), value)

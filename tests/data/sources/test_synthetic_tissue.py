@@ -5,9 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.synthetic_tissue import CLASSES, SyntheticTissue
@@ -153,6 +150,11 @@ def data(request) -> tuple[np.ndarray, np.ndarray]:
 
 def _accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     """Returns the test accuracy of a logistic regression; chance level is 1 / 3."""
+    # Imported here because importing takes seconds, in each worker.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     model.fit(features[:TRAIN], labels[:TRAIN])
     return model.score(features[TRAIN:], labels[TRAIN:])
