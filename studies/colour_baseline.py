@@ -40,6 +40,7 @@ def colour_baseline(
         "model": "multinomial logistic regression on standardised features, C chosen on validation",
         "splits": {},
     }
+    require_folder(out.parent)
     histograms: np.ndarray | None = None
     for name in splits:
         config = load_config_or_demo(spec, {**overrides, "data.split": name})
@@ -58,12 +59,11 @@ def colour_baseline(
                 f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}"
             )
         if predictions.has_near_duplicates:  # needed for comparisons by groups
-            predictions.save(predictions_path_of(out, name))
+            atomic_write(predictions_path_of(out, name), predictions.to_bytes())
         content |= {"data": config.data.name, "image_size": config.data.image_size}
         digest = sha256(data.split.to_csv(data.source))
         content["splits"][name] = {"split_sha256": digest, "leakage": leak.as_result(), **entry}
     content["versions"] = environment.versions()
-    require_folder(out.parent)
     atomic_write(out, json.dumps(content, indent=1) + "\n")
     console.log("saved", str(out))
     return content

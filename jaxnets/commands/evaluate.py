@@ -15,7 +15,6 @@ from jaxnets.evaluation.predictions import (
     Scores,
     load_predictions,
     predictions_name,
-    predictions_path,
     read_predictions,
 )
 from jaxnets.evaluation.report.measure import measure
@@ -145,7 +144,7 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
         if path.suffix != ".npz":
             run = open_run(path, ignore_damage=ignore_damage)
             console.warn(*run.warnings)
-            return run.predictions(part) or load_predictions(predictions_path(path, part))
+            return run.predictions(part) or load_predictions(path / predictions_name(part))
         name = f"{path.parent.name}/{path.name}"
         data = read_verified(path.parents[1], name, ignore_damage=ignore_damage)
         return load_predictions(path) if data is None else read_predictions(data, path)

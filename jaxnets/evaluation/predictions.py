@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
-from jaxnets.io import atomic_write, read_regular
+from jaxnets.io import read_regular
 from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
 FOLDER = "predictions"
@@ -130,24 +130,14 @@ class Predictions:
         np.savez_compressed(packed, **{name: getattr(self, name) for name in _FIELDS})
         return packed.getvalue()
 
-    def save(self, path: Path) -> None:
-        """Writes an .npz file atomically; creates its folder."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, self.to_bytes())
-
-
-def predictions_path(run_dir: Path, part: str = "test") -> Path:
-    """RUN/predictions/PART.npz, the predictions of a part of the split."""
-    return run_dir / predictions_name(part)
-
 
 def predictions_name(part: str = "test") -> str:
-    """The path of `predictions_path` relative to the run directory."""
+    """The path of the predictions for a part of the split, relative to the run directory."""
     return f"{FOLDER}/{part}.npz"
 
 
 def load_predictions(path: Path) -> Predictions:
-    """Reads what `Predictions.save` wrote; raises CheckpointError if it is missing or corrupt."""
+    """Reads the file of `Predictions.to_bytes`; raises CheckpointError if it is missing or corrupt."""
     try:
         return read_predictions(read_regular(path), path)
     except FileNotFoundError as error:

@@ -229,12 +229,6 @@ def is_leaky(fields: SplitFields) -> bool:
     return any(leakage.values()) or (has_duplicates and leakage.get("test") is None)
 
 
-def epochs_of(total_steps: int, steps_per_epoch: int) -> float:
-    """The number of epochs, an int if it is integral."""
-    epochs = total_steps / steps_per_epoch
-    return int(epochs) if epochs == int(epochs) else round(epochs, 4)
-
-
 def summary_text(
     result: Result, *, title: str, data_title: str, workdir: Path, reported: Mapping[str, Any] | None
 ) -> str:

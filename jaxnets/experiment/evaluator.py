@@ -191,7 +191,7 @@ def finish(
         "leakage": leakage.as_result(),
         "fold": [config.data.fold, config.data.folds] if config.data.folds else None,
         "image_size": config.data.image_size if data.source.kind == "image" else None,
-        "epochs": results.epochs_of(run.step, run.plan.steps_per_epoch),
+        "epochs": int(run.epoch) if run.epoch.is_integer() else round(run.epoch, 4),
         "seed": config.seed,
         "batch_size": config.train.batch_size,
         "overrides": [f"{name}={value!r}" for name, value in overrides.items()],

@@ -202,12 +202,10 @@ def _write_run_metadata(
         existing.check_config(config)
         existing.check_data(data.source.fingerprint)
         existing.check_weights(network.backbone_sha256)
-        del contents[workdir.CONFIG]
         if existing.split is not None:
             existing.check_split(data.split_csv)
-            del contents[workdir.SPLIT]
-        if existing.manifest_or_none is not None:
-            del contents[workdir.MANIFEST]
+        stored = {workdir.SPLIT: existing.split, workdir.MANIFEST: existing.manifest_or_none}
+        contents = {name: contents[name] for name, value in stored.items() if value is None}
     if contents:
         workdir.write_files(directory, contents)
 

@@ -66,18 +66,9 @@ Metrics = dict[str, jax.Array]  # sums and counts: they add up exactly over batc
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 StoredExamples = dict[str, jax.Array]
 """All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
+Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[Any, Tree]]
 """(variables, inputs, dropout key) -> (outputs, batch statistics)."""
-
-
-@flax.struct.dataclass
-class Examples:
-    """A preprocessed batch."""
-
-    inputs: jax.Array  # [B, ...]
-    targets: jax.Array  # [B, K]
-    weight: jax.Array  # [B]; 0 for padding
-    has_classes: bool = flax.struct.field(pytree_node=False)  # targets are probabilities of classes
 
 
 def make_train_step(
@@ -89,58 +80,32 @@ def make_train_step(
     grad_accum_steps: int = 1,
     ema_decay: float | None = None,
     axis_name: str | None = None,
+    forward: Forward | None = None,
+    split: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
 ) -> TrainStep:
     """Returns the step (state, batch) -> (state, metrics), to be mapped over `axis_name` if that is given.
 
-    `make_update` describes the metrics.
+    Losses, gradients and weight sums are summed over microbatches and devices; the gradient is divided by
+    the weight sum once, or not at all if the loss is a sum. Batch statistics are updated after each
+    microbatch. `split` returns (trainable, frozen) parameters; by default all are trained, and the network
+    is in training mode. Metrics: loss (with auxiliary heads), weight_sum (not for a loss that is a sum),
+    correct (for classes), examples, gradient_norm, steps.
     """
-    forward = functools.partial(forward_network, model)
-    update = make_update(
-        forward, loss, optimizer, grad_accum_steps=grad_accum_steps, ema_decay=ema_decay, axis_name=axis_name
-    )
+    forward = forward or functools.partial(_forward, model)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return update(state, *prepare_examples(state, batch, preprocess, axis_name))
+        key = jax.random.wrap_key_data(state.key)
+        inputs, targets = preprocess(batch, jax.random.fold_in(key, AUGMENTATION_STREAM))
+        dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), state.step)
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
+        examples = (inputs, targets, batch["weight"].astype(targets.dtype))
 
-    return train_step
-
-
-def prepare_examples(
-    state: TrainState, batch: Batch, preprocess: Preprocess, axis_name: str | None
-) -> tuple[Examples, jax.Array]:
-    """Returns the preprocessed batch, and the dropout key of this step and device."""
-    key = jax.random.wrap_key_data(state.key)
-    inputs, targets = preprocess(batch, jax.random.fold_in(key, AUGMENTATION_STREAM))
-    dropout_key = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), state.step)
-    if axis_name is not None:
-        dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
-    weight = batch["weight"].astype(targets.dtype)
-    return Examples(inputs, targets, weight, batch["label"].ndim == 1), dropout_key
-
-
-def make_update(
-    forward: Forward,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    *,
-    split: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
-    grad_accum_steps: int = 1,
-    ema_decay: float | None = None,
-    axis_name: str | None = None,
-) -> Callable[[TrainState, Examples, jax.Array], tuple[TrainState, Metrics]]:
-    """Returns the update (state, examples, dropout key) -> (state, metrics) of the trainable parameters.
-
-    `split` returns (trainable, frozen) parameters. Losses, gradients and weight sums are summed over
-    microbatches and devices; the gradient is divided by the weight sum once, or not at all if the loss is a
-    sum. Batch statistics are updated after each microbatch. Metrics: loss (with auxiliary heads), weight_sum
-    (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
-    """
-
-    def update(state: TrainState, examples: Examples, dropout_key: jax.Array) -> tuple[TrainState, Metrics]:
         trainable, frozen = split(state.params)
-        grad_fn = jax.grad(functools.partial(_loss_fn, loss, forward, frozen), has_aux=True)
+        loss_fn = functools.partial(_loss_fn, loss, forward, frozen, batch["label"].ndim == 1)
+        grad_fn = functools.partial(jax.grad(loss_fn, has_aux=True), trainable)
         gradient, batch_stats, metrics = _accumulate_gradients(
-            functools.partial(grad_fn, trainable), state.batch_stats, examples, dropout_key, grad_accum_steps
+            grad_fn, state.batch_stats, examples, dropout_key, grad_accum_steps
         )
         if axis_name is not None:
             gradient, metrics = lax.psum((gradient, metrics), axis_name)
@@ -152,13 +117,13 @@ def make_update(
         params = {**frozen, **updated}
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         metrics["steps"] = jnp.ones((), jnp.int32)
-        ema = _update_ema(state, params, ema_decay)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema, state.key), metrics
+        step, ema = state.step + 1, _update_ema(state, params, ema_decay)
+        return TrainState(step, params, batch_stats, opt_state, ema, state.key), metrics
 
-    return update
+    return train_step
 
 
-def forward_network(
+def _forward(
     model: nn.Module, variables: dict[str, Tree], inputs: jax.Array, key: jax.Array
 ) -> tuple[Any, Tree]:
     """The network in training mode: batch norm over the batch, dropout, auxiliary heads."""
@@ -192,17 +157,19 @@ def _loss_fn(
     loss: Loss,
     forward: Forward,
     frozen: Tree,
+    classes: bool,
     trainable: Tree,
     batch_stats: Tree,
     examples: Examples,
     dropout_key: jax.Array,
 ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
     """Returns the summed loss, the new batch statistics and the metrics of a microbatch."""
+    inputs, targets, weight = examples
     variables = {"params": {**frozen, **trainable}, "batch_stats": batch_stats}
-    outputs, batch_stats = forward(variables, examples.inputs, dropout_key)
-    terms = loss(outputs, examples.targets, examples.weight)
+    outputs, batch_stats = forward(variables, inputs, dropout_key)
+    terms = loss(outputs, targets, weight)
     main = outputs.main if isinstance(outputs, ModelOutput) else outputs
-    return terms.total, (batch_stats, _sums(terms, main, examples))
+    return terms.total, (batch_stats, _sums(terms, main, targets, weight, classes))
 
 
 def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
@@ -237,32 +204,31 @@ def make_eval_step(
         drawn = jax.random.fold_in(jax.random.fold_in(key, DROPOUT_STREAM), batch["index"][0])
         method, rngs = "head" if FEATURES in batch else None, {"dropout": drawn} if dropout else None
         outputs: Any = model.apply(state.variables(ema=ema), inputs, train=dropout, rngs=rngs, method=method)
-        weight = batch["weight"].astype(targets.dtype)
-        examples = Examples(inputs, targets, weight, batch["label"].ndim == 1)
-        metrics = _sums(loss(outputs, targets, weight), outputs, examples)
+        weight, classes = batch["weight"].astype(targets.dtype), batch["label"].ndim == 1
+        metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
             metrics = lax.psum(metrics, axis_name)
-        if not examples.has_classes:
+        if not classes:
             return metrics
 
         predictions = jnp.stack([jnp.argmax(each, axis=-1) for each in (targets, outputs)], axis=-1)
-        by_example = {
+        examples = {
             PREDICTIONS: predictions.astype(jnp.int32),
             PROBABILITIES: jax.nn.softmax(outputs, axis=-1),
         }
-        if axis_name is not None:
-            by_example = lax.all_gather(by_example, axis_name, tiled=True)
-        return metrics | by_example
+        return metrics | (examples if axis_name is None else lax.all_gather(examples, axis_name, tiled=True))
 
     return eval_step
 
 
-def _sums(terms: LossTerms, outputs: jax.Array, examples: Examples) -> Metrics:
-    metrics, weight = {"loss": terms.total}, examples.weight
+def _sums(
+    terms: LossTerms, outputs: jax.Array, targets: jax.Array, weight: jax.Array, classes: bool
+) -> Metrics:
+    metrics = {"loss": terms.total}
     if terms.weight_sum is not None:
         metrics["weight_sum"] = terms.weight_sum
-    if examples.has_classes:
-        correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(examples.targets, axis=-1)
+    if classes:
+        correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
         metrics["correct"] = jnp.sum(correct.astype(weight.dtype) * weight)
     return {**metrics, "examples": jnp.sum(weight)}
 

@@ -13,17 +13,9 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.sources.base import FEATURES
-from jaxnets.training.loss import Loss
 from jaxnets.training.optimizer import make_clipping, make_transforms
-from jaxnets.training.preprocess import Batch, Preprocess
-from jaxnets.training.step import (
-    Metrics,
-    TrainState,
-    TrainStep,
-    forward_network,
-    make_update,
-    prepare_examples,
-)
+from jaxnets.training.preprocess import Batch
+from jaxnets.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +46,8 @@ def make_transfer_optimizer(
 
     Gradients are clipped by their global norm, over head and backbone.
     """
-    transforms: dict[str, Any] = {"head": optax.chain(*make_transforms(config, head_schedule))}
-    if backbone_schedule is not None:
-        transforms["backbone"] = optax.chain(*make_transforms(config, backbone_schedule))
+    schedules = {"head": head_schedule} | ({"backbone": backbone_schedule} if backbone_schedule else {})
+    transforms = {name: optax.chain(*make_transforms(config, each)) for name, each in schedules.items()}
 
     def split(tree: Any) -> dict[str, Any]:
         return dict(zip(("head", "backbone"), partition.split(tree), strict=True))
@@ -67,44 +58,35 @@ def make_transfer_optimizer(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         gradients, parts = split(updates), split(params)
-        merged: dict[str, Any] = {}
+        merged: Any = {}
         new_state = dict(state)
         for name, transform in transforms.items():
             if gradients[name]:  # optax.multi_transform would advance the schedule of a frozen part
-                part_updates, new_state[name] = transform.update(gradients[name], state[name], parts[name])
-                merged.update(part_updates)
+                updated, new_state[name] = transform.update(gradients[name], state[name], parts[name])
+                merged |= updated
         return merged, new_state
 
     return optax.chain(*make_clipping(config), optax.GradientTransformation(init, update))
 
 
 def make_transfer_step(
-    model: nn.Module,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    *,
-    partition: BackboneHeadPartition,
-    head_only_steps: int | None,
-    preprocess: Preprocess,
-    axis_name: str | None = None,
-    **options: Any,
+    model: nn.Module, *args: Any, partition: BackboneHeadPartition, head_only_steps: int | None, **kwargs: Any
 ) -> TrainStep:
-    """Returns a training step that trains only the head at first, as `make_train_step` otherwise.
+    """Returns a training step that trains only the head at first, with the arguments of `make_train_step`.
 
     That is during the first `head_only_steps` steps, or always if that is None. The backbone is then in
     evaluation mode: its batch statistics do not change. A batch may hold FEATURES of the backbone.
     """
-    update = functools.partial(make_update, loss=loss, optimizer=optimizer, axis_name=axis_name, **options)
-    update_all = update(functools.partial(forward_network, model))
+    train_all = make_train_step(model, *args, **kwargs)
+    if head_only_steps == 0:
+        return train_all
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         forward = functools.partial(_forward_head, model, FEATURES in batch)
-        update_head = update(forward, split=partition.split)
-        examples, dropout_key = prepare_examples(state, batch, preprocess, axis_name)
+        train_head = make_train_step(model, *args, forward=forward, split=partition.split, **kwargs)
         if head_only_steps is None:
-            return update_head(state, examples, dropout_key)
-        is_head_only = state.step < head_only_steps
-        return lax.cond(is_head_only, update_head, update_all, state, examples, dropout_key)
+            return train_head(state, batch)
+        return lax.cond(state.step < head_only_steps, train_head, train_all, state, batch)
 
     return train_step
 

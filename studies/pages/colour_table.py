@@ -5,12 +5,7 @@ from pathlib import Path
 from jaxnets import models
 from jaxnets.commands.evaluate import paired_comparison
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.predictions import (
-    load_predictions,
-    predictions_name,
-    predictions_path,
-    read_predictions,
-)
+from jaxnets.evaluation.predictions import load_predictions, predictions_name, read_predictions
 from jaxnets.experiment.run_directory import read_result, read_verified
 from studies.colour_baseline import predictions_path_of
 
@@ -37,7 +32,9 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         predictions = read_verified(path.parent, predictions_name())
         if predictions is None:
             continue
-        comparison = paired_comparison(read_predictions(predictions, predictions_path(path.parent)), baseline)
+        comparison = paired_comparison(
+            read_predictions(predictions, path.parent / predictions_name()), baseline
+        )
         if comparison is None:
             continue
         low, high = (100 * end for end in comparison.interval)

@@ -10,7 +10,7 @@ import pytest
 from jaxnets.commands import evaluate
 from jaxnets.commands.evaluate import compare_runs
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.evaluation.predictions import ClassScores, Predictions, predictions_path
+from jaxnets.evaluation.predictions import ClassScores, Predictions, predictions_name
 from jaxnets.evaluation.statistics import compare_paired
 
 EXAMPLES = 200
@@ -42,7 +42,7 @@ def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFix
     better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
     made_results.write_predictions(tmp_path / "a", better)
     made_results.write_predictions(tmp_path / "b", worse)
-    found = compare_runs(tmp_path / "a", predictions_path(tmp_path / "b"))
+    found = compare_runs(tmp_path / "a", tmp_path / "b" / predictions_name())
     assert found == compare_paired(better.correct, worse.correct, better.group)
     message = capsys.readouterr().out
     assert message.count("\n") == 1

@@ -22,7 +22,7 @@ from jaxnets.commands import predict
 from jaxnets.commands.evaluate import evaluate
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
-from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.experiment.predictor import Preprocess
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
@@ -93,7 +93,7 @@ def test_predict_uses_the_tested_weights(
     jaxnets.train(smoke_config, averaged, workdir=tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
-    tested = load_predictions(predictions_path(tmp_path / "run"))
+    tested = load_predictions(tmp_path / "run" / predictions_name())
     pixels = [source[int(index)]["image"] for index in tested.index]
     probabilities = [list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)]
     np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-6)

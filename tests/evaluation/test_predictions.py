@@ -13,7 +13,7 @@ from jaxnets.evaluation.predictions import (
     Scores,
     evaluate,
     load_predictions,
-    predictions_path,
+    predictions_name,
 )
 from jaxnets.training.step import PREDICTIONS
 
@@ -30,8 +30,9 @@ def _predictions(group: list[int]) -> Predictions:
 
 
 def test_save_and_load(tmp_path: Path) -> None:
-    path = predictions_path(tmp_path, "validation")
-    _predictions([0, 3, 3]).save(path)
+    path = tmp_path / predictions_name("validation")
+    path.parent.mkdir()
+    path.write_bytes(_predictions([0, 3, 3]).to_bytes())
     loaded = load_predictions(path)
     for name in ("index", "label", "probabilities", "files", "group"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(_predictions([0, 3, 3]), name))
@@ -42,10 +43,11 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files_raise(tmp_path: Path) -> None:
-    path = predictions_path(tmp_path)
+    path = tmp_path / predictions_name()
     with pytest.raises(CheckpointError, match=r"is missing: python scripts/evaluate.py"):
         load_predictions(path)
-    _predictions([0, 0, 0]).save(path)
+    path.parent.mkdir()
+    path.write_bytes(_predictions([0, 0, 0]).to_bytes())
     content = path.read_bytes()
     for damaged in (content[:40], content[: len(content) // 2], b""):
         path.write_bytes(damaged)
@@ -54,7 +56,7 @@ def test_missing_and_damaged_files_raise(tmp_path: Path) -> None:
 
 
 def test_run_stores_its_test_predictions(trained: Path) -> None:
-    stored = load_predictions(predictions_path(trained))
+    stored = load_predictions(trained / predictions_name())
     result = json.loads((trained / "result.json").read_text())
     assert stored.correct.mean() == pytest.approx(result["test_accuracy"])
     confusion = np.zeros((3, 3), int)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import jaxnets
-from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.evaluation.result import confusion_matrix
 
 IMAGES = 5
@@ -42,7 +42,7 @@ def test_a_large_confusion_matrix_is_stored_sparsely(repository: Path, tmp_path:
     assert isinstance(stored, dict)
     assert stored["classes"] == classes
     matrix = confusion_matrix(result["tests"]["clean"])
-    predictions = load_predictions(predictions_path(tmp_path / "run"))
+    predictions = load_predictions(tmp_path / "run" / predictions_name())
     expected = np.zeros((classes, classes), int)
     np.add.at(expected, (predictions.label, predictions.predicted), 1)
     np.testing.assert_array_equal(matrix, expected)

@@ -11,7 +11,7 @@ import pytest
 from jaxnets.commands import evaluate
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import statistics
-from jaxnets.evaluation.predictions import ClassScores, load_predictions, predictions_path
+from jaxnets.evaluation.predictions import ClassScores, load_predictions, predictions_name
 from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.report.page import RESEARCH, format_metric
 
@@ -72,8 +72,8 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
         for name in NAMES:
             assert page.figures[str(k), name] == format_metric(row[name], name)
     message = metrics["calibration"]["temperature"]
-    checked = load_predictions(predictions_path(reported, "validation"))
-    tested = load_predictions(predictions_path(reported))
+    checked = load_predictions(reported / predictions_name("validation"))
+    tested = load_predictions(reported / predictions_name())
     fitted = statistics.fit_temperature(checked.probabilities, checked.label)
     cooled = statistics.with_temperature(tested.probabilities, fitted)
     after = statistics.calibration(cooled, tested.label).error
@@ -92,7 +92,7 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
 
 
 def test_images_match_the_predictions(reported: Path, read_page) -> None:
-    predictions = load_predictions(predictions_path(reported))
+    predictions = load_predictions(reported / predictions_name())
     wrong = int((~predictions.correct).sum())
     page = read_page((reported / "report" / "index.html").read_text())
     assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))

@@ -294,7 +294,7 @@ def test_changed_predictions_raise(run: Path) -> None:
     assert predictions is not None
     changed = np.array(predictions.probabilities)
     changed[0] = changed[0][::-1]
-    type(predictions)(**{**vars(predictions), "probabilities": changed}).save(path)
+    path.write_bytes(type(predictions)(**{**vars(predictions), "probabilities": changed}).to_bytes())
     with pytest.raises(CheckpointError, match=r"test.npz has changed"):
         open_run(run).predictions()
     path.unlink()

@@ -18,7 +18,7 @@ from jaxnets import models
 from jaxnets.commands import export as exporting
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
-from jaxnets.evaluation.predictions import load_predictions, predictions_path
+from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.experiment import cached_features, environment, network
 from jaxnets.experiment.network import Pretrained, make_optimizer_bundle
 from jaxnets.experiment.resolve import _follow_pretrained
@@ -110,7 +110,7 @@ def test_an_export_names_its_backbone(frozen_run: Path, tmp_path: Path) -> None:
 
 
 def test_predictions_from_images_match_cached_features(frozen_run: Path) -> None:
-    tested = load_predictions(predictions_path(frozen_run))  # from cached features
+    tested = load_predictions(frozen_run / predictions_name())  # from cached features
     settings = open_run(frozen_run).config.data
     source = SyntheticTissue(settings.num_examples, settings.image_size, settings.synthetic_seed)
     pixels = [source[int(index)]["image"] for index in tested.index]

@@ -23,7 +23,7 @@ from absl import flags
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
-from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_path
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_name
 from jaxnets.experiment import evaluator, workdir
 from studies import reproduce, runtime_estimate, sweeps
 from studies.reproduce import State
@@ -315,7 +315,7 @@ def test_predictions_are_stored_if_test_examples_have_near_duplicates(
         group=np.array(group),
     )
     made_results.write_predictions(place.runs / name, answers)
-    archived = predictions_path(place.results / name)
+    archived = place.results / name / predictions_name()
     archived.parent.mkdir()
     archived.write_text("of an earlier result")
     _remove_result(place.results / name)

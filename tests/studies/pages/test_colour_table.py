@@ -31,7 +31,9 @@ def keep(folder: Path, name: str, given: Predictions, split: str = "grouped") ->
 
 def test_runs_on_the_same_images_are_sorted(tmp_path: Path) -> None:
     assert colour_table.rows(tmp_path) == []
-    answers(12).save(predictions_path_of(tmp_path / colour_table.BASELINE, "grouped"))
+    baseline = predictions_path_of(tmp_path / colour_table.BASELINE, "grouped")
+    baseline.parent.mkdir(parents=True)
+    baseline.write_bytes(answers(12).to_bytes())
     keep(tmp_path, "worse", answers(40))
     keep(tmp_path, "better", answers(6))
     keep(tmp_path, "elsewhere", answers(6, first=60))
