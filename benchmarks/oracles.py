@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from jaxnets.config import nearest
+from jaxnets.config import suggest
 from jaxnets.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "tests" / "oracles"
@@ -31,7 +31,7 @@ def load(name: str, folder: Path = FOLDER) -> ModuleType:
     path = folder / f"{name}.py"
     if not path.is_file():
         names = sorted(file.stem for file in folder.glob("*.py"))
-        what = f"no oracle {name!r}{nearest(name, names)}" if names else f"{folder} does not exist"
+        what = f"no oracle {name!r}{suggest(name, names)}" if names else f"{folder} does not exist"
         raise ConfigError(f"{what}: run the benchmarks from a checkout of the repository")
     module_name = f"jaxnets_oracles_{name}"
     if module_name not in sys.modules:

@@ -26,7 +26,7 @@ from benchmarks.runner import Suite, measure_suite
 from benchmarks.schema import BenchRow, DriftFile, Machine
 from benchmarks.worker import Worker
 from jaxnets import config as config_lib
-from jaxnets.config import nearest
+from jaxnets.config import suggest
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.runtime import console
 from jaxnets.runtime.xla import cpu_threads
@@ -168,7 +168,7 @@ def select(rows: Mapping[str, T], names: Sequence[str], suite: str) -> dict[str,
     for name in names:
         if name not in rows:
             others = [other for other, makers in comparisons.SUITES.items() if name in makers]
-            hint = f" (it is in --suite={others[0]})" if others else nearest(name, rows)
+            hint = f" (it is in --suite={others[0]})" if others else suggest(name, rows)
             raise ConfigError(f"no row {name!r} in --suite={suite}{hint}; there are {', '.join(rows)}")
     return {name: rows[name] for name in names or rows}
 

@@ -77,7 +77,7 @@ def _table_path(table: str) -> Path:
         return path
     tables = [file.stem for file in sorted(TABLES.glob("[!_]*.py"))]
     hint = f"there are {_list(tables)}" if tables else f"{TABLES}/ not found: run this in the repository"
-    raise ConfigError(f"no table {table!r}{config_lib.nearest(path.stem, tables)}; {hint}")
+    raise ConfigError(f"no table {table!r}{config_lib.suggest(path.stem, tables)}; {hint}")
 
 
 def _raw_rows(path: Path) -> list[Any]:
@@ -119,7 +119,7 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
     for key in entry:
         if key not in KEYS:
             raise ConfigError(
-                f"{where}: unknown key {key!r}{config_lib.nearest(key, KEYS)}; it may have {_list(KEYS)}"
+                f"{where}: unknown key {key!r}{config_lib.suggest(key, KEYS)}; it may have {_list(KEYS)}"
             )
     if not isinstance(entry.get("config"), str):
         raise ConfigError(f"{where}: 'config' must be a string: configs/NAME.py or configs/NAME.py:VARIANT")

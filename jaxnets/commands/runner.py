@@ -172,7 +172,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) is None])
     except flags.UnrecognizedFlagError as error:
-        nearest = config_lib.nearest(error.flagname, list(flags.FLAGS))
+        nearest = config_lib.suggest(error.flagname, list(flags.FLAGS))
         raise ConfigError(f"unknown flag --{error.flagname}{nearest}; --help lists all") from error
     except (flags.Error, ValueError, OSError) as error:
         raise ConfigError(" ".join(str(error).split())) from error

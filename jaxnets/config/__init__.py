@@ -5,7 +5,7 @@ computed when a run starts.
 """
 
 from jaxnets.config.conditions import AUTO, SQUARED_ERRORS
-from jaxnets.config.field import UNITS, Field, nearest
+from jaxnets.config.field import UNITS, Field, suggest
 from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import apply_variant, import_config, import_file
 from jaxnets.config.loading import (

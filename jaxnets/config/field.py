@@ -82,7 +82,7 @@ def closest(name: Any, names: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def nearest(name: Any, names: Iterable[str]) -> str:
+def suggest(name: Any, names: Iterable[str]) -> str:
     """Returns " (did you mean ...?)" with the closest of `names`, or "" if none is similar."""
     found = closest(name, names)
     return f" (did you mean {found}?)" if found else ""

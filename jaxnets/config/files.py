@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from jaxnets.config.field import closest, nearest
+from jaxnets.config.field import closest, suggest
 from jaxnets.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def apply_variant(
     """
     if variant not in variants:
         raise ConfigError(
-            f"{name}: unknown variant {variant!r}{nearest(variant, variants)}; "
+            f"{name}: unknown variant {variant!r}{suggest(variant, variants)}; "
             f"variants: {', '.join(variants)}"
         )
     variants[variant](config)

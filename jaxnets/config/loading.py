@@ -11,7 +11,7 @@ from typing import Any, cast
 from ml_collections import config_dict
 
 from jaxnets.config.conditions import AUTO, Unmet
-from jaxnets.config.field import UNITS, Field, nearest
+from jaxnets.config.field import UNITS, Field, suggest
 from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
@@ -166,7 +166,7 @@ def check_field(path: str) -> None:
     if inside is not None:
         raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
     same_name = [field for field in FIELDS if field.split(".")[-1] == path.split(".")[-1]]
-    hint = nearest(path, FIELDS if "." in path else same_name) or nearest(path, FIELDS)
+    hint = suggest(path, FIELDS if "." in path else same_name) or suggest(path, FIELDS)
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 
@@ -310,10 +310,10 @@ def _choice_problem(field: Field, value: Any) -> str | None:
     if value in (names := dict(field.aliases)):
         return f"it must be one of {listed}; {names[value]}"
     if field.type is not tuple:
-        return f"it must be one of {listed}{nearest(value, field.choices)}"
+        return f"it must be one of {listed}{suggest(value, field.choices)}"
     if isinstance(value, str) and "," in value:  # the argument tanh,tanh of a shell
         return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
-    return f"{value!r} is not one of {listed}{nearest(value, field.choices)}"
+    return f"{value!r} is not one of {listed}{suggest(value, field.choices)}"
 
 
 def _number_problem(field: Field, value: Any) -> str | None:

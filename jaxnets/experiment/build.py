@@ -23,7 +23,7 @@ from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.run import Cadence, Run
+from jaxnets.training.run import Run, TrainingPlan
 from jaxnets.training.transfer import make_transfer_step
 
 
@@ -36,7 +36,7 @@ def build_run(
     extra_callbacks: Sequence[Callback],
 ) -> tuple[Run, Evaluator]:
     """A run before its first step, and the evaluator of its states."""
-    plan = make_cadence(config, data.sampler(devices.shard).steps_per_epoch)
+    plan = make_plan(config, data.sampler(devices.shard).steps_per_epoch)
     bundle = make_optimizer_bundle(
         config, network.parts, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
     )
@@ -115,7 +115,7 @@ def build_run(
 
 
 def _warn_of_unreachable_phases(
-    config: config_dict.ConfigDict, plan: Cadence, bundle: OptimizerBundle
+    config: config_dict.ConfigDict, plan: TrainingPlan, bundle: OptimizerBundle
 ) -> None:
     total = plan.total_steps
     warmup = config_lib.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
@@ -131,13 +131,13 @@ def _warn_of_unreachable_phases(
         )
 
 
-def make_cadence(config: config_dict.ConfigDict, steps_per_epoch: int) -> Cadence:
+def make_plan(config: config_dict.ConfigDict, steps_per_epoch: int) -> TrainingPlan:
     """The config's periods in steps; by default evaluation and checkpoints are once per epoch.
 
     Training metrics are logged at least once per epoch, so that each evaluation has a training loss.
     """
     duration = functools.partial(config_lib.steps, config, steps_per_epoch=steps_per_epoch)
-    return Cadence(
+    return TrainingPlan(
         total_steps=duration("train.") or 0,
         steps_per_epoch=steps_per_epoch,
         log_every=min(config.log.every_steps, steps_per_epoch),

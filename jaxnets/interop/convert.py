@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.config import FIELDS, nearest
+from jaxnets.config import FIELDS, suggest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import weights
 from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, rename
@@ -34,9 +34,9 @@ def recognise(arrays: Arrays, network: str | None, layout: str | None) -> tuple[
     network or to none of ours.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{nearest(layout, LAYOUTS)}")
+        raise ConfigError(f"--layout={layout}: choose one of {', '.join(LAYOUTS)}{suggest(layout, LAYOUTS)}")
     if network is not None and network not in KNOWN:
-        raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{nearest(network, KNOWN)}")
+        raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{suggest(network, KNOWN)}")
     named = [(name, form) for form, library in LAYOUTS.items() for name in library.networks]
     matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].key in arrays]
     for name, form in matches:

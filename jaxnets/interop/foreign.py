@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.config import nearest
+from jaxnets.config import suggest
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import layouts
 from jaxnets.interop.convert import recognise
@@ -162,7 +162,7 @@ def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> 
         return None
     if name not in PRESETS:
         raise ConfigError(
-            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{nearest(name, PRESETS)}"
+            f"--preprocessing={name} must be one of {', '.join(PRESETS)}, unknown{suggest(name, PRESETS)}"
         )
     return PRESETS[name]
 

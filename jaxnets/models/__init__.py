@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import nearest
+from jaxnets.config import suggest
 from jaxnets.errors import ConfigError
 from jaxnets.models.base import Entry
 from jaxnets.registry import NETWORKS, WITHOUT_BATCH_NORM
@@ -46,7 +46,7 @@ def register(name: str, entry: Entry) -> None:
 def entry(name: str) -> Entry:
     """The registry's entry; raises ConfigError, with the nearest name, if there is none."""
     if name not in REGISTRY:
-        raise ConfigError(f"no network {name!r}{nearest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
+        raise ConfigError(f"no network {name!r}{suggest(name, REGISTRY)}; there are {', '.join(REGISTRY)}")
     return REGISTRY[name]
 
 
@@ -100,7 +100,7 @@ def values_for_other_networks(
         if value not in (None, *values):
             listed = f"{some} {', '.join(values)}" if values else none
             problems[f"model.{name}"] = (
-                f"{prefix}{name}={value}: {found.title} {listed}{nearest(value, values)}"
+                f"{prefix}{name}={value}: {found.title} {listed}{suggest(value, values)}"
             )
     return problems
 

@@ -146,7 +146,8 @@ class Checkpoints:
         """Returns the determinism fingerprint of the newest readable checkpoint; {} without one."""
         for step in reversed(self.steps()):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                return dict(json.loads(read_regular(self._path(step) / HOST_STATE))["bits"])
+                host_state = json.loads(read_regular(self._path(step) / HOST_STATE))
+                return dict(host_state["determinism_fingerprint"])
         return {}
 
     def damage(self, step: int) -> str | None:

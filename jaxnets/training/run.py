@@ -32,7 +32,7 @@ class LogRecord(TypedDict):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cadence:
+class TrainingPlan:
     """Intervals in steps; None disables the event."""
 
     total_steps: int
@@ -108,7 +108,7 @@ class Run(Progress):
 
     config: config_dict.ConfigDict
     workdir: Path
-    plan: Cadence
+    plan: TrainingPlan
     devices: Devices
     state: TrainState
     train_step: CompiledStep
@@ -254,7 +254,7 @@ class Run(Progress):
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(Progress)},
             "data": self.batches.state(),
             "callbacks": {callback.name: callback.state() for callback in self.callbacks},
-            "bits": self.determinism_fingerprint,
+            "determinism_fingerprint": self.determinism_fingerprint,
         }
         with self.devices.collective_section():  # all processes wait until it is written
             if self.devices.is_process_zero:
@@ -266,7 +266,7 @@ class Run(Progress):
     def resume(self, step: int, *, allow_nondeterministic_resume: bool = False) -> None:
         """Restores a checkpoint; CheckpointError if that is not bit-exact, unless it is allowed."""
         state, host_state = self.checkpoints.restore(step, self.state)
-        old, new = host_state["bits"], self.determinism_fingerprint
+        old, new = host_state["determinism_fingerprint"], self.determinism_fingerprint
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed and not allow_nondeterministic_resume:
             listed = ", ".join(f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed)

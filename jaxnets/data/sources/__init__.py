@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from jaxnets.config import nearest
+from jaxnets.config import suggest
 from jaxnets.data.sources.base import PreparedSource, Source
 from jaxnets.errors import ConfigError
 from jaxnets.registry import SOURCES
@@ -35,7 +35,7 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
     name = config.name
     if name not in TITLES:
         raise ConfigError(
-            f"unknown data source {name!r}{nearest(name, TITLES)}; there are {', '.join(TITLES)}"
+            f"unknown data source {name!r}{suggest(name, TITLES)}; there are {', '.join(TITLES)}"
         )
     if name in _registered:
         return _registered[name](config, root)
