@@ -23,9 +23,9 @@ def section(rows: Rows) -> str:
     heads = (
         "network, pixels, batch",
         "processes x devices",
-        "ms a step",
+        "ms per step",
         "images/s",
-        "memory, GiB a process",
+        "memory per process, GiB",
     )
     return f"{table(heads, [_line(row) for row in found])}\n\n{_summary(found)}" if found else ""
 

@@ -10,24 +10,29 @@ import pytest
 from jaxnets.errors import CheckFailedError, CheckpointError, ConfigError
 from jaxnets.experiment import workdir
 from studies import compare
-from studies.pages import bench_table, curves, groupings_table, splits_picture
+from studies.pages import bench_table, curves, groupings_table, results_table, splits_picture
 from studies.sweeps import row_names
 
 PAGE = """# A page
 
-<!-- results -->
+<!-- comparable -->
 old
-<!-- end of results -->
+<!-- end of comparable -->
 
 between
 
 <!-- splits -->
 <!-- end of splits -->
 
-<!-- bench -->
-<!-- end of bench -->
+<!-- missing -->
+<!-- end of missing -->
 after
 """
+MARKS = {
+    "readme": ("splits",),
+    "performance": ("training", "inference", "other", "ops", "layers", "profile", "growth", "gpu"),
+    "lc25000": ("splits", "groupings", "colour", "stain"),
+}
 ROW = {
     "name": "train/resnet50/64/16",
     "title": "training step, ResNet-50",
@@ -55,6 +60,16 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "page.md"
 
 
+def write_page(path: Path, name: str) -> Path:
+    path.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in MARKS[name]))
+    return path
+
+
+def compare_results(page: Path, results: Path, **options: Any) -> None:
+    """Runs compare with the results page alone."""
+    compare.compare({"results": page}, results, tables=page.parent / "tables", **options)
+
+
 def write_result(folder: Path, name: str, **changes: Any) -> None:
     made_results.write(folder / name, **{**RESULT, **changes})
 
@@ -67,36 +82,74 @@ def write_bench(folder: Path, file: str, machine: str, *rows: dict[str, Any]) ->
 
 def test_tables_are_inserted_between_their_marks(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    write_result(results, "a-run-s1", seed=1)
-    write_result(results, "a-run-s0")
+    comparable = {"entry": "C/lenet5", "model": "lenet5", "data": "mnist", "split": "official"}
+    comparable |= {"tests": {"clean": made_results.entry(0.9866, interval=[0.98, 0.99])}, "image_size": 28}
+    write_result(results, "a-run-s1", **comparable, seed=1)
+    write_result(results, "a-run-s0", **comparable)
+    write_result(results, "b-run-s0")
     (results / "unfinished").mkdir()
     write_result(results, "of no entry", entry=None)
-    write_bench(results, "m-cpu-2026-01-01.json", "2 cores", ROW)
-    with pytest.raises(CheckFailedError, match=r"page.md, .*table.csv, .*A-resnet50.png") as error:
-        compare.compare(page, results, check=True)
-    assert not (results / "table.csv").exists()
+    with pytest.raises(CheckFailedError, match=r"page.md, .*results.csv, .*A-resnet50.png") as error:
+        compare_results(page, results, check=True)
+    assert not (tmp_path / "tables").exists()
     assert error.value.exit_code == 7
     assert page.read_text() == PAGE
-    compare.compare(page, results)
-    compare.compare(page, results, check=True)
+    compare_results(page, results)
+    compare_results(page, results, check=True)
     text = page.read_text()
-    assert text.startswith("# A page\n\n<!-- results -->\n| network |")
-    assert text.endswith("<!-- end of bench -->\nafter\n")
+    assert text.startswith("# A page\n\n<!-- comparable -->\n| network |")
+    assert text.endswith("<!-- end of missing -->\nafter\n")
     assert "\n\nbetween\n\n" in text
     assert "old" not in text
     (line,) = (line for line in text.splitlines() if "`a-run-s0..1`" in line)
-    assert line.endswith("| 17 a second, 2 cores | `a-run-s0..1` |")
-    assert "| 98 % (report A) | 97.87 % [97.20, 98.40], 2 seeds ± 0.00 | not comparable: the report" in line
+    assert "| 98.66 % (report C) | 98.66 % [98.00, 99.00], 2 seeds ± 0.00 | within | `a-run-s0..1` |" in line
+    assert "b-run" not in text  # not comparable: only in the CSV file
+    lines = (tmp_path / "tables" / "results.csv").read_text().splitlines()
+    (line,) = (line for line in lines if line.endswith(",b-run-s0"))
     assert "LEAKY" in line
-    assert "| training step, ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in text
-    assert "2 cores; jax 0.10.2:" in text
+    assert "not comparable: the report does not state its settings" in line
+
+
+def test_the_benchmarks_of_the_newest_machine_are_shown(tmp_path: Path) -> None:
+    page, results = write_page(tmp_path / "performance.md", "performance"), tmp_path / "results"
+    write_bench(results, "m-cpu-2026-01-01.json", "old", {**ROW, "ours": 40.0})
+    write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, {**ROW, "name": "pipeline/a", "title": "JPEG"})
+    compare.compare({"performance": page}, results, tables=tmp_path / "tables")
+    training, rest = page.read_text().split("<!-- end of training -->")
+    assert "| ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in training
+    assert "40 images/s" not in training
+    assert "| JPEG | 95 images/s |" in rest.split("<!-- other -->")[1]
+    assert rest.count("Not measured yet.") == 6
+    lines = (tmp_path / "tables" / "benchmarks.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines] == [
+        ["machine", "jax"],
+        *[["old", "0.10.2"]],
+        *[["new", "0.10.2"]] * 2,
+    ]
+
+
+def test_readme_shows_the_shortest_training_from_scratch(tmp_path: Path) -> None:
+    page, results = write_page(tmp_path / "README.md", "readme"), tmp_path / "results"
+    for split, fraction in (("random", 1.0), ("grouped", 0.0)):
+        changes = {"split": split, "overrides": [f"data.split={split!r}"], "leakage": {"test": fraction}}
+        for epochs in (10, 3):
+            write_result(results, f"{split}-{epochs}", **changes, epochs=epochs)
+        write_result(results, f"{split}-transfer", **changes, epochs=1, weights="random")
+    compare.compare({"readme": page}, results, tables=tmp_path / "tables")
+    heads, _, *lines = page.read_text().splitlines()[1:-1]
+    assert heads.count("|") == 5
+    interval = "97.9 % [97.2, 98.4]"
+    assert lines == [
+        f"| ResNet-50, 64 px, 3 epochs | 98 % (report A) | {interval} | {interval} |".replace("64", "96")
+    ]
+    assert not (tmp_path / "tables").exists()
 
 
 def test_the_drop_is_shown_if_both_splits_were_run(page: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_result(results, "leaky-s0", overrides=["data.split='random'", "seed=0"])
     write_result(results, "other-s0", epochs=3)
-    compare.compare(page, results)
+    compare_results(page, results)
     lines = page.read_text().splitlines()
     alone = [line for line in lines if line.endswith("| 97.9 % [97.2, 98.4] | not run |  | 1 |")]
     assert [line.split(" | ")[0] for line in alone] == [
@@ -107,7 +160,7 @@ def test_the_drop_is_shown_if_both_splits_were_run(page: Path, tmp_path: Path) -
     clean = made_results.entry(0.9, interval=[0.86, 0.93])
     grouped = {"split": "grouped", "overrides": ["data.split='grouped'"], "tests": {"clean": clean}}
     write_result(results, "grouped-s0", **grouped)
-    compare.compare(page, results)
+    compare_results(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "90.0 % [86.0, 93.0]" in line)
     below = 7.87 - ((97.87 - 97.2) ** 2 + (93 - 90) ** 2) ** 0.5
     above = 7.87 + ((98.4 - 97.87) ** 2 + (90 - 86) ** 2) ** 0.5
@@ -115,9 +168,9 @@ def test_the_drop_is_shown_if_both_splits_were_run(page: Path, tmp_path: Path) -
     assert "| 98 % (report A) |" in line
     for name, other in (("densenet-s0", {"split": "random"}), ("densenet-grouped-s0", grouped)):
         write_result(results, name, **{**other, "entry": None, "model": "densenet121"})
-    compare.compare(page, results)
+    compare_results(page, results)
     (line,) = (line for line in page.read_text().splitlines() if "DenseNet-121, 96 px" in line)
-    assert line.startswith("| DenseNet-121, 96 px, 10 epochs | LC25000 lung | 96.74 % (report B, transfer) ")
+    assert line.startswith("| DenseNet-121, 96 px, 10 epochs | 96.74 % (report B, transfer) ")
 
 
 def test_print_runs_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +213,7 @@ def test_other_groupings_have_separate_rows(page: Path, tmp_path: Path) -> None:
         overrides = [*divided, *(f"data.{field}={value!r}" for field, value in more.items())]
         leaks = {"test": 0.06 if name == "original" else 0.0}
         write_result(results, name, split="grouped", overrides=overrides, leakage=leaks, **more)
-    compare.compare(page, results)
+    compare_results(page, results)
     lines = page.read_text().splitlines()
     splits = [line for line in lines if line.endswith(" | 0.0 [-0.9, 0.9] | 1 |")]
     assert [line.split(" | ")[0].partition("10 epochs")[2] for line in splits] == [
@@ -169,8 +222,8 @@ def test_other_groupings_have_separate_rows(page: Path, tmp_path: Path) -> None:
         ", groups by original",
     ]
     assert [", LEAKY | 0.0" in line for line in splits] == [False, False, True]
-    message = [line.split(" | ")[1] for line in lines if "`" in line]
-    assert sorted(message) == [
+    rows = map(results_table.markdown_row, results_table.rows(results))
+    assert sorted(row[1] for row in rows if row[-1]) == [
         "LC25000 lung, grouped",
         "LC25000 lung, grouped by data/clusters",
         "LC25000 lung, grouped by original, LEAKY",
@@ -184,13 +237,13 @@ def test_missing_runs_are_listed(page: Path, tmp_path: Path) -> None:
     table.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
     write_result(tmp_path / "results", "a-random-s0")
     (tmp_path / "results" / "b-s0").mkdir()
-    compare.compare(page, tmp_path / "results", tables=[table])
-    message = "Not run yet of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
+    compare_results(page, tmp_path / "results", sweeps=[table])
+    message = "Missing of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert message in page.read_text().splitlines()
     for name in names:
         write_result(tmp_path / "all", name)
-    compare.compare(page, tmp_path / "all", tables=[table])
-    assert "Not run yet" not in page.read_text()
+    compare_results(page, tmp_path / "all", sweeps=[table])
+    assert "Missing of" not in page.read_text()
 
 
 def test_the_groupings_table_and_the_splits_picture(
@@ -206,7 +259,7 @@ def test_the_groupings_table_and_the_splits_picture(
     other = tmp_path / "lc25000.md"
     marks = ("splits", "groupings", "colour", "stain")
     other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))
-    compare.compare(page, results, lc25000=other)
+    compare.compare({"lc25000": other}, results, tables=tmp_path / "tables")
     lines = other.read_text().splitlines()
     assert sum("| not run |  | `" in line for line in lines) == 3
     (line,) = (line for line in lines if by_original in line)
@@ -214,31 +267,31 @@ def test_the_groupings_table_and_the_splits_picture(
     picture = tmp_path / compare.SPLITS
     data = splits_picture.drawn_data(results)
     assert [row["name"] for row in data["rows"]] == ["ResNet-50, 96 px, 10 epochs"]
-    assert data["rows"][0]["published"] == [98, None]
+    assert data["rows"][0]["reported"] == [98, None]
     assert data["rows"][0]["random"] == [pytest.approx(90), pytest.approx((85, 94))]
     assert data["rows"][0]["grouped"] is None
     assert curves.is_current(picture, data)
     assert picture.stat().st_size < 20_000
     write_result(results, "grouped", split="grouped", overrides=["data.split='grouped'"])
     with pytest.raises(CheckFailedError, match=compare.SPLITS):
-        compare.compare(page, results, lc25000=other, check=True)
+        compare.compare({"lc25000": other}, results, tables=tmp_path / "tables", check=True)
 
 
-@pytest.mark.parametrize("part", ["table.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
+@pytest.mark.parametrize("part", ["tables/results.csv", "curves/A-resnet50.png", "a-run/metrics.jsonl"])
 def test_every_stale_part_is_found(page: Path, tmp_path: Path, part: str) -> None:
     results = tmp_path / "results"
     write_result(results, "a-run")
-    compare.compare(page, results)
-    path = results / part
+    compare_results(page, results)
+    path = (tmp_path if part.startswith("tables") else results) / part
     if part.endswith("jsonl"):  # other curves than in the picture
         line = {"step": 5, "epoch": 1.0, "split": "validation", "values": {"loss": 0.5}}
         workdir.write_files(path.parent, {path.name: json.dumps(line) + "\n"})
     else:
         path.unlink()
     with pytest.raises(CheckFailedError, match="out of date"):
-        compare.compare(page, results, check=True)
-    compare.compare(page, results)
-    compare.compare(page, results, check=True)
+        compare_results(page, results, check=True)
+    compare_results(page, results)
+    compare_results(page, results, check=True)
 
 
 def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path) -> None:
@@ -248,10 +301,14 @@ def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path)
     write_bench(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
     write_bench(tmp_path, "n-cpu-2025-01-01.json", "n", {**ROW, "ratio": 3.0})
     (tmp_path / "bench" / "drift.json").write_text("{}")
-    text = bench_table.tables(tmp_path / "bench")
-    ratios = [line.split("|")[3].split()[0] for line in text.splitlines() if "ResNet" in line]
-    assert ratios == ["3.00", "2.00"]
-    assert "| other | 95 points/s |  |  |  |  |" in text
+    rows = [
+        dict(zip(bench_table.CSV_HEADS, row, strict=True)) for row in bench_table.csv_rows(tmp_path / "bench")
+    ]
+    assert [(row["machine"], row["ratio"]) for row in rows if row["ratio"]] == [("n", 3.0), ("m", 2.0)]
+    made = bench_table.sections(tmp_path / "bench")
+    assert "| 2.00 [1.10, 1.30] |" in made["training"]
+    assert "| other | 95 points/s |  |  |  |  |" in made["other"]
+    assert made["inference"] == "Not measured yet."
 
 
 @pytest.mark.parametrize(
@@ -263,33 +320,40 @@ def test_format_rate(rate: float, unit: str, message: str) -> None:
 
 
 def test_errors(page: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--readme=PAGE"):
-        compare.compare(tmp_path / "none.md", tmp_path)
+    with pytest.raises(ConfigError, match="--root=FOLDER"):
+        compare_results(tmp_path / "none.md", tmp_path)
     page.write_text("no marks")
-    with pytest.raises(ConfigError, match="<!-- results -->"):
-        compare.compare(page, tmp_path)
+    with pytest.raises(ConfigError, match="<!-- splits -->"):
+        compare_results(page, tmp_path)
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "m-2026-01-01.json").write_text("[]")
     with pytest.raises(ConfigError, match="is not a bench file"):
-        bench_table.tables(tmp_path / "bench")
+        bench_table.sections(tmp_path / "bench")
 
 
-def test_the_pages_are_up_to_date(repository: Path) -> None:
-    compare.compare(
-        repository / "README.md",
-        repository / "results",
-        performance=repository / compare.PERFORMANCE,
-        lc25000=repository / compare.LC25000,
-        tables=[repository / path for path in compare.TABLES],
-        check=True,
-    )
+def test_the_pages_are_up_to_date(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    compare.compare(sweeps=compare.SWEEPS, check=True)
+
+
+def test_no_csv_file_is_left_over_or_without_a_link(repository: Path) -> None:
+    pages = "".join(path.read_text() for path in (repository / "docs").rglob("*.md"))
+    for path in (repository / compare.TABLES).glob("*.csv"):
+        assert f"tables/{path.name}" in pages, path
+
+
+@pytest.mark.parametrize("page", compare.PAGES.values(), ids=str)
+def test_tables_have_at_most_six_columns(repository: Path, page: Path) -> None:
+    rows = [line for line in (repository / page).read_text().splitlines() if line.startswith("| ---")]
+    assert rows
+    assert max(row.count("---") for row in rows) <= 6
 
 
 def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
     row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
     message = ("0.50 [0.40, 0.60]", "0.25")
-    assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", *message, "")
-    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (*message, "", "", "")
+    assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", message[0], "")
+    assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (*message, "", "")
 
 
 def test_the_peak_memory_of_both_processes_is_shown() -> None:
