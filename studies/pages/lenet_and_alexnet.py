@@ -21,13 +21,14 @@ from jaxnets.experiment.run_directory import read_result
 from jaxnets.io import atomic_write
 from studies.pages import lenet_optimizers, results_table
 from studies.pages.lenet_optimizers import HELD_OUT, Noise, half_width, validation_accuracies
-from studies.pages.markdown import NOT_RUN, table_row
+from studies.pages.markdown import NOT_RUN, csv_text, table_row
 from studies.pages.results_table import Group
 from studies.sweeps import Row, read_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPOSITORY = Path(__file__).parents[2]
 PAGE, PICTURE = "lenet_and_alexnet.md", "lenet_rates.png"
+CONFUSION = "tables/lenet_confusion.csv"
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 QUESTIONS, SEARCH, BEST = "lenet_questions", "lenet_search", "lenet_best"
 CHANNELS = {"mnist": 1, "cifar10": 3}
@@ -62,15 +63,15 @@ def _reported_runs(groups: Sequence[Group]) -> str:
     """Returns a row per reported entry, config and test."""
     lines = []
     for entry in ENTRIES:
-        title, published = _title(entry), f"{reported.entry(entry)['result']['accuracy_percent']:g} %"
+        title, number = _title(entry), f"{reported.entry(entry)['result']['accuracy_percent']:g} %"
         found = [group for group in groups if group.entry == entry]
         if not found:
             test = results.TESTED_ON[reported.tested_as(entry)]
-            lines.append(table_row(title, test, NOT_RUN, published))
+            lines.append(table_row(title, test, NOT_RUN, number))
         for group in found:
             for test, description in results.TESTED_ON.items():
                 if group.accuracies(test):
-                    theirs = published if test == reported.tested_as(entry) else ""
+                    theirs = number if test == reported.tested_as(entry) else ""
                     lines.append(table_row(title, description, _mean_and_interval(group, test), theirs))
     return "\n".join(lines)
 
@@ -187,15 +188,15 @@ def _noise(groups: Sequence[Group], result: Result | None) -> Noise:
 
 def _network_on_data(folder: Path, one_epoch: Row, name: str) -> str:
     """Returns a row for the run `name`; `one_epoch` has the accuracy after an epoch."""
-    title, data = models.entry(one_epoch.config.model.name).title, TITLES[one_epoch.config.data.name]
+    title = f"{models.entry(one_epoch.config.model.name).title}, {TITLES[one_epoch.config.data.name]}"
     validated, result = validation_accuracies(folder, one_epoch.name), read_result(folder / name)
     first = f"{validated[0]:.2f} %" if validated else NOT_RUN
     if result is None:
-        return table_row(title, data, NOT_RUN, first, *_costs(one_epoch), "")
-    epochs = f"{data}, {result['epochs']:g} epoch{'s' * (result['epochs'] > 1)}"
+        return table_row(title, NOT_RUN, first, *_costs(one_epoch), "")
+    title += f", {result['epochs']:g} epoch{'s' * (result['epochs'] > 1)}"
     seconds = result["step"] * result["batch_size"] / result["epochs"] / result["images_per_second"]
     time, accuracy = f"{seconds:,.0f} s, {result['hardware']}", f"{100 * result['test_accuracy']:.2f} %"
-    return table_row(title, epochs, accuracy, first, *_costs(one_epoch), time)
+    return table_row(title, accuracy, first, *_costs(one_epoch), time)
 
 
 def _costs(row: Row) -> tuple[str, str]:
@@ -231,17 +232,17 @@ def _pooling(folder: Path, ablations: Sequence[Row], noise: Noise) -> str:
 
 
 def _confusion(result: Result | None) -> dict[str, str]:
-    """Returns the confusion matrix of report C's LeNet-5 with each digit's recall and precision."""
+    """Returns recall and precision of each digit by report C's LeNet-5."""
     if result is None:
         names = ("least_class", "most_class", "balanced", "confusion_accuracy", "least_recall", "confusion")
         return {"confusion_of": REPORT_C, **dict.fromkeys(names, NOT_RUN)}
     matrix = np.array(result["tests"]["clean"]["confusion"])
     sizes, (recall, precision) = matrix.sum(1), _recall_and_precision(matrix)
-    heads = ["digit", *map(str, range(len(matrix))), "recall", "precision"]
-    lines = [table_row(*heads), table_row(*["---"] * len(heads))]
-    for digit, counts in enumerate(matrix):
-        percents = (f"{recall[digit]:.1f} %", f"{precision[digit]:.1f} %")
-        lines.append(table_row(str(digit), *map(str, counts), *percents))
+    counts = zip(sizes, matrix.diagonal(), recall, precision, strict=True)
+    lines = [
+        table_row(str(digit), f"{size:,}", f"{hits:,}", f"{found:.1f} %", f"{right:.1f} %")
+        for digit, (size, hits, found, right) in enumerate(counts)
+    ]
     return {
         "confusion": "\n".join(lines),
         "confusion_of": REPORT_C,
@@ -251,6 +252,14 @@ def _confusion(result: Result | None) -> dict[str, str]:
         "least_class": f"{sizes.min():,}",
         "most_class": f"{sizes.max():,}",
     }
+
+
+def confusion_csv(folder: Path) -> str:
+    """Returns the confusion matrix of report C's LeNet-5: a row per digit, a column per prediction."""
+    result = read_result(folder / REPORT_C)
+    matrix = result["tests"]["clean"]["confusion"] if result is not None else []
+    heads = ("digit", *(f"predicted {digit}" for digit in range(len(matrix))))
+    return csv_text(heads, [(digit, *counts) for digit, counts in enumerate(matrix)])
 
 
 def _recall_and_precision(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -284,9 +293,10 @@ def drawn_rates(folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Writes the page and its picture."""
+    """Writes the page, its confusion matrix and its picture."""
     folder, docs = REPOSITORY / "results", REPOSITORY / "docs"
     atomic_write(docs / PAGE, page(folder))
+    atomic_write(docs / CONFUSION, confusion_csv(folder))
     lenet_optimizers.draw_rates(docs / PICTURE, drawn_rates(folder))
 
 

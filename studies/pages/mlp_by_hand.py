@@ -75,7 +75,7 @@ def _first_sample(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str
         **named,
         "z1_first_sum": _sum_of_products(w1[0], x, b1[0], decimals=1),
         "z1_first": _number(first["z1"][0]),
-        "z3_sum": _sum_of_products(w3[0], a2, b3[0]),
+        "z3_sum": _on_two_lines(_sum_of_products(w3[0], a2, b3[0])),
         "z3_only": _number(first["z3"][0]),
         "prediction": _number(prediction),
         "y_first": f"{y:g}",
@@ -84,7 +84,7 @@ def _first_sample(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str
         "delta_3_only": _number(d3),
         "delta_2_product": f"{_factor(w3[0, 0])}{_factor(d3)}(1 - {_factor(a2[0])}^2)",
         "delta_2_first": _number(d2[0]),
-        "delta_1_product": f"\\bigl[{_sum_of_products(w2[:, 0], d2)}\\bigr](1 - {_factor(a1[0])}^2)",
+        "delta_1_product": f"\\bigl[{_on_two_lines(_sum_of_products(w2[:, 0], d2))}\\bigr](1 - {_factor(a1[0])}^2)",
         "delta_1_first": _number(first["delta_1"][0]),
         "dW1": _matrix(np.outer(first["delta_1"], x)),
         "dW1_first": f"{_factor(first['delta_1'][0])}{_factor(x[0], 1)} = "
@@ -233,6 +233,12 @@ def _matrix(rows: Any, decimals: int = 6) -> str:
 def _sum_of_products(left: Any, right: Any, bias: Any = None, *, decimals: int = 6) -> str:
     products = [f"{_factor(one)}{_factor(other, decimals)}" for one, other in zip(left, right, strict=True)]
     return " + ".join([*products, *([] if bias is None else [_factor(bias)])])
+
+
+def _on_two_lines(formula: str) -> str:
+    """Breaks a sum, whose lines are aligned, before its third term."""
+    first, second, rest = formula.split(" + ", 2)
+    return f"{first} + {second} \\\\ & + {rest}"
 
 
 def main() -> None:

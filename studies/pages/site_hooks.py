@@ -12,6 +12,8 @@ CODE = re.compile(r"(^ *```(?!math).*?^ *```[^\n]*$|`[^`\n]+`)", re.MULTILINE | 
 DISPLAYED = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"\$([^$\n]+)\$")
 OUTSIDE = re.compile(r"(!?)\[([^\]]*)\]\((\.\./[^)\s]+)\)")
+MATRIX = re.compile(r"<mo>&#x00028;</mo><mtable>(.*?</mtable>)<mo>&#x00029;</mo>")
+SIGN = re.compile(r"(<mo[^>]*>(?:&#x00028;|&#x0003D;|\[)</mo>)<mo>(?=&#x02212;)")
 INCLUDED = (".png", ".csv", ".json", ".py")
 """Kinds of linked files outside of docs/ that are copied into the site."""
 
@@ -40,7 +42,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
 
     # A link may have code as its text: links first, and formulas only outside of code.
     markdown = OUTSIDE.sub(link, markdown)
-    return _outside_code(markdown, lambda text: INLINE.sub(lambda found: convert(found[1]), text))
+    return _outside_code(markdown, lambda text: INLINE.sub(lambda found: f"<span>{_mathml(found[1])}</span>", text))
 
 
 def _source_and_place(page: str, target: str, root: Path) -> tuple[Path, str]:
@@ -51,7 +53,13 @@ def _source_and_place(page: str, target: str, root: Path) -> tuple[Path, str]:
 
 
 def _displayed(formula: str) -> str:
-    return f'<div class="formula">{convert(" ".join(formula.split()), display="block")}</div>\n'
+    return f'<div class="formula">{_mathml(" ".join(formula.split()), display="block")}</div>\n'
+
+
+def _mathml(formula: str, **options: Any) -> str:
+    """Returns MathML that looks right without a font for mathematics, whose brackets would stretch."""
+    text = MATRIX.sub(r'<mtable class="matrix">\1', convert(formula, **options))
+    return SIGN.sub(r'\1<mo form="prefix">', text)
 
 
 def _outside_code(markdown: str, change: Callable[[str], str]) -> str:

@@ -16,6 +16,8 @@ def test_the_page_is_up_to_date(repository: Path) -> None:
     assert made == (repository / "docs" / lenet_and_alexnet.PAGE).read_text(), (
         "run python -m studies.pages.lenet_and_alexnet"
     )
+    confusion = lenet_and_alexnet.confusion_csv(repository / "results")
+    assert confusion == (repository / "docs" / lenet_and_alexnet.CONFUSION).read_text()
     drawn = lenet_and_alexnet.drawn_rates(repository / "results")
     assert curves.is_current(repository / "docs" / lenet_and_alexnet.PICTURE, drawn)
 
@@ -68,7 +70,7 @@ def test_the_cost_of_test_conditions(repository: Path, tmp_path: Path) -> None:
     assert "| AlexNet, report C | 70.00 % | 1.50 |  |  |" in made
     assert "| AlexNet, report E | 82.00 % | 2.00 | 1.00 | 3.50 |" in made
     assert "they cost 3.50 points, so report E's 78.81 % corresponds to about 82.3 % on clean" in made
-    assert "| AlexNet | CIFAR-10, 10 epochs | 70.00 % |" in made
+    assert "| AlexNet, CIFAR-10, 10 epochs | 70.00 % |" in made
     assert "| 500 s, 2 cores" in made
     assert "and 1,000 in CIFAR-10" in made
     assert "| cat | not run | not run | 70.0 % |" in made
