@@ -11,7 +11,7 @@ SEPARATOR = re.compile(r"^\|(?: *:?-+:? *\|)+$")
 
 
 class Table(NamedTuple):
-    """The line of a table's head, and its size without the head."""
+    """The line below a table's head, counted from 1, and the table's size without the head."""
 
     line: int
     columns: int
@@ -33,7 +33,7 @@ def tables(page: str) -> list[Table]:
             rows = number + 1
             while rows < len(lines) and lines[rows].startswith("|"):
                 rows += 1
-            found.append(Table(number, line.count("|") - 1, rows - number - 1))
+            found.append(Table(number + 1, line.count("|") - 1, rows - number - 1))
     return found
 
 

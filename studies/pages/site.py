@@ -16,6 +16,7 @@ SITE = REPOSITORY / "site"
 REQUESTS = re.compile(
     r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>"""
     r"""|<link\b(?![^>]*\brel=["']?canonical)[^>]*\bhref=["']?(?:https?:)?//[^>]*>"""
+    r"""|<\w+\b[^>]*\bclass=["']?mermaid\b[^>]*>"""  # the theme loads its script from elsewhere
     r"""|@import\s+["']?(?:url\()?["']?(?:https?:)?//[^;]*|url\(["']?(?:https?:)?//[^)]*\)""",
     re.IGNORECASE,
 )

@@ -1,0 +1,86 @@
+"""The pages of docs/: their length, tables and links, the site's navigation, and what its pages load."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jaxnets import config as config_lib
+from jaxnets import errors
+from studies.pages import config_fields, prose, site
+
+REPOSITORY = Path(__file__).parents[3]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+MOST_WORDS, MOST_COLUMNS, MOST_ROWS = 1500, 6, 25
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_short(name: str) -> None:
+    page = (DOCS / name).read_text()
+    assert prose.words(page) <= MOST_WORDS
+    for table in prose.tables(page):
+        assert table.columns <= MOST_COLUMNS, f"line {table.line}: move the table to docs/tables/NAME.csv"
+        assert table.rows <= MOST_ROWS, f"line {table.line}: move the table to docs/tables/NAME.csv"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_are_not_broken(name: str) -> None:
+    assert prose.broken_links(DOCS / name) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "BUILD_NOTES.md"])
+def test_links_of_the_repository_are_not_broken(name: str) -> None:
+    assert prose.broken_links(REPOSITORY / name) == []
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == PAGES
+
+
+def test_the_config_table_is_up_to_date_and_complete() -> None:
+    page = config_fields.PAGE.read_text()
+    assert page == config_fields.page(), "run python -m studies.pages.config_fields"
+    assert re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE) == list(config_lib.FIELDS)
+
+
+def test_every_error_is_listed_with_its_exit_code() -> None:
+    page = (DOCS / "exit_codes.md").read_text()
+    for kind in errors.JaxnetsError.__subclasses__():
+        code = "129, 130, 143" if kind is errors.InterruptedRunError else str(kind.exit_code)
+        assert f"| {code} | `{kind.__name__}` |" in page
+
+
+def test_the_words_of_prose_are_counted() -> None:
+    page = "# A head\n\nOne [two](three.md) `four`, 5 - six.\n\n```\nnot this\n```\n| nor | that |\n| --- | --- |\n"
+    assert prose.words(page) == 7
+
+
+def test_tables_and_broken_links_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "a.md"
+    page.write_text("# Some head\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\n[x](#some-head) [y](#no) [z](b.md)\n")
+    assert prose.tables(page.read_text()) == [prose.Table(line=4, columns=2, rows=1)]
+    assert prose.broken_links(page) == ["#no", "b.md"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("a.html", '<a href="https://example.org">a link</a> <link rel="canonical" href="https://a.b">', 0),
+        ("a.html", '<script async src="https://example.org/a.js"></script>', 1),
+        ("a.html", "<img alt='' src=//example.org/a.png><link rel=stylesheet href='https://a.b/c.css'>", 2),
+        ("a.html", '<div class="mermaid">graph</div>', 1),
+        ("a.css", "@import 'https://example.org/a.css'; a { background: url(https://example.org/a.png) }", 2),
+        ("a.css", "a { background: url(a.png) } /* see https://example.org */", 0),
+    ],
+)
+def test_requests_to_other_hosts_are_found(tmp_path: Path, file: str, text: str, found: int) -> None:
+    (tmp_path / file).write_text(text)
+    assert len(site.external_requests(tmp_path)) == found
+
+
+def test_pages_do_not_call_reported_numbers_published() -> None:
+    for name in PAGES:
+        text = re.sub(r"unpublished|`published`", "", (DOCS / name).read_text())
+        assert "published" not in text or name == "lc25000.md", name
