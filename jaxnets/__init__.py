@@ -7,6 +7,7 @@ print(network.predict("slide.png")[0].label)
 """
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,34 +17,61 @@ if TYPE_CHECKING:
     from jaxnets.experiment.predictor import Predictor, Regressor
 
 
-def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> "Predictor | Regressor":
+def load(
+    run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
+) -> "Predictor | Regressor":
     """Loads the network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
 
     For networks of vectors `predict(inputs)` maps arrays to arrays, and there is no `preprocess`.
-    Raises CheckpointError if the folder is neither, if no checkpoint is valid, or if a file is damaged; with
-    `ignore_damage` a file that differs from its checksum only causes a warning.
+
+    Args:
+        run_dir: a run directory, or a weights folder of `scripts/import_weights.py`.
+        ignore_damage: a file that differs from its checksum only causes a warning.
+        kernels: use the C++ kernels for CPUs if they are built.
+
+    Raises:
+        CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
     """
     from jaxnets.experiment import predictor  # imported here for a fast `import jaxnets`
     from jaxnets.runtime import xla
 
-    xla.warn_of_unsafe_default()
-    return predictor.load(run_dir, ignore_damage=ignore_damage)
+    xla.log_unsafe_default()
+    return predictor.load(run_dir, ignore_damage=ignore_damage, kernels=kernels)
 
 
-def train(config: "str | ConfigDict", overrides: dict[str, Any] | None = None, **options: Any) -> "Result":
+def train(
+    config: "str | ConfigDict",
+    overrides: dict[str, Any] | None = None,
+    *,
+    kernels: bool = True,
+    keep_freed_memory: bool = False,
+    **options: Any,
+) -> "Result":
     """Trains a config and returns the result, as in result.json.
+
+    Progress is logged by the logger "jaxnets". Global settings are unchanged afterwards, except that of
+    `keep_freed_memory`.
 
     Args:
         config: a config file, `PATH` or `PATH:VARIANT`, or a config made from `config.default_config()`.
         overrides: values of fields by dotted path.
+        kernels: use the C++ kernels for CPUs if they are built, as scripts do.
+        keep_freed_memory: glibc's allocator retains freed memory from now on, as in scripts: training on CPUs
+            is faster, and the process keeps its peak memory.
         **options: those of `jaxnets.experiment.train.Options`: `workdir`, `callbacks` (additional
             `jaxnets.training.callbacks.Callback` objects), `allow_nondeterministic_resume`, `ignore_damage`.
 
     Raises:
         JaxnetsError: one of its subclasses in `jaxnets.errors`.
     """
-    from jaxnets.experiment import train
-    from jaxnets.runtime import xla
+    with warnings.catch_warnings():  # scipy adds filters when it is imported
+        from jaxnets.experiment import train
+        from jaxnets.ops import cpu_kernels
+        from jaxnets.ops.cpu_kernels import build
+        from jaxnets.runtime import xla
 
-    xla.warn_of_unsafe_default()
-    return train.train(config, overrides, train.Options(**options))
+        xla.log_unsafe_default()
+        if keep_freed_memory:
+            xla.retain_freed_memory()
+        with cpu_kernels.enabled(build.find() if kernels else None):
+            return train.train(config, overrides, train.Options(**options))

@@ -27,6 +27,20 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Text that a spreadsheet interprets as a formula, also after `csv_cell`."""
 
 
+def project_folder(name: str) -> Path:
+    """Returns the checkout's folder configs or scripts, or its copy in an installed package."""
+    package = Path(__file__).parent
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name
+
+
+def command(name: str) -> str:
+    """Returns how to start a script: "python scripts/NAME.py", or "jaxnets NAME" without a checkout."""
+    if project_folder("scripts").name == "_scripts":
+        return f"jaxnets {name}"
+    return f"python scripts/{name}.py"
+
+
 def user_cache_folder() -> Path:
     """Returns ~/.cache/jaxnets, or a temporary folder of a user without a home folder."""
     try:

@@ -4,16 +4,12 @@ from jaxnets.runtime import signals
 
 signals.install()  # before the slow imports
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 NUM_CLASSES = flags.DEFINE_integer(
     "num_classes", None, "Number of classes (3, or 10 for LeNet-5).", lower_bound=1
@@ -27,15 +23,12 @@ VARIANT = flags.DEFINE_string("variant", None, "Variant of the network.")
 def main(arguments: Sequence[str]) -> None:
     """The argument is the network's name."""
     from jaxnets.commands import summary  # imports JAX
-    from studies import parameter_formulas
 
     if len(arguments) != 1:
         raise ConfigError("give one network: python scripts/summary.py resnet50")
-    layers = summary.summarize(
+    summary.summarize(
         arguments[0], num_classes=NUM_CLASSES.value, image_size=IMAGE_SIZE.value, variant=VARIANT.value
     )
-    for line in parameter_formulas.compare(layers, arguments[0]):
-        print(line)
 
 
 if __name__ == "__main__":

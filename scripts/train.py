@@ -18,6 +18,9 @@ PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the full config a
 ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
     "allow_nondeterministic_resume", False, "Resume although hardware or library versions have changed."
 )
+CALLBACKS = flags.DEFINE_list(
+    "callbacks", [], "Additional callbacks, MODULE:CLASS,...; modules of the current folder can be imported."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Multi-process training (docs/scale.md).")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 (detected).")
@@ -41,12 +44,13 @@ def main(arguments: Sequence[str]) -> None:
         print(config_lib.to_json(config_lib.load_config(spec, overrides)), end="")
         return
     from jaxnets.experiment import train  # imports JAX
-    from jaxnets.training import devices
+    from jaxnets.training import callbacks, devices
 
     options = train.Options(
         workdir=WORKDIR.value,
         allow_nondeterministic_resume=ALLOW_NONDETERMINISTIC_RESUME.value,
         ignore_damage=IGNORE_DAMAGE.value,
+        callbacks=callbacks.import_callbacks(CALLBACKS.value),
         command=runner.command_line(),
     )
     if not DISTRIBUTED.value:

@@ -1,9 +1,12 @@
-"""Report A's tables of parameter formulas, beside our counts by block."""
+"""Report A's tables of parameter formulas, beside our counts by block.
+
+python -m studies.parameter_formulas prints them for the networks that have one.
+"""
 
 from collections.abc import Sequence
 
 from jaxnets import models, reported
-from jaxnets.commands.summary import Layer
+from jaxnets.commands.summary import Layer, summarize
 
 
 def compare(layers: Sequence[Layer], name: str) -> list[str]:
@@ -24,3 +27,10 @@ def compare(layers: Sequence[Layer], name: str) -> list[str]:
     heads = sum(models.auxiliary_part(blocks).values())
     lines += [f"{'sum':<26}{sum(blocks.values()) - heads:>13,}"]
     return lines + ([f"{'auxiliary heads':<26}{heads:>13,}"] if heads else [])
+
+
+if __name__ == "__main__":
+    for key in reported.document("lung")["entries"]:
+        network = key.partition("/")[2]
+        if lines := compare([], network):
+            print("\n".join([*compare(summarize(network, num_classes=3, image_size=None), network), ""]))

@@ -18,6 +18,7 @@ LAYERS = (
     {"evaluation"},
     {"experiment"},
     {"commands"},
+    {"__main__"},
 )
 FORBIDDEN = {"tensorflow", "torch", "torchvision", "timm", "keras", "onnxruntime", "openvino"}
 

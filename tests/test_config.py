@@ -85,7 +85,9 @@ def test_invalid_override_names_the_field_and_a_fix(overrides: dict, message: st
     [
         (LUNG + ":skratch", "did you mean scratch"),
         (LUNG.replace("resnet", "resent"), "did you mean .*lung_resnet.py"),
-        (LUNG.replace("lung_resnet", "nothing"), "/ contains alexnet_cifar10.py, .*, lung_resnet.py"),
+        (LUNG.replace("lung_resnet", "nothing"), "/ contains alexnet_cifar10, .*, lung_resnet"),
+        ("lung_resent:demo", r"'lung_resent' not found \(did you mean lung_resnet\?"),
+        ("nothing", "there are alexnet_cifar10, .*, lung_resnet"),
         ("nowhere/lung_resnet.py", "nowhere/ does not contain any"),
         (__file__, "get_config.. is missing"),
     ],
@@ -104,6 +106,17 @@ def test_a_config_file_is_read_again_after_a_change_within_a_second(tmp_path: Pa
         )
         os.utime(path, (0, 0))
         assert config_lib.import_config(str(path)).train.epochs == epochs
+
+
+def test_a_name_is_a_file_in_configs_or_one_of_this_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config_lib.import_config("lung_resnet:demo").name == "lung_resnet:demo"
+    (tmp_path / "configs").mkdir()
+    own = "from jaxnets.config import default_config as get_config\n"
+    (tmp_path / "configs" / "lung_resnet.py").write_text(own)
+    assert config_lib.import_config("lung_resnet").name == config_lib.default_config().name
 
 
 def test_none_unsets_an_optional_field() -> None:

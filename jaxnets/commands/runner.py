@@ -16,15 +16,17 @@ from ml_collections import config_flags
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError
-from jaxnets.io import DISK_FULL, NOT_WRITABLE, printable, printable_lines, user_cache_folder
+from jaxnets.io import DISK_FULL, NOT_WRITABLE, command, printable, printable_lines, user_cache_folder
 from jaxnets.runtime import console, signals, xla
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
-KEEP_MEMORY = flags.DEFINE_bool(
-    "keep_memory", True, "Do not return freed memory to the system (glibc): faster on CPUs, more memory."
+KEEP_FREED_MEMORY = flags.DEFINE_bool(
+    "keep_freed_memory",
+    True,
+    "Do not return freed memory to the system (glibc): faster on CPUs, more memory.",
 )
 KERNELS = flags.DEFINE_bool(
-    "kernels", True, "Use the C++ kernels on CPUs if scripts/build_kernels.py has built them."
+    "kernels", True, f"Use the C++ kernels on CPUs if {command('build_kernels')} has built them."
 )
 KERNELS_FOLDER = flags.DEFINE_string(
     "kernels_folder", None, "Folder of the C++ kernels (~/.cache/jaxnets/kernels)."
@@ -76,7 +78,7 @@ def execute(
 
 
 def _prepare_jax(with_kernels: bool) -> None:
-    if KEEP_MEMORY.value:
+    if KEEP_FREED_MEMORY.value:
         xla.retain_freed_memory()
     xla.enable_compilation_cache(COMPILATION_CACHE.value)
     if with_kernels and (library := kernels_library()):
@@ -106,12 +108,14 @@ def shared_flags() -> list[str]:
 
 def kernels_folder() -> Path:
     """--kernels_folder, or the default in the user's cache folder."""
-    return Path(KERNELS_FOLDER.value or user_cache_folder() / "kernels")
+    return Path(KERNELS_FOLDER.value or user_cache_folder() / KERNELS.name)
 
 
 def command_line() -> str:
     """The command, quoted for a shell."""
-    return shlex.join(["python", *sys.argv])
+    script = Path(sys.argv[0])
+    program = ["jaxnets", script.stem] if script.parent.name == "_scripts" else ["python", sys.argv[0]]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def parse_config_flag() -> tuple[str, dict[str, Any]]:
@@ -121,7 +125,7 @@ def parse_config_flag() -> tuple[str, dict[str, Any]]:
     """
     spec = flags.FLAGS[CONFIG].value
     if spec is None:
-        raise ConfigError("--config=configs/NAME.py[:VARIANT] is missing; see configs/")
+        raise ConfigError("--config=NAME[:VARIANT] is missing, such as --config=lung_resnet:demo")
     return spec, parse_overrides(spec, sys.argv)
 
 
@@ -149,16 +153,16 @@ def kernels_library() -> Path | None:
     """The library that scripts/build_kernels.py built; None if missing or with --nokernels."""
     from jaxnets.ops.cpu_kernels import build  # imports JAX
 
-    path = build.library_path(kernels_folder())
-    return path if KERNELS.value and path.is_file() else None
+    return build.find(kernels_folder()) if KERNELS.value else None
 
 
 def _help() -> str:
     """The script's docstring, its flags and the common flags."""
-    script = sys.modules["__main__"]
+    script, name = sys.modules["__main__"], Path(sys.argv[0]).stem
+    description = str(script.__doc__).replace(f"python scripts/{name}.py", command(name))
     own = flags.FLAGS.module_help(sys.argv[0]) + flags.FLAGS.module_help(__name__)
     more = "--print_config lists the config's fields." if "print_config" in flags.FLAGS else ""
-    return f"{script.__doc__}\n{own}\n{more}".rstrip()
+    return f"{description}\n{own}\n{more}".rstrip()
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from ml_collections import config_dict
 
 from jaxnets.config.field import closest, suggest
 from jaxnets.errors import ConfigError
+from jaxnets.io import project_folder
 
 
 def apply_variant(
@@ -37,13 +38,17 @@ def apply_variant(
 def import_config(spec: str) -> config_dict.ConfigDict:
     """Returns the config of `PATH` or `PATH:VARIANT` without further checks.
 
-    Raises ConfigError if the file or variant does not exist or the file is not a config file.
+    PATH is a file, or the name of one in ./configs or among the configs of this package. Raises ConfigError
+    if the file or variant does not exist or the file is not a config file.
     """
-    path, _, variant = spec.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"config file {path!r} not found{_config_files(path)}")
+    name, _, variant = spec.partition(":")
+    folders = (Path("configs"), project_folder("configs"))
+    candidates = [Path(name), *(folder / f"{name}.py" for folder in folders if Path(name).name == name)]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise ConfigError(f"config file {name!r} not found{_config_files(name)}")
     try:
-        module = import_file(Path(path))
+        module = import_file(path)
         get_config = getattr(module, "get_config", None)
         if get_config is None:
             raise ConfigError(f"{path} is not a config file: get_config() is missing")
@@ -78,10 +83,11 @@ def _import_file(path: Path, source: bytes) -> types.ModuleType:
 
 def _config_files(path: str) -> str:
     """Returns a hint for a missing config file: the nearest name, or all files of its folder."""
-    folder = Path(path).parent if path else Path("configs")
-    files = {file.stem: file for file in sorted(folder.glob("[!_]*.py"))}
+    is_name = Path(path).name == path
+    folder = project_folder("configs") if is_name else Path(path).parent
+    files = {file.stem: file.stem if is_name else file for file in sorted(folder.glob("[!_]*.py"))}
     if not files:
-        return f"; {folder}/ does not contain any: pass a path such as configs/lung_resnet.py"
+        return f"; {folder}/ does not contain any: pass a name such as lung_resnet"
     if found := closest(Path(path).stem, files):
         return f" (did you mean {files[found]}?)"
-    return f"; {folder}/ contains {', '.join(file.name for file in files.values())}"
+    return f"; there are {', '.join(files)}" if is_name else f"; {folder}/ contains {', '.join(files)}"

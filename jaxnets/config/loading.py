@@ -15,6 +15,7 @@ from jaxnets.config.field import UNITS, Field, suggest
 from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError
+from jaxnets.io import command
 from jaxnets.registry import NETWORKS, SOURCES
 
 KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
@@ -289,7 +290,7 @@ def _check_weights(config: config_dict.ConfigDict, overrides: Collection[str]) -
             folder = f"data/weights/{config.model.name}"
             raise ConfigError(
                 f"{config.name} needs pretrained weights: get them with "
-                f"python scripts/import_weights.py {source} {folder}, then add "
+                f"{command('import_weights')} {source} {folder}, then add "
                 f"--config.transfer.weights={folder}; use random for an untrained backbone"
             )
 

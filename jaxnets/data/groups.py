@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxnets.data.sources.image_folder import natural_order
 from jaxnets.errors import DataError
-from jaxnets.io import atomic_write, csv_table, from_csv_cell
+from jaxnets.io import atomic_write, command, csv_table, from_csv_cell
 
 COLUMNS = ("file", "original", "group")
 CLEAN_COLUMNS = ("cluster_label", "img_path")
@@ -40,7 +40,7 @@ class Groups:
         known = set(files)
         if missing := [file for file in files if file not in self.members]:
             problem = f"{len(missing):,} of the data's {len(files):,} files are missing ({missing[0]})"
-            raise DataError(f"{self.name}: {problem}; run again: python scripts/find_duplicates.py DIR")
+            raise DataError(f"{self.name}: {problem}; run again: {command('find_duplicates')} DIR")
         if unexpected := [file for file in self.members if file not in known]:
             problem = f"lists {len(unexpected):,} files that are not in the data ({unexpected[0]})"
             raise DataError(f"{self.name}: {problem}; use a matching file, or remove these lines")

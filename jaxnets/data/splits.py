@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.io import csv_table
+from jaxnets.io import command, csv_table
 
 PARTS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
@@ -150,7 +150,7 @@ def make_split(
     """
     if kind == "grouped" and groups is None:
         problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
-        remedy = "run python scripts/find_duplicates.py DIR and give --config.data.groups=FILE"
+        remedy = f"run {command('find_duplicates')} DIR and give --config.data.groups=FILE"
         raise ConfigError(f"{problem}: {remedy}, or use --config.data.split=random")
     try:
         if kind == "official":

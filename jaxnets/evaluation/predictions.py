@@ -14,11 +14,11 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
-from jaxnets.io import read_regular
+from jaxnets.io import command, read_regular
 from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
 FOLDER = "predictions"
-_WRITER = "python scripts/evaluate.py --workdir=RUN"
+_WRITER = f"{command('evaluate')} --workdir=RUN"
 _FIELDS = ("index", "label", "probabilities", "files", "group")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.io import printable
+from jaxnets.io import command, printable
 from jaxnets.reported import tested_as
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
@@ -267,7 +267,7 @@ def summary_text(
         ("stopped early", result["stopped_early"]),
         ("note", result["note"]),
         ("saved", workdir / RESULT),
-        ("next", f"python scripts/evaluate.py --workdir {workdir}"),
+        ("next", f"{command('evaluate')} --workdir {workdir}"),
     ]
     return "\n".join(printable(f"{name:<{indent}}{text}").rstrip() for name, text in rows if text)
 

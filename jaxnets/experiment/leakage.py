@@ -9,6 +9,7 @@ from jaxnets.data import splits
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import DataError
 from jaxnets.evaluation import result as results
+from jaxnets.io import command
 from jaxnets.runtime import console
 
 
@@ -78,7 +79,7 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     if data.group_ids is None or not known:
         hint, folder = "", getattr(data.source, "root", None)  # of a source of image files
         if folder is not None:
-            hint = f"; run python scripts/find_duplicates.py {folder} and pass --config.data.groups=FILE"
+            hint = f"; run {command('find_duplicates')} {folder} and pass --config.data.groups=FILE"
         return f"unknown: no duplicate groups for {data.source.name}{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
     leaky = any(known.values())
@@ -93,9 +94,9 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
         for index in copies.pair
     )
     remedy = (
-        "the groups are wrong: find them again with python scripts/find_duplicates.py DIR"
+        f"the groups are wrong: find them again with {command('find_duplicates')} DIR"
         if data.split.name == "grouped"
-        else "find near-duplicates with python scripts/find_duplicates.py DIR, then use "
+        else f"find near-duplicates with {command('find_duplicates')} DIR, then use "
         "--config.data.split=grouped --config.data.groups=FILE"
     )
     return (

@@ -19,6 +19,8 @@ from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+from jaxnets.ops import cpu_kernels
+from jaxnets.ops.cpu_kernels import Kernels, build
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import normalize, scale
 
@@ -78,9 +80,11 @@ class Predictor:
     `classes` are numbers if the weights have no names for them.
     """
 
-    def __init__(self, weights: Weights, *, max_pixels: int):
+    def __init__(self, weights: Weights, *, max_pixels: int, kernels: Kernels | None = None):
         assert weights.preprocessing is not None
         self._model_config, self._model = weights.model, models.create(weights.model)
+        if kernels is not None and weights.model.implementation == "auto":
+            self._model = self._model.clone(implementation=kernels)
         with xla.precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
@@ -183,23 +187,28 @@ class Regressor:
         return np.asarray(values).reshape(*given.shape[:-1], -1)
 
 
-def load(run_dir: str | os.PathLike[str], *, ignore_damage: bool = False) -> Predictor | Regressor:
+def load(
+    run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
+) -> Predictor | Regressor:
     """The trained network of a run directory or weights folder; a Regressor if its inputs are vectors.
 
-    Warns if this is not the state that the run was tested with, and if files cannot be verified. Raises
-    CheckpointError if it is neither of both, a file is damaged (with `ignore_damage` it warns), no checkpoint
-    is valid, or the weights are incomplete or do not specify their preprocessing.
+    `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
+    tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
+    damaged (with `ignore_damage` it warns), no checkpoint is valid, or the weights are incomplete or do not
+    specify their preprocessing.
     """
-    network, messages = open_network(Path(run_dir), ignore_damage=ignore_damage)
+    library = build.find() if kernels else None
+    in_cpp = cpu_kernels.load(library)[-1] if library else None
+    network, messages = open_network(Path(run_dir), ignore_damage=ignore_damage, kernels=in_cpp)
     for message in messages:
         warnings.warn(message, stacklevel=2)
     return network
 
 
 def open_network(
-    directory: Path, *, ignore_damage: bool = False
+    directory: Path, *, ignore_damage: bool = False, kernels: Kernels | None = None
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
-    """Like `load`, but returns the warnings."""
+    """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
     xla.check_not_forked()
     if is_weights_folder(directory):
         weights, messages, max_pixels = read_weights(directory), (), MAX_PIXELS
@@ -217,4 +226,4 @@ def open_network(
         messages = (*run.warnings, *weights.source["warnings"])
     if weights.preprocessing is None:
         return Regressor(weights), messages
-    return Predictor(weights, max_pixels=max_pixels), messages
+    return Predictor(weights, max_pixels=max_pixels, kernels=kernels), messages

@@ -21,7 +21,7 @@ from jaxnets.evaluation.report import page
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
-from jaxnets.io import atomic_write
+from jaxnets.io import atomic_write, command
 from jaxnets.runtime import xla
 from jaxnets.training.callbacks.logs import read_lines
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
@@ -147,7 +147,7 @@ def _describe_split(
     if not known:
         return (
             f"{message} The fraction of held-out images with a near-duplicate in training is unknown, as no "
-            "duplicate groups are known: run scripts/find_duplicates.py."
+            f"duplicate groups are known: run {command('find_duplicates')}."
         )
     return f"{message} Held-out images with a near-duplicate in training: {', '.join(known)}."
 
@@ -194,7 +194,7 @@ def _commands(run: RunDirectory, part: str) -> dict[str, str]:
     if not train:
         train = f"# started from Python; the config is in {run.path / CONFIG}"
     option = "" if part == "test" else f" --split={part}"
-    again = f"python scripts/evaluate.py --workdir {shlex.quote(str(run.path))}{option}"
+    again = f"{command('evaluate')} --workdir {shlex.quote(str(run.path))}{option}"
     return {"The run:": train, "This page:": again}
 
 

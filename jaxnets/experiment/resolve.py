@@ -16,6 +16,7 @@ from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.experiment.network import Pretrained
+from jaxnets.io import command
 from jaxnets.runtime import console
 from jaxnets.training.devices import Devices
 
@@ -45,7 +46,7 @@ def load_config_or_demo(
     problem = LC25000Lung.describe_problem(root)
     reason = f"LC25000 not found at {root}/" if problem is None else f"LC25000 is incomplete ({problem})"
     if not isinstance(source, str):
-        raise DataError(f"{reason}: prepare it with python scripts/prepare_data.py, or set data.name")
+        raise DataError(f"{reason}: prepare it with {command('prepare_data')}, or set data.name")
     path = source.partition(":")[0]
     try:
         demo = load_config(f"{path}:{DEMO}", overrides)
@@ -54,7 +55,7 @@ def load_config_or_demo(
     console.log(
         "demo",
         f"{reason}, falling back to {demo.name}: an easy task on synthetic images; "
-        "for the real images: python scripts/prepare_data.py lc25000_lung --from=PATH",
+        f"for the real images: {command('prepare_data')} lc25000_lung --from=PATH",
     )
     return demo
 

@@ -15,6 +15,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
+from jaxnets.io import command
 from jaxnets.runtime import console, xla
 from jaxnets.training.step import TrainState
 from jaxnets.training.transfer import BackboneHeadPartition
@@ -90,7 +91,7 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
     if not (directory / CONFIG).is_file():
         raise CheckpointError(
             f"{directory} is neither a weights folder nor a run directory "
-            "(made by scripts/import_weights.py and scripts/train.py)"
+            f"(made by {command('import_weights')} and {command('train')})"
         )
     run = open_run(directory, ignore_damage=ignore_damage)
     console.warn(*run.warnings)
@@ -145,11 +146,11 @@ def open_pretrained(
         return dataclasses.replace(found, backbone_sha256=existing.manifest.get("backbone_sha256"))
     if candidates[0].is_file():
         raise CheckpointError(
-            f"--config.transfer.weights={name} is a file: run scripts/import_weights.py {name} FOLDER first"
+            f"--config.transfer.weights={name} is a file: run {command('import_weights')} {name} FOLDER first"
         )
     raise CheckpointError(
         f"--config.transfer.weights={name}: neither {candidates[0]} nor {candidates[1]} is a weights folder "
-        "or a run directory (made by scripts/import_weights.py and scripts/train.py)"
+        f"or a run directory (made by {command('import_weights')} and {command('train')})"
     )
 
 

@@ -14,7 +14,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ml_collections import config_dict
 
 from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
+from jaxnets.runtime import console
 
 FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
 SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
@@ -84,14 +84,14 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @functools.cache
-def warn_of_unsafe_default() -> None:
-    """Warns once per process that a user's own `jax.jit` uses the unsafe default."""
+def log_unsafe_default() -> None:
+    """Logs once per process that a user's own `jax.jit` uses the unsafe default."""
     if is_affected() and fusions_in(os.environ) is None:
-        warnings.warn(
+        console.log(
+            "note",
             "this version of jaxlib computes wrong numbers in some jitted programs on CPUs; the programs of "
             "jaxnets are compiled without the faulty fusions, your own are not; set "
-            f'XLA_FLAGS="{SAFE_FLAG}" before JAX starts',
-            stacklevel=3,
+            f'XLA_FLAGS="{SAFE_FLAG}" before JAX starts, or use jaxnets.runtime.xla.jit',
         )
 
 

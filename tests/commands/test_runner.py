@@ -17,7 +17,7 @@ from jaxnets.errors import ConfigError, DataError, InterruptedRunError
 @pytest.fixture
 def quiet_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sets flags that leave the test process unchanged."""
-    flags = ["--nokeep_memory", "--compilation_cache=none"]
+    flags = ["--nokeep_freed_memory", "--compilation_cache=none"]
     monkeypatch.setattr(sys, "argv", ["scripts/try.py", *flags])
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # which scripts append to
 

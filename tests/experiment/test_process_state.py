@@ -1,9 +1,10 @@
-"""`jaxnets.load(...).predict(...)` does not change global state."""
+"""Training, loading and predicting from Python do not change global state and print nothing."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -44,7 +45,7 @@ def state():
 
 import jaxnets
 before = state()
-jaxnets.load(sys.argv[1]).predict(sys.argv[2:])
+{action}
 after = state()
 for logger in set(after["loggers"]) - set(before["loggers"]):  # of modules imported meanwhile
     del after["loggers"][logger]
@@ -64,10 +65,24 @@ def images(tmp_path: Path) -> list[str]:
     return sorted(map(str, tmp_path.iterdir()))
 
 
-def test_loading_and_predicting_do_not_change_global_state(trained: Path, images: list[str]) -> None:
-    program = PROGRAM.format(imports=IMPORTS, except_for="jax_enable_x64")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(trained), *images], capture_output=True, text=True
-    )
+def changed_by(action: str, *arguments: object) -> dict[str, Any]:
+    """Runs Python code in a new, silent process; returns the global state that it changes."""
+    program = PROGRAM.format(imports=IMPORTS, action=action, except_for="jax_enable_x64")
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {}
+    assert "PIL" in done.stderr or done.stderr == ""  # Pillow warns of odd metadata
+    return json.loads(done.stdout)  # the only line
+
+
+def test_loading_and_predicting_do_not_change_global_state(trained: Path, images: list[str]) -> None:
+    assert changed_by("jaxnets.load(sys.argv[1]).predict(sys.argv[2:])", trained, *images) == {}
+
+
+def test_training_is_silent_and_does_not_change_global_state(
+    smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    overrides = {**smoke_overrides, "train.epochs": 1, "log.tensorboard": True}
+    action = f"jaxnets.train(sys.argv[1], {overrides!r}, workdir=sys.argv[2])"
+    assert changed_by(action, smoke_config, tmp_path / "run") == {}
+    assert (tmp_path / "run" / "result.json").is_file()

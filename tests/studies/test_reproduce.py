@@ -693,7 +693,7 @@ def test_listing_does_not_stop_a_starting_run(place: Place) -> None:
 def test_common_flags_are_passed_to_the_runs(place: Place, repository: Path) -> None:
     given = {
         "traceback": "--traceback",
-        "keep_memory": "--nokeep_memory",
+        "keep_freed_memory": "--nokeep_freed_memory",
         "kernels": "--nokernels",
         "kernels_folder": "--kernels_folder=k",
         "compilation_cache": "--compilation_cache=none",

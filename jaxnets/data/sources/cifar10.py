@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete, read_file
 from jaxnets.errors import DataError
+from jaxnets.io import command
 
 CLASSES = tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"])
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
@@ -35,7 +36,7 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_FOLDER = "cifar-10-batches-bin"
 PYTHON_FOLDER = "cifar-10-batches-py"
 _PIXELS = 3 * 32 * 32  # stored red, green, blue, each by rows
-_REMEDY = "copy it again, or run: python scripts/prepare_data.py cifar10"
+_REMEDY = f"copy it again, or run: {command('prepare_data')} cifar10"
 
 
 class CIFAR10(InMemoryImages, PreparedSource):
@@ -78,7 +79,7 @@ def find_files(root: Path) -> list[Path]:
     )
     expected = (
         f"data_batch_1 to 5 and test_batch, from {BINARY_FOLDER} or {PYTHON_FOLDER}; "
-        "get them with: python scripts/prepare_data.py cifar10"
+        f"get them with: {command('prepare_data')} cifar10"
     )
     return first_complete(layouts, f"{root}: CIFAR-10", expected)
 

@@ -8,6 +8,7 @@ from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.sources.base import PreparedSource
 from jaxnets.data.sources.image_folder import ImageFiles, is_image_name
 from jaxnets.errors import DataError
+from jaxnets.io import command
 
 CLASSES = ("adenocarcinoma", "benign", "squamous cell carcinoma")
 FOLDERS = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
@@ -46,7 +47,7 @@ def find_complete(root: Path, images_per_class: int = IMAGES_PER_CLASS) -> Path:
     """Finds the folder with the complete set by file names; raises DataError that lists what is missing."""
     expected = (
         f"expected all {images_per_class:,} images per class of LC25000's lung_image_sets; copy it again, "
-        "or run: python scripts/prepare_data.py lc25000_lung --from=PATH (or --kaggle)"
+        f"or run: {command('prepare_data')} lc25000_lung --from=PATH (or --kaggle)"
     )
     if not root.is_dir():
         raise DataError(f"{root}: folder does not exist; {expected}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Download, InMemoryImages, PreparedSource, first_complete
 from jaxnets.errors import DataError
+from jaxnets.io import command
 
 CLASSES = tuple("0123456789")
 COUNTS = {"train": 60_000, "test": 10_000}
@@ -51,7 +52,7 @@ FILES = {
 _HOSTS = ("https://storage.googleapis.com/cvdf-datasets", "https://ossci-datasets.s3.amazonaws.com")
 _SUBFOLDERS = (".", "mnist", "MNIST/raw", "mnist/MNIST/raw", "raw", "MNIST")
 _UNSIGNED_BYTES = 8  # the idx format's code for uint8
-_REMEDY = "copy it again, or run: python scripts/prepare_data.py mnist"
+_REMEDY = f"copy it again, or run: {command('prepare_data')} mnist"
 
 
 class MNIST(InMemoryImages, PreparedSource):
@@ -90,7 +91,7 @@ class MNIST(InMemoryImages, PreparedSource):
 def find_files(root: Path) -> dict[tuple[str, str], Path]:
     """Finds the four files by name, by (split, "images" or "labels"); raises DataError if any is missing."""
     names = ", ".join(file.name for file in FILES.values())
-    expected = f"{names}, each with or without .gz; get them with: python scripts/prepare_data.py mnist"
+    expected = f"{names}, each with or without .gz; get them with: {command('prepare_data')} mnist"
     layouts = ([_spelling(root / folder, file.name) for file in FILES.values()] for folder in _SUBFOLDERS)
     found = first_complete(layouts, f"{root}: MNIST", expected)
     return dict(zip(FILES, found, strict=True))

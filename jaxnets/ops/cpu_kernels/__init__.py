@@ -5,9 +5,10 @@
 these kernels on CPUs, in single precision. The forms in JAX give the same results to rounding.
 """
 
+import contextlib
 import ctypes
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import jaxlib
 import numpy as np
 
 from jaxnets.errors import MachineError
-from jaxnets.io import file_sha256
+from jaxnets.io import command, file_sha256
 
 INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
@@ -24,7 +25,7 @@ FUNCTIONS = (
     *("convolution", "input_gradient", "kernel_gradient"),
     *("max_pool", "max_pool_gradient", "moments", "moment_products"),
 )
-REMEDY = "python scripts/build_kernels.py builds it again, --nokernels runs without it"
+REMEDY = f"{command('build_kernels')} builds it again, --nokernels runs without it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,19 +101,31 @@ def load(path: Path) -> tuple[Kernels, ...]:
     )
 
 
-# A variable that changes (BUILD_NOTES.md), as a library is registered with JAX for the whole process: only
-# `enable` sets it, which scripts call once before anything is traced.
+# A variable that changes (BUILD_NOTES.md): scripts call `enable` once, `jaxnets.train` sets it for its time.
 _in_use: Kernels | None = None
 
 
 def enable(path: Path) -> None:
-    """Has this process use a library, in its fastest form; raises MachineError as `load`."""
+    """Uses a library in this process, in its fastest form; raises MachineError as `load`."""
     global _in_use
     _in_use = load(path)[-1]
 
 
+@contextlib.contextmanager
+def enabled(path: Path | None) -> Iterator[None]:
+    """Uses a library, as `enable`, within a block only; None leaves the process as it is."""
+    global _in_use
+    before = _in_use
+    if path is not None:
+        enable(path)
+    try:
+        yield
+    finally:
+        _in_use = before
+
+
 def in_use() -> Kernels | None:
-    """The kernels that `enable` chose; None where it was not called."""
+    """The kernels of this process; None if none are enabled."""
     return _in_use
 
 

@@ -16,6 +16,7 @@ import jax.ffi
 import jaxlib
 
 from jaxnets.errors import MachineError
+from jaxnets.io import user_cache_folder
 
 SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
@@ -54,6 +55,12 @@ def library_path(folder: Path) -> Path:
         digest.update(path.name.encode() + path.read_bytes())
     version, machine = jaxlib.__version__, platform.machine()
     return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"
+
+
+def find(folder: Path | None = None) -> Path | None:
+    """The library in `folder`, by default in the user's cache folder; None if it has not been built."""
+    path = library_path(folder or user_cache_folder() / "kernels")
+    return path if path.is_file() else None
 
 
 def build(folder: Path, compiler: str | None = None) -> Path:
