@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 from studies import compare
 
 ROOT = flags.DEFINE_string("root", ".", "The repository.")
-RESULTS = flags.DEFINE_string("results", "results", "The results folder.")
+RESULTS = flags.DEFINE_string("results", None, "The results folder; by default ROOT/results.")
 CHECK = flags.DEFINE_bool("check", False, "Write nothing; exit with 7 if a page is out of date.")
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
@@ -33,9 +33,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     root = Path(ROOT.value)
     compare.compare(
-        {name: root / page for name, page in compare.PAGES.items()},
-        Path(RESULTS.value),
-        tables=root / compare.TABLES,
+        root,
+        Path(RESULTS.value) if RESULTS.value else None,
         sweeps=[root / sweep for sweep in compare.SWEEPS],
         check=CHECK.value,
     )

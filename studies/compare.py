@@ -1,5 +1,6 @@
 """Writes the tables and pictures of README and docs/, and docs/tables/*.csv, from results/."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from studies.pages import (
     groupings_table,
     growth_page,
     leak_table,
+    networks_table,
     performance_page,
     results_table,
     splits_picture,
@@ -24,15 +26,7 @@ from studies.pages import (
 )
 from studies.pages.markdown import csv_text, table, table_or_empty
 
-RESULTS, BENCH = Path("results"), "bench"
-DOCS = Path("docs")
-PAGES = {
-    "readme": Path("README.md"),
-    "results": DOCS / "results.md",
-    "performance": DOCS / "performance.md",
-    "lc25000": DOCS / "lc25000.md",
-}
-"""The pages with generated tables."""
+README, DOCS, RESULTS, BENCH = Path("README.md"), Path("docs"), Path("results"), "bench"
 TABLES = DOCS / "tables"
 SWEEPS = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
 """Lists of runs on LC25000 whose missing runs are listed."""
@@ -45,45 +39,40 @@ Pictures = dict[Path, tuple[dict[str, Any], Draw]]
 
 
 def compare(
-    pages: Mapping[str, Path] = PAGES,
-    folder: Path = RESULTS,
-    *,
-    tables: Path = TABLES,
-    sweeps: Sequence[Path] = (),
-    check: bool = False,
+    root: Path = Path(), folder: Path | None = None, *, sweeps: Sequence[Path] = (), check: bool = False
 ) -> None:
     """Writes all tables and pictures that are out of date.
 
-    Tables are inserted between marks such as `<!-- results -->` and `<!-- end of results -->`. Also writes
-    the CSV files of the long tables and the learning curves, results/curves/ENTRY.png.
+    A table is inserted between marks such as `<!-- splits -->` and `<!-- end of splits -->`, in README.md or
+    any page of docs/. Also writes the CSV files of the long tables, docs/tables/NAME.csv, and the learning
+    curves, results/curves/ENTRY.png.
 
     Args:
-      pages: The pages by name, see `PAGES`; others are skipped.
-      folder: The results folder.
-      tables: The folder of the CSV files.
-      sweeps: Lists of runs whose missing runs are listed in the results page.
+      root: The repository.
+      folder: The results folder, by default that of the repository.
+      sweeps: Lists of runs whose missing runs are listed.
       check: Writes nothing, and raises CheckFailedError if something is out of date.
 
     Raises:
-      ConfigError: If a page has no marks or a file under results/ cannot be read.
+      ConfigError: If there is no README.md, a mark is not closed, or a file under results/ cannot be read.
     """
-    for page in pages.values():
-        if not page.is_file():
-            raise ConfigError(f"{page} not found: run this in the repository, or pass --root=FOLDER")
-    texts = {path: _insert(path, sections) for path, sections in _sections(pages, folder, sweeps).items()}
-    texts |= {tables / name: text for name, text in _csv_files(pages, folder).items()}
+    folder = root / RESULTS if folder is None else folder
+    if not (root / README).is_file():
+        raise ConfigError(f"{root / README} not found: run this in the repository, or pass --root=FOLDER")
+    texts = _pages(root, folder, sweeps)
+    texts |= {root / TABLES / name: text for name, text in _csv_files(folder).items()}
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
-    pictures = _pictures(pages, folder)
+    pictures = _pictures(root / DOCS, folder)
     stale_pictures = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
     if check and (stale or stale_pictures):
         names = ", ".join(str(path) for path in [*stale, *stale_pictures])
         raise CheckFailedError(f"out of date with {folder}/: {names}; run python scripts/compare.py")
-    for path in stale:
+    for path in [*stale, *stale_pictures]:
         path.parent.mkdir(parents=True, exist_ok=True)
+    for path in stale:
         atomic_write(path, texts[path])
     for path in stale_pictures:
         data, draw = pictures[path]
-        path.parent.mkdir(parents=True, exist_ok=True)
         draw(path, data)
 
 
@@ -103,44 +92,47 @@ def print_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> N
     console.log_text(_results_text(list(map(results_table.row_of, results_table.group_runs(found)))))
 
 
-def _sections(pages: Mapping[str, Path], folder: Path, sweeps: Sequence[Path]) -> dict[Path, dict[str, str]]:
-    """Returns the text between each page's marks."""
-    splits = table_or_empty(leak_table.HEADS, leak_table.rows(folder))
-    made: dict[str, Callable[[], dict[str, str]]] = {
-        "readme": lambda: {"splits": table_or_empty(leak_table.SHORT_HEADS, leak_table.short_rows(folder))},
-        "results": lambda: {
-            "splits": splits,
-            "comparable": table_or_empty(
-                results_table.COMPARABLE_HEADS, results_table.comparable_rows(results_table.rows(folder))
-            ),
-            "missing": "\n\n".join(filter(None, (leak_table.missing(folder, path) for path in sweeps))),
+def _pages(root: Path, folder: Path, sweeps: Sequence[Path]) -> dict[Path, str]:
+    """Returns the text of each page with the section of each mark."""
+    makers = sections(folder, sweeps)
+    paths = (root / README, *sorted((root / DOCS).rglob("*.md")))
+    return {path: _insert(path, makers) for path in paths}
+
+
+def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[], str]]:
+    """Returns the function that makes the text of each mark."""
+    return {
+        "networks": lambda: table(networks_table.HEADS, networks_table.rows()),
+        "splits_short": lambda: table_or_empty(leak_table.SHORT_HEADS, leak_table.short_rows(folder)),
+        "splits": lambda: table_or_empty(leak_table.HEADS, leak_table.rows(folder)),
+        "comparable": lambda: table_or_empty(
+            results_table.COMPARABLE_HEADS, results_table.comparable_rows(results_table.rows(folder))
+        ),
+        "missing": lambda: "\n\n".join(filter(None, (leak_table.missing(folder, path) for path in sweeps))),
+        "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
+        "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
+        "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
+        **{
+            mark: functools.partial(bench_table.section, folder / BENCH, mark)
+            for mark in bench_table.SECTIONS
         },
-        "performance": lambda: {
-            **bench_table.sections(folder / BENCH),
-            **performance_page.sections(_newest_rows(folder)),
-        },
-        "lc25000": lambda: {
-            "splits": splits,
-            "groupings": table(groupings_table.HEADS, groupings_table.rows(folder)),
-            "colour": table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
-            "stain": "\n\n".join((table_or_empty(stain_page.HEADS, stain_page.rows(folder)), STAIN_LINK)),
-        },
+        **{mark: functools.partial(_performance_section, folder, mark) for mark in performance_page.SECTIONS},
     }
-    return {page: made[name]() for name, page in pages.items()}
 
 
-def _csv_files(pages: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """Returns the CSV files of the long tables of the pages, by name."""
-    files: dict[str, str] = {}
-    if "results" in pages:
-        rows = map(results_table.csv_row, results_table.rows(folder))
-        files["results.csv"] = csv_text(results_table.CSV_HEADS, rows)
-    if "performance" in pages:
-        files["benchmarks.csv"] = csv_text(bench_table.CSV_HEADS, bench_table.csv_rows(folder / BENCH))
-        files |= performance_page.csv_files(_newest_rows(folder))
-    if "lc25000" in pages:
-        files["stain_shift.csv"] = csv_text(stain_page.CSV_HEADS, stain_page.csv_rows(folder))
-    return files
+def _performance_section(folder: Path, mark: str) -> str:
+    return performance_page.sections(_newest_rows(folder))[mark]
+
+
+def _csv_files(folder: Path) -> dict[str, str]:
+    """Returns the CSV files of the long tables, by name."""
+    rows = map(results_table.csv_row, results_table.rows(folder))
+    return {
+        "results.csv": csv_text(results_table.CSV_HEADS, rows),
+        "benchmarks.csv": csv_text(bench_table.CSV_HEADS, bench_table.csv_rows(folder / BENCH)),
+        "stain_shift.csv": csv_text(stain_page.CSV_HEADS, stain_page.csv_rows(folder)),
+        **performance_page.csv_files(_newest_rows(folder)),
+    }
 
 
 def _newest_rows(folder: Path) -> dict[str, list[bench_table.BenchRow]]:
@@ -153,32 +145,31 @@ def _results_text(rows: Sequence[results_table.ResultsRow]) -> str:
     return table_or_empty(results_table.HEADS, [results_table.markdown_row(row) for row in rows])
 
 
-def _insert(page: Path, sections: Mapping[str, str]) -> str:
+def _insert(page: Path, makers: Mapping[str, Callable[[], str]]) -> str:
     """Returns a page's text with each section between its marks."""
-    text = page.read_text() if page.is_file() else ""
-    for mark, section in sections.items():
+    text = page.read_text()
+    for mark, make in makers.items():
         begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise ConfigError(f"{page} lacks the lines {begin!r} and {end!r}, which enclose the table")
-        text = f"{before}{begin}\n{section}\n{end}{after}"
+        if bool(found) != bool(closed):
+            raise ConfigError(f"{page} lacks {end!r}, which ends the table")
+        if found:
+            text = f"{before}{begin}\n{make()}\n{end}{after}"
     return text
 
 
-def _pictures(pages: Mapping[str, Path], folder: Path) -> Pictures:
-    """Returns the pictures to draw: learning curves, and those of two pages."""
-    pictures = _curve_pictures(folder) if "results" in pages else {}
-    if "lc25000" in pages:
-        splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
-        if splits["rows"]:
-            pictures[pages["lc25000"].with_name(SPLITS)] = splits, splits_picture.draw
-        if stain:
-            pictures[pages["lc25000"].with_name(STAIN)] = stain, stain_page.draw
-    if "performance" in pages:
-        growth = growth_page.drawn_data(bench_table.newest_growth_rows(folder / BENCH))
-        if growth["series"]:
-            pictures[pages["performance"].parent / GROWTH] = growth, growth_page.draw
+def _pictures(docs: Path, folder: Path) -> Pictures:
+    """Returns the pictures to draw: learning curves, and those of docs/."""
+    pictures = _curve_pictures(folder)
+    splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
+    growth = growth_page.drawn_data(bench_table.newest_growth_rows(folder / BENCH))
+    if splits["rows"]:
+        pictures[docs / SPLITS] = splits, splits_picture.draw
+    if stain:
+        pictures[docs / STAIN] = stain, stain_page.draw
+    if growth["series"]:
+        pictures[docs / GROWTH] = growth, growth_page.draw
     return pictures
 
 

@@ -32,17 +32,16 @@ FAILED = "failed"
 """Key of the reason why a row could not be measured."""
 
 
-def sections(folder: Path) -> dict[str, str]:
-    """Returns a table per mark, with the newest measurement of each row on the machine measured last."""
+def section(folder: Path, mark: str) -> str:
+    """Returns the table of a mark: the newest measurement of each row on the machine measured last."""
     machine = newest_machine(folder)
-    if machine is None:
-        return dict.fromkeys(SECTIONS, NOT_MEASURED)
-    found: dict[str, list[tuple[str, ...]]] = {mark: [] for mark in SECTIONS}
-    for _, row in _compared_rows(folder, machine):
-        mark, prefix = _section(row)
-        title, *others = cells(row)
-        found[mark].append((title.removeprefix(prefix), *others))
-    return {mark: table_or_empty(HEADS, rows) or NOT_MEASURED for mark, rows in found.items()}
+    rows = []
+    for _, row in _compared_rows(folder, machine) if machine else ():
+        found, prefix = _section(row)
+        if found == mark:
+            title, *others = cells(row)
+            rows.append((title.removeprefix(prefix), *others))
+    return table_or_empty(HEADS, rows) or NOT_MEASURED
 
 
 def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -55,7 +54,7 @@ def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def newest_machine(folder: Path) -> str | None:
-    """Returns the machine of the newest file with rows that are compared with PyTorch; None if there is none."""
+    """Returns the machine whose rows were compared with PyTorch last; None if there are none."""
     machines = [
         content["machine"]
         for content in _read_files(folder)

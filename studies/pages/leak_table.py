@@ -101,7 +101,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
-    """Returns the cells, by `SHORT_HEADS`, of each network's shortest training from scratch on both splits."""
+    """Returns each network's shortest training from scratch on both splits, by `SHORT_HEADS`."""
     shortest: dict[str, Pair] = {}
     for pair in pairs(folder):
         if pair.random is None or pair.grouped is None or pair.either.first.get("weights") is not None:

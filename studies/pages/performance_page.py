@@ -22,6 +22,10 @@ CSV_PROFILE_HEADS = (
 )
 
 
+SECTIONS = ("ops", "layers", "profile", "growth", "gpu")
+"""Marks of the tables."""
+
+
 def sections(machines: Mapping[str, Rows]) -> dict[str, str]:
     """Returns the text of each section from the newest rows by machine; `NOT_MEASURED` without any."""
     makers = {"ops": _ops, "layers": _layers, "profile": _profile, "growth": growth_page.section, "gpu": _gpu}

@@ -312,7 +312,7 @@ def markdown_row(row: ResultsRow) -> tuple[str, ...]:
 
 
 def comparable_rows(rows: Sequence[ResultsRow]) -> list[tuple[str, ...]]:
-    """Returns the cells, by `COMPARABLE_HEADS`, of the runs that repeat a report's experiment, and of ours."""
+    """Returns the runs that repeat a report's experiment, and our own configs, by `COMPARABLE_HEADS`."""
     found = []
     for row in rows:
         if "result" in row and "mean_percent" in row and not row["verdict"].startswith(NOT_COMPARABLE):
