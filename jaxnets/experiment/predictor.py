@@ -109,7 +109,15 @@ class Predictor:
         return self._in_batches(self._apply, images)
 
     def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Grad-CAM heat maps [B, h, w] in [0, 1] of images from `Preprocess.read` for labels int[B]."""
+        """Computes Grad-CAM heat maps.
+
+        Args:
+            images: uint8[B, H, W, C] from `preprocess.read`.
+            labels: int[B], the class of each map.
+
+        Returns:
+            Maps [B, h, w] in [0, 1], of the size `map_size`.
+        """
         return self._in_batches(self._gradcam, images, np.asarray(labels))
 
     @functools.cached_property
@@ -144,9 +152,16 @@ class Predictor:
         return joined
 
     def predict(self, images: Image | Iterable[Image]) -> list[Prediction]:
-        """One prediction per image; an image is a path or uint8[H, W, C] of any size.
+        """Classifies images.
 
-        Raises DataError, naming the image, if one cannot be read.
+        Args:
+            images: one or several, each a path or uint8[H, W, C] of any size.
+
+        Returns:
+            One prediction per image.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
         """
         if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
             images = [images]
@@ -175,7 +190,11 @@ class Regressor:
         self._apply = xla.jit(functools.partial(models.create(weights.model).apply, train=False))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Values [B, K] for inputs [B, D], or [K] for one input [D]; raises DataError for other shapes."""
+        """Computes values [B, K] of inputs [B, D], or [K] of one input [D].
+
+        Raises:
+            DataError: inputs of another shape.
+        """
         given = np.asarray(inputs, self._dtype)
         if given.ndim not in (1, 2) or given.shape[-1] != self._inputs:
             raise DataError(

@@ -51,9 +51,17 @@ def entry(name: str) -> Entry:
 
 
 def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> nn.Module:
-    """The network that `config.model` describes; `axis_name` is the axis of synchronised statistics.
+    """Makes the network that a config describes.
 
-    Raises ConfigError for a name that is not in the registry and for values that the network does not have.
+    Args:
+        config: the section `model`.
+        axis_name: the axis of the devices over which batch norm is synchronised.
+
+    Returns:
+        A Flax module: `model.apply(variables, images, train=False)` gives logits [B, num_classes].
+
+    Raises:
+        ConfigError: an unknown name, or a value that the network does not have.
     """
     for problem in values_for_other_networks(config).values():
         raise ConfigError(problem)
@@ -149,7 +157,16 @@ def skipped_aux_heads_note(config: config_dict.ConfigDict, image_size: int) -> s
 
 
 def initialize(model: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Variables {"params", "batch_stats"} for inputs [B, ...] of `shape`; no statistics give {}."""
+    """Draws the initial variables of a network.
+
+    Args:
+        model: the network.
+        key: a key of `jax.random`.
+        shape: of a batch, such as (1, 224, 224, 3).
+
+    Returns:
+        {"params": ..., "batch_stats": ...}; the latter is {} without batch norm.
+    """
     variables = init_eqn_by_eqn(lambda key: model.init(key, _dummy_input(model, shape)), key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 

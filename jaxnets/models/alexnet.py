@@ -17,6 +17,9 @@ class AlexNet(Network):
     57,023,306 parameters with 10 classes and variant "pool3", 56,826,698 with "pool2". Images have 15
     pixels a side at least. `dropout` goes before the first and before the second dense layer. Local
     response normalisation and the two halves of the paper's network are not here, as in the reports.
+
+    References:
+        Krizhevsky et al. 2012, ImageNet classification with deep convolutional neural networks.
     """
 
     variant: str = "pool3"

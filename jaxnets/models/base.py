@@ -30,7 +30,7 @@ class Entry:
         kind: "image" or "vector", as in `Source`.
         variants: the values of model.variant, the default first.
         truncation_blocks: the values of model.truncate_after, from input to output.
-        auxiliary_weight: the published weight of each auxiliary head in the loss.
+        auxiliary_weight: the paper's weight of each auxiliary head in the loss.
         auxiliary_size: the minimum image size for training auxiliary heads.
         averages: whether the head starts with a global average pooling. If so, the cached features of a
             frozen backbone are averaged, which is much smaller.
@@ -129,7 +129,7 @@ class Network(nn.Module):
     ) -> Layers:
         """Layers with these settings and the network's.
 
-        `conv` and `dense` are how the published network begins, where `init_scheme` is "torch".
+        `conv` and `dense` are the paper's initialization, where `init_scheme` is "torch".
         """
         default = ops.INITIALIZERS[self.init_scheme]
         if self.init_scheme != "torch":

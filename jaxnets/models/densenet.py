@@ -71,6 +71,9 @@ class DenseNet(Network):
     7,978,856 parameters for 1000 classes. H and W are at least 29, so that the last of five halvings has a
     pixel left. `variant` selects the epsilon of a library, from EPSILONS. `layer_dropout` follows each
     dense layer, `dropout` precedes the classifier. `init_scheme="torch"` is torchvision's, "flax" Flax's.
+
+    References:
+        Huang et al. 2016, arXiv:1608.06993.
     """
 
     variant: str = "torchvision"

@@ -85,7 +85,10 @@ class InceptionResNetV2(Network):
     """Stem, Inception-ResNet A, B and C with reductions between, average, classifier: [B, H, W, 3] -> logits.
 
     `repeats` (10, 20, 10) of the blocks A, B and C is the network of timm and Keras: 55,843,464 parameters
-    for 1000 classes. H and W are at least 75, so that the last reduction has a pixel left; 299 as published.
+    for 1000 classes. H and W are at least 75, so that the last reduction has a pixel left; 299 in the paper.
+
+    References:
+        Szegedy et al. 2016, arXiv:1602.07261.
     """
 
     repeats: tuple[int, int, int] = (10, 20, 10)

@@ -81,6 +81,9 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
     """Stem, nine Inception blocks, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
     H and W are at least 15. `variant` "torchvision" has 3x3 where the paper has 5x5.
+
+    References:
+        Szegedy et al. 2014, arXiv:1409.4842.
     """
 
     variant: str = VARIANTS[0]

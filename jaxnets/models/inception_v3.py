@@ -138,6 +138,9 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     H and W are at least 75; images of less than 299 pixels skip the auxiliary head. `variant` selects a
     library's form, from VARIANTS. `truncate_after` is the block that the backbone ends with, for weights
     that lack the later layers.
+
+    References:
+        Szegedy et al. 2015, arXiv:1512.00567.
     """
 
     auxiliary_size = AUXILIARY_SIZE

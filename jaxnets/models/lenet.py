@@ -16,6 +16,9 @@ class LeNet5(Network):
     kernels of 7. Raises ConfigError for images that leave nothing to the dense layers.
     The paper's squashing functions and average pooling are `activation` and `pooling`; its sparse connections
     between S2 and C3 are not here.
+
+    References:
+        LeCun et al. 1998, Gradient-based learning applied to document recognition.
     """
 
     activation: str = "relu"

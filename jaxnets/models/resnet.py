@@ -69,6 +69,9 @@ class ResNet(Network):
     H and W are at least 32, so that the last of five halvings has a pixel left. `stage_sizes` (3, 4, 6, 3)
     with `width` 64 is ResNet-50. `variant` selects a library's form and initialisation, from VARIANTS; the
     running statistics are updated as PyTorch's in both (Keras: momentum 0.01, biased variance).
+
+    References:
+        He et al. 2015, arXiv:1512.03385.
     """
 
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)

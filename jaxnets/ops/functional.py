@@ -25,12 +25,20 @@ def convolution(
     padding: Padding = ((0, 0), (0, 0)),
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Correlates `x` [B, H, W, C_in] with `kernel` [kh, kw, C_in, C_out], giving [B, H', W', C_out].
+    """Convolves images with a kernel, as torch.nn.functional.conv2d.
 
-    H' = (H + top + bottom - kh) // stride + 1, as torch.nn.functional.conv2d. Forms for CPUs have gradients
-    of any order, forward over reverse among them; forward mode of the convolution itself (`jvp`) is refused
-    by JAX and needs `implementation="xla"`. bfloat16 takes the reference everywhere. Negative padding cuts.
-    Raises ValueError if the channels of `x` and `kernel` differ.
+    Args:
+        x: images [B, H, W, C_in].
+        kernel: [kh, kw, C_in, C_out].
+        strides: (vertical, horizontal), in pixels.
+        padding: ((top, bottom), (left, right)), in pixels; negative padding crops.
+        implementation: "auto" has gradients of any order, but no forward mode (`jax.jvp`); "xla" has both.
+
+    Returns:
+        [B, H', W', C_out] with H' = (H + top + bottom - kh) // stride + 1. bfloat16 is always XLA's.
+
+    Raises:
+        ValueError: the channels of `x` and `kernel` differ.
     """
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
@@ -55,12 +63,20 @@ def max_pool(
     padding: Padding = ((0, 0), (0, 0)),
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """The largest value under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.max_pool2d.
+    """Takes the maximum of each window, as torch.nn.functional.max_pool2d.
 
-    Padding counts as minus infinity; negative padding cuts. The gradient goes to the first of equal values. A
-    NaN is the largest, as in PyTorch, and has the gradient in the forms for CPUs; in the reference form,
-    which is that of all GPUs, the gradient goes past it to another pixel of the window. Derivatives are as
-    those of `convolution`. Windows of more than 127 pixels take the reference everywhere.
+    The gradient goes to the first of equal values. NaN is the maximum, as in PyTorch; its gradient goes to
+    another pixel of the window in XLA's form, which is that of GPUs and of windows above 127 pixels.
+
+    Args:
+        x: images [B, H, W, C].
+        window: (height, width), in pixels.
+        strides: (vertical, horizontal), in pixels.
+        padding: ((top, bottom), (left, right)), in pixels of minus infinity; negative padding crops.
+        implementation: as for `convolution`.
+
+    Returns:
+        [B, H', W', C].
     """
     x, padding = apply_negative_padding(x, padding, -np.inf)
     windows = Windows(x.shape[1:3], window, strides, padding)
@@ -81,9 +97,17 @@ def average_pool(
     padding: Padding = ((0, 0), (0, 0)),
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """The mean under each window: [B, H, W, C] -> [B, H', W', C], as torch.nn.functional.avg_pool2d.
+    """Takes the mean of each window, as torch.nn.functional.avg_pool2d.
 
-    Padding is zeros, which count as pixels, or are left out of the mean where not `count_include_pad`.
+    Args:
+        x: images [B, H, W, C].
+        window: (height, width), in pixels.
+        strides: (vertical, horizontal), in pixels.
+        padding: ((top, bottom), (left, right)), in pixels of zeros.
+        count_include_pad: the zeros count as pixels of the mean.
+
+    Returns:
+        [B, H', W', C].
     """
     windows = Windows(x.shape[1:3], window, strides, padding)
     sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
@@ -124,11 +148,18 @@ def batch_norm(
     axis_name: str | None = None,
     implementation: Implementation = "auto",
 ) -> Normalized:
-    """Normalises each channel of [B, H, W, C] over the batch (on all devices of the axis) and the pixels.
+    """Normalises each channel over the batch and the pixels.
 
-    The statistics are in the type of `scale` and carry no gradient. With "xla" JAX derives the rest, in any
-    mode and of any order; else its gradient is written out, which has reverse mode only, of any order.
-    The C++ kernels take the sums where the batch is one device's, in single precision.
+    Args:
+        x: images [B, H, W, C].
+        scale: [C]; its dtype is that of the statistics.
+        bias: [C].
+        epsilon: added to the variance.
+        axis_name: the batch is that of all devices of this axis.
+        implementation: as for `convolution`.
+
+    Returns:
+        The output [B, H, W, C], the mean [C] and the biased variance [C]; the last two have no gradient.
     """
     if implementation == "xla":
         (y, mean, var), _ = _normalize(x, scale, bias, epsilon, axis_name, None)

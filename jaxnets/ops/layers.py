@@ -17,8 +17,15 @@ from jaxnets.ops.windows import Pair, pair
 class Conv(nn.Module):
     """torch.nn.Conv2d: [B, H, W, C] -> [B, H', W', features].
 
-    Sizes are numbers or pairs (height, width); padding is symmetric, and "same" keeps the size at stride 1,
-    for odd kernels.
+    Attributes:
+        features: the number of output channels.
+        kernel_size: pixels, or (height, width).
+        stride: pixels.
+        padding: pixels on each side, (vertical, horizontal), or "same" for the size of the input at stride 1.
+        use_bias: add a bias [features].
+        dtype: of the parameters.
+        compute_dtype: of the convolution; None: `dtype`.
+        implementation: "auto", or "xla" for forward mode (`jax.jvp`).
     """
 
     features: int
@@ -68,11 +75,19 @@ class Dense(nn.Module):
 class BatchNorm(nn.Module):
     """Normalises each channel of [B, H, W, C] over the batch and the pixels, as torch.nn.BatchNorm2d.
 
-    `momentum` is PyTorch's: running = (1 - momentum) * running + momentum * batch. The running variance
-    takes the unbiased batch variance, the output the biased one. With `axis_name` the batch is that of
-    all devices on the axis (torch.nn.SyncBatchNorm). Variables: params/scale, params/bias [C];
-    batch_stats/mean, batch_stats/var [C]. Raises ConfigError if training sees one value per channel.
-    Forward mode of the layer in training (`jvp`) is refused by JAX and needs `implementation="xla"`.
+    The running variance takes the unbiased batch variance, the output the biased one. Variables:
+    params/scale, params/bias, batch_stats/mean, batch_stats/var, each [C].
+
+    Attributes:
+        epsilon: added to the variance.
+        momentum: PyTorch's: running = (1 - momentum) * running + momentum * batch.
+        axis_name: the batch is that of all devices of this axis (torch.nn.SyncBatchNorm).
+        dtype: of parameters and statistics.
+        compute_dtype: of the output; None: `dtype`.
+        implementation: "auto", or "xla" for forward mode (`jax.jvp`) in training.
+
+    Raises:
+        ConfigError: training sees one value per channel.
     """
 
     epsilon: float = 1e-5

@@ -7,7 +7,11 @@ from jaxnets.training.run import LogRecord, Run, check_finite
 def train(run: Run) -> None:
     """Trains until the last step, until a callback stops the run, or until a signal interrupts it.
 
-    Callbacks are called in the order of `run.callbacks`. A call of several steps ends where an event is due.
+    Args:
+        run: the run. Its callbacks are called in order. A call of several steps ends where an event is due.
+
+    Raises:
+        DivergedError: a loss or gradient is not finite.
     """
     try:
         for callback in run.callbacks:

@@ -65,9 +65,14 @@ SQUARED_ERRORS: Mapping[str, Loss] = {
 
 
 def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
-    """Returns the loss of `config.train`: of the main output plus, weighted, of each auxiliary head.
+    """Makes the loss of a config: of the main output plus, weighted, of each auxiliary head.
 
-    Their weight is `auxiliary_weight` if `config.auxiliary_weight` is None.
+    Args:
+        config: the section `train`.
+        auxiliary_weight: weight of an auxiliary head, unless `config.auxiliary_weight` is set.
+
+    Returns:
+        (outputs, targets [B, K], weight [B]) -> LossTerms.
     """
     head_weight = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
     options = {"label_smoothing": config.label_smoothing, "class_weights": tuple(config.class_weights)}

@@ -13,7 +13,17 @@ from jaxnets.config import steps
 def make_schedule(
     config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
 ) -> optax.Schedule:
-    """Returns `multiplier` times the learning rate by step: linear warmup from 0, then `schedule.name`."""
+    """Makes the learning-rate schedule of a config: linear warmup from 0, then `schedule.name`.
+
+    Args:
+        config: a whole config.
+        total_steps: number of steps of the training.
+        steps_per_epoch: number of steps of an epoch.
+        multiplier: a factor of the learning rate.
+
+    Returns:
+        The learning rate by step, as optax's schedules.
+    """
     peak = multiplier * config.optimizer.learning_rate
     warmup = steps(config, "schedule.warmup_", steps_per_epoch) or 0
     if config.schedule.name == "cosine":
@@ -31,7 +41,12 @@ def make_schedule(
 
 
 def make_optimizer(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimizer of a config."""
+    """Makes the optimizer of a config, with PyTorch's momentum and weight decay.
+
+    Args:
+        config: a whole config; its sections `optimizer` and `train` are used.
+        schedule: the learning rate by step.
+    """
     return optax.chain(*make_clipping(config), *make_transforms(config, schedule))
 
 

@@ -167,7 +167,16 @@ def mixup(
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
-    """Returns the preprocessing of a config; `augment` defaults to `train`, and mixup is for `train` only."""
+    """Makes the preprocessing of a config: scaling, augmentation and normalization, on the device.
+
+    Args:
+        config: a whole config.
+        train: mixup is applied.
+        augment: images are augmented; None: if `train`.
+
+    Returns:
+        (batch, key) -> (inputs float[B, H, W, C], targets [B, K]), of a batch with uint8[B, H, W, C].
+    """
     dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment

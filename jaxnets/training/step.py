@@ -45,7 +45,14 @@ class TrainState:
         seed: int,
         with_ema: bool = False,
     ) -> "TrainState":
-        """Returns the state before the first step."""
+        """Returns the state before the first step.
+
+        Args:
+            variables: "params" and "batch_stats", as `jaxnets.models.initialize` returns them.
+            optimizer: initialized with the parameters.
+            seed: of dropout and augmentation.
+            with_ema: store a moving average of the parameters.
+        """
         params = variables["params"]
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -83,13 +90,25 @@ def make_train_step(
     forward: Forward | None = None,
     split: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
 ) -> TrainStep:
-    """Returns the step (state, batch) -> (state, metrics), to be mapped over `axis_name` if that is given.
+    """Makes the training step.
 
     Losses, gradients and weight sums are summed over microbatches and devices; the gradient is divided by
-    the weight sum once, or not at all if the loss is a sum. Batch statistics are updated after each
-    microbatch. `split` returns (trainable, frozen) parameters; by default all are trained, and the network
-    is in training mode. Metrics: loss (with auxiliary heads), weight_sum (not for a loss that is a sum),
-    correct (for classes), examples, gradient_norm, steps.
+    the weight sum once, or not at all if the loss is a sum.
+
+    Args:
+        model: a network, such as `jaxnets.models.create` makes.
+        loss: (outputs, targets, weight) -> LossTerms, see `make_loss`.
+        optimizer: of the trainable parameters.
+        preprocess: (batch, key) -> (inputs, targets), see `make_preprocess`.
+        grad_accum_steps: microbatches of a batch; batch statistics are updated after each.
+        ema_decay: of the moving average of the parameters; None: no average.
+        axis_name: the axis of the devices that the step is mapped over.
+        forward: (variables, inputs, key) -> (outputs, batch_stats); by default the model in training mode.
+        split: parameters -> (trainable, frozen); by default all are trained.
+
+    Returns:
+        A pure function (state, batch) -> (state, metrics). Metrics are sums: loss (with auxiliary heads),
+        weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
     forward = forward or functools.partial(_forward, model)
 
@@ -190,12 +209,20 @@ def make_eval_step(
     dropout: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], Metrics]:
-    """Returns the step (state, batch) -> metrics, weighted sums over the batch (weight 0 for padding).
+    """Makes the evaluation step.
 
-    Sums: loss, weight_sum (not for a loss that is a sum), examples and, for classes, correct. Also for
-    classes, per example of the global batch, on every device: PREDICTIONS int32[B, 2], label and prediction,
-    and PROBABILITIES [B, K]. `dropout` runs a network without batch norm in training mode; the mask is drawn
-    from the run's key and the first example's index.
+    Args:
+        model: a network.
+        loss: as for `make_train_step`.
+        preprocess: as for `make_train_step`.
+        ema: evaluate the moving average of the parameters, if the state has one.
+        dropout: training mode, for a network without batch norm; the mask depends on the first index.
+        axis_name: the axis of the devices that the step is mapped over.
+
+    Returns:
+        A pure function (state, batch) -> metrics. Sums over the batch, weighted (0 for padding): loss,
+        weight_sum (not for a loss that is a sum), examples and, for classes, correct. For classes also, per
+        example of all devices, "predictions" int32[B, 2] (label, prediction) and "probabilities" [B, K].
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:

@@ -84,7 +84,8 @@ def _first_sample(case: Case, tables: Mapping[str, np.ndarray]) -> dict[str, str
         "delta_3_only": _number(d3),
         "delta_2_product": f"{_factor(w3[0, 0])}{_factor(d3)}(1 - {_factor(a2[0])}^2)",
         "delta_2_first": _number(d2[0]),
-        "delta_1_product": f"\\bigl[{_on_two_lines(_sum_of_products(w2[:, 0], d2))}\\bigr](1 - {_factor(a1[0])}^2)",
+        "delta_1_product": f"\\bigl[{_on_two_lines(_sum_of_products(w2[:, 0], d2))}\\bigr]"
+        f"(1 - {_factor(a1[0])}^2)",
         "delta_1_first": _number(first["delta_1"][0]),
         "dW1": _matrix(np.outer(first["delta_1"], x)),
         "dW1_first": f"{_factor(first['delta_1'][0])}{_factor(x[0], 1)} = "

@@ -57,6 +57,8 @@ def broken_links(path: Path) -> list[str]:
         if target.startswith(("http://", "https://")):
             continue
         file = path.parent / target if target else path
-        if not file.exists() or (heading and file.suffix == ".md" and heading not in anchors(file.read_text())):
+        if not file.exists() or (
+            heading and file.suffix == ".md" and heading not in anchors(file.read_text())
+        ):
             broken.append(found["target"])
     return broken

@@ -42,7 +42,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
 
     # A link may have code as its text: links first, and formulas only outside of code.
     markdown = OUTSIDE.sub(link, markdown)
-    return _outside_code(markdown, lambda text: INLINE.sub(lambda found: f"<span>{_mathml(found[1])}</span>", text))
+    return _outside_code(
+        markdown, lambda text: INLINE.sub(lambda found: f"<span>{_mathml(found[1])}</span>", text)
+    )
 
 
 def _source_and_place(page: str, target: str, root: Path) -> tuple[Path, str]:

@@ -28,9 +28,15 @@ def register(name: str, factory: Factory, *, title: str | None = None) -> None:
 
 
 def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
-    """Opens the source `config.name` of a config's data section.
+    """Opens the data source of a config.
 
-    Raises ConfigError for an unknown name or a missing path, DataError for data that cannot be used.
+    Args:
+        config: the section `data`.
+        root: the data folder.
+
+    Raises:
+        ConfigError: an unknown name or a missing path.
+        DataError: the data cannot be used.
     """
     name = config.name
     if name not in TITLES:

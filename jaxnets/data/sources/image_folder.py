@@ -23,8 +23,14 @@ SHOWN_CLASSES = 3  # in `describe_skipped`
 class ImageFiles(Source):
     """Image files below one folder: kind "image", uint8[H, W, 3] with varying H and W.
 
-    `class_of` has the class of every file, by its path relative to `root` with forward slashes. Reading an
-    example raises DataError as `decode_image` does.
+    Args:
+        root: the folder.
+        class_of: the class of each file, by its path relative to `root` with forward slashes.
+        classes: the class names, in the order of their labels.
+        max_pixels: the maximum pixels of an image.
+
+    Raises:
+        DataError: a file name is not UTF-8, or an image cannot be decoded.
     """
 
     name = "images"

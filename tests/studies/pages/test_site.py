@@ -53,13 +53,16 @@ def test_every_error_is_listed_with_its_exit_code() -> None:
 
 
 def test_the_words_of_prose_are_counted() -> None:
-    page = "# A head\n\nOne [two](three.md) `four`, 5 - six.\n\n```\nnot this\n```\n| nor | that |\n| --- | --- |\n"
+    code, table = "```\nnot this\n```\n", "| nor | that |\n| --- | --- |\n"
+    page = f"# A head\n\nOne [two](three.md) `four`, 5 - six.\n\n{code}{table}"
     assert prose.words(page) == 7
 
 
 def test_tables_and_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
-    page.write_text("# Some head\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\n[x](#some-head) [y](#no) [z](b.md)\n")
+    page.write_text(
+        "# Some head\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\n[x](#some-head) [y](#no) [z](b.md)\n"
+    )
     assert prose.tables(page.read_text()) == [prose.Table(line=4, columns=2, rows=1)]
     assert prose.broken_links(page) == ["#no", "b.md"]
 

@@ -117,7 +117,7 @@ def test_concepts_marked_not_built_do_not_exist() -> None:
     assert page.count("not built yet (") == len(NOT_BUILT.findall(page))
     for path in NOT_BUILT.findall(page):
         assert not (REPOSITORY / path).exists(), (
-            f"{path} exists: in {CONCEPTS.name}, replace its 'not built yet (`{path}`)' by a link to the code, "
+            f"{path} exists: in {CONCEPTS.name}, replace 'not built yet (`{path}`)' by a link to the code, "
             "and the 'none' beside it by a link to its test"
         )
     titles = {_alphanumeric(text) for name, entry in models.REGISTRY.items() for text in (name, entry.title)}
@@ -125,7 +125,7 @@ def test_concepts_marked_not_built_do_not_exist() -> None:
         if NOT_BUILT.fullmatch(row["code"]):
             names = {_alphanumeric(part) for part in re.split(r"[()]", row["name"]) if part.strip()}
             assert not any(name in title for name in names for title in titles), (
-                f"{row['name']} is in models.REGISTRY: in {CONCEPTS.name}, replace '{row['code']}' of its row by "
+                f"{row['name']} is in models.REGISTRY: in {CONCEPTS.name}, replace '{row['code']}' by "
                 "a link to its file and the 'none' beside it by a link to its test"
             )
 
