@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: formulas become MathML, and links out of docs/ become files of the site or plain text."""
+"""Extends mkdocs: formulas become MathML, and links out of docs/ become files of the site or plain text."""
 
 import re
 from collections.abc import Callable
@@ -14,6 +14,9 @@ INLINE = re.compile(r"\$([^$\n]+)\$")
 OUTSIDE = re.compile(r"(!?)\[([^\]]*)\]\((\.\./[^)\s]+)\)")
 MATRIX = re.compile(r"<mo>&#x00028;</mo><mtable>(.*?</mtable>)<mo>&#x00029;</mo>")
 SIGN = re.compile(r"(<mo[^>]*>(?:&#x00028;|&#x0003D;|\[)</mo>)<mo>(?=&#x02212;)")
+CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+NAME = re.compile(r"(?<=<code>)[^<\s]{12,}(?=</code>)")
+BREAK = re.compile(r"([_/.])(?=\w)")
 INCLUDED = (".png", ".csv", ".json", ".py")
 """Kinds of linked files outside of docs/ that are copied into the site."""
 
@@ -45,6 +48,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
     return _outside_code(
         markdown, lambda text: INLINE.sub(lambda found: f"<span>{_mathml(found[1])}</span>", text)
     )
+
+
+def on_page_content(html: str, **others: Any) -> str:
+    """Lets long names in tables break after an underscore, slash or dot."""
+    del others
+    return CELL.sub(lambda cell: NAME.sub(lambda name: BREAK.sub(r"\1<wbr>", name[0]), cell[0]), html)
 
 
 def _source_and_place(page: str, target: str, root: Path) -> tuple[Path, str]:
