@@ -136,7 +136,7 @@ def test_readme_shows_the_shortest_training_from_scratch(
     compare.compare(tmp_path, results)
     splits, networks = page.read_text().split("<!-- end of splits_short -->")
     heads, _, *lines = splits.splitlines()[1:]
-    assert "| ResNet-50 | `resnet50` | 23,514,179 | 224 x 224 x 3 | A, B | `lung_resnet.py` |" in networks
+    assert "| ResNet-50 | `resnet50` | 23,514,179 | 224 px | A, B | `lung_resnet.py` |" in networks
     assert len(networks_table.CONFIGS) == len(models.REGISTRY)
     for config in networks_table.CONFIGS.values():
         assert (repository / "configs" / f"{config}.py").is_file()
