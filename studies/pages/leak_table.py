@@ -101,7 +101,12 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
-    """Returns each network's shortest training from scratch on both splits, by `SHORT_HEADS`."""
+    """Returns the cells of `short_pairs`, by `SHORT_HEADS`."""
+    return [_format(pair)[: len(SHORT_HEADS)] for pair in short_pairs(folder)]
+
+
+def short_pairs(folder: Path) -> list[Pair]:
+    """Returns each network's shortest training from scratch on both splits."""
     shortest: dict[str, Pair] = {}
     for pair in pairs(folder):
         if pair.random is None or pair.grouped is None or pair.either.first.get("weights") is not None:
@@ -110,7 +115,7 @@ def short_rows(folder: Path) -> list[tuple[str, ...]]:
         is_shorter = model not in shortest or epochs < shortest[model].either.first["epochs"]
         if is_shorter and not results.is_leaky(pair.grouped.first):
             shortest[model] = pair
-    return [_format(pair)[: len(SHORT_HEADS)] for pair in shortest.values()]
+    return list(shortest.values())
 
 
 def _kind_of_training(entry: Mapping[str, Any]) -> str:

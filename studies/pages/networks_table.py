@@ -30,7 +30,7 @@ def rows() -> list[tuple[str, ...]]:
 def _row(name: str, config: str) -> tuple[str, ...]:
     entry = models.entry(name)
     size = entry.native_size
-    pixels = f"{size} x {size} x {entry.channels}" if entry.kind == "image" else "3 numbers"
+    pixels = f"{size} px" if entry.kind == "image" else "3 numbers"
     entries = map(reported.entry, reported.names())
     reports = sorted({each["report"] for each in entries if each["model"] == name})
     cells = (entry.title, f"`{name}`", f"{_parameters(name):,}", pixels, ", ".join(reports))

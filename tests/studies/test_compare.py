@@ -136,7 +136,7 @@ def test_readme_shows_the_shortest_training_from_scratch(
     compare.compare(tmp_path, results)
     splits, networks = page.read_text().split("<!-- end of splits_short -->")
     heads, _, *lines = splits.splitlines()[1:]
-    assert "| ResNet-50 | `resnet50` | 23,514,179 | 224 x 224 x 3 | A, B | `lung_resnet.py` |" in networks
+    assert "| ResNet-50 | `resnet50` | 23,514,179 | 224 px | A, B | `lung_resnet.py` |" in networks
     assert len(networks_table.CONFIGS) == len(models.REGISTRY)
     for config in networks_table.CONFIGS.values():
         assert (repository / "configs" / f"{config}.py").is_file()
@@ -258,9 +258,7 @@ def test_the_groupings_table_and_the_splits_picture(
     tested = {"tests": {"clean": made_results.entry(0.9, interval=[0.85, 0.94])}}
     _, by_original, *_ = groupings_table.RUNS.values()
     write_result(results, by_original, **tested, leakage={"test": 0.0625})
-    other = tmp_path / "lc25000.md"
-    marks = ("splits", "groupings", "colour", "stain")
-    other.write_text("".join(f"<!-- {mark} -->\n<!-- end of {mark} -->\n" for mark in marks))
+    write_marks(page, "splits", "groupings", "colour", "stain")
     compare.compare(tmp_path, results)
     lines = page.read_text().splitlines()
     assert sum("| not run |  | `" in line for line in lines) == 3
