@@ -12,11 +12,12 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.cache import gather
+from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
-from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.step import TrainState, TrainStep, make_train_step
 
 CHANNELS = {"lenet5": 1}

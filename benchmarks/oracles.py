@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from jaxnets.config import suggest
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 
 FOLDER = Path(__file__).parents[1] / "tests" / "oracles"
 TORCH = "torch==2.13.0"

@@ -26,8 +26,7 @@ from benchmarks.runner import Suite, measure_suite
 from benchmarks.schema import BenchRow, DriftFile, Machine
 from benchmarks.worker import Worker
 from jaxnets import config as config_lib
-from jaxnets.config import suggest
-from jaxnets.errors import ConfigError, MachineError
+from jaxnets.errors import ConfigError, MachineError, suggest
 from jaxnets.runtime import console
 from jaxnets.runtime.xla import cpu_threads
 

@@ -1,5 +1,6 @@
 """Runs a script: jaxnets train --config=lung_resnet:demo, or python -m jaxnets train ..."""
 
+from jaxnets.errors import suggest
 from jaxnets.runtime import signals
 
 signals.install()  # before the slow imports
@@ -9,7 +10,6 @@ import importlib.metadata
 import runpy
 import sys
 
-from jaxnets.config import suggest
 from jaxnets.io import project_folder
 
 

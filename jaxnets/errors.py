@@ -1,5 +1,12 @@
 """Exceptions and their exit codes; a message is one line: what happened, where, and how to fix it."""
 
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+SIMILAR = 0.7
+"""The minimum difflib ratio of a suggestion for a misspelled name."""
+
 
 class JaxnetsError(Exception):
     """Base class of expected errors; commands exit with `exit_code`."""
@@ -40,3 +47,15 @@ class InterruptedRunError(JaxnetsError, exit_code=128):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def closest(name: Any, names: Iterable[str]) -> str | None:
+    """Returns the one of `names` that is most similar to `name`, or None if none is similar."""
+    found = difflib.get_close_matches(str(name), list(names), n=1, cutoff=SIMILAR)
+    return found[0] if found else None
+
+
+def suggest(name: Any, names: Iterable[str]) -> str:
+    """Returns " (did you mean ...?)" with the closest of `names`, or "" if none is similar."""
+    found = closest(name, names)
+    return f" (did you mean {found}?)" if found else ""

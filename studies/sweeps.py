@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 from jaxnets.experiment.resolve import AUTO, load_config
 from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
 
@@ -77,7 +77,7 @@ def _table_path(table: str) -> Path:
         return path
     tables = [file.stem for file in sorted(TABLES.glob("[!_]*.py"))]
     hint = f"there are {_list(tables)}" if tables else f"{TABLES}/ not found: run this in the repository"
-    raise ConfigError(f"no table {table!r}{config_lib.suggest(path.stem, tables)}; {hint}")
+    raise ConfigError(f"no table {table!r}{suggest(path.stem, tables)}; {hint}")
 
 
 def _raw_rows(path: Path) -> list[Any]:
@@ -118,9 +118,7 @@ def _check(entry: Any, where: str) -> tuple[dict[str, Any], int]:
         raise ConfigError(f"{where} must be a dict with the keys {_list(KEYS)}, not {entry!r}")
     for key in entry:
         if key not in KEYS:
-            raise ConfigError(
-                f"{where}: unknown key {key!r}{config_lib.suggest(key, KEYS)}; it may have {_list(KEYS)}"
-            )
+            raise ConfigError(f"{where}: unknown key {key!r}{suggest(key, KEYS)}; it may have {_list(KEYS)}")
     if not isinstance(entry.get("config"), str):
         raise ConfigError(f"{where}: 'config' must be a string: configs/NAME.py or configs/NAME.py:VARIANT")
     if not isinstance(entry.get("name", ""), str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxnets import config as config_lib
 from jaxnets.data.acquire import prepare as data
 from jaxnets.data.sources.tfds import build_tfds
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 from jaxnets.runtime import console
 
 NAMES = ("lc25000_lung", "mnist", "cifar10")
@@ -27,7 +27,7 @@ def prepare(
     for a wrong name, DataError for missing or corrupt files.
     """
     if len(names) != 1 or names[0] not in NAMES:
-        hint = f"unknown dataset {names[0]!r}{config_lib.suggest(names[0], NAMES)}: " if names else ""
+        hint = f"unknown dataset {names[0]!r}{suggest(names[0], NAMES)}: " if names else ""
         raise ConfigError(f"{hint}give one of {', '.join(NAMES)}")
     config = config_lib.default_config()
     config.data.root = config.data.root if root is None else root

@@ -15,7 +15,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from jaxnets import config as config_lib
-from jaxnets.errors import ConfigError, JaxnetsError
+from jaxnets.errors import ConfigError, JaxnetsError, suggest
 from jaxnets.io import DISK_FULL, NOT_WRITABLE, command, printable, printable_lines, user_cache_folder
 from jaxnets.runtime import console, signals, xla
 
@@ -33,6 +33,9 @@ KERNELS_FOLDER = flags.DEFINE_string(
 )
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", "auto", "Folder of JAX's compilation cache, auto or none."
+)
+IMPORT = flags.DEFINE_list(
+    "import", [], "Python files to execute first, such as one that registers the network of a run."
 )
 _HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 CONFIG = "config"
@@ -62,6 +65,7 @@ def execute(
             print(_help(), flush=True)
             signals.leave(0)
         arguments = parse_flags(sys.argv)
+        _import_files(IMPORT.value)
         if CONFIG in flags.FLAGS and flags.FLAGS[CONFIG].value is not None:  # report its errors early
             config_lib.load_config(*parse_config_flag())
         xla.set_safe_flags(os.environ)
@@ -85,6 +89,16 @@ def _prepare_jax(with_kernels: bool) -> None:
         from jaxnets.ops import cpu_kernels
 
         cpu_kernels.enable(library)
+
+
+def _import_files(names: Sequence[str]) -> None:
+    for name in names:
+        if not Path(name).is_file():
+            raise ConfigError(f"--import={name} is not a file")
+        try:
+            config_lib.import_file(Path(name))
+        except Exception as error:
+            raise ConfigError(f"--import={name}: {type(error).__name__}: {error}") from error
 
 
 def define_ignore_damage() -> flags.FlagHolder[bool]:
@@ -176,7 +190,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) is None])
     except flags.UnrecognizedFlagError as error:
-        nearest = config_lib.suggest(error.flagname, list(flags.FLAGS))
+        nearest = suggest(error.flagname, list(flags.FLAGS))
         raise ConfigError(f"unknown flag --{error.flagname}{nearest}; --help lists all") from error
     except (flags.Error, ValueError, OSError) as error:
         raise ConfigError(" ".join(str(error).split())) from error

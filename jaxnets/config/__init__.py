@@ -5,7 +5,7 @@ computed when a run starts.
 """
 
 from jaxnets.config.conditions import AUTO, SQUARED_ERRORS
-from jaxnets.config.field import UNITS, Field, suggest
+from jaxnets.config.field import UNITS, Field
 from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import apply_variant, import_config, import_file
 from jaxnets.config.loading import (
@@ -25,3 +25,4 @@ from jaxnets.config.loading import (
     user_set,
     validate,
 )
+from jaxnets.errors import suggest

@@ -1,17 +1,13 @@
 """The definition of a config field."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxnets.config.conditions import ALWAYS, Condition
 
 UNITS = ("steps", "epochs", "examples")
 """The units of a duration; a config sets at most one of them."""
-
-SIMILAR = 0.7
-"""The minimum difflib ratio of a suggestion for a misspelled name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +70,3 @@ _EXPECTED = {
     str: "text",
     tuple: 'values in brackets and quotes, such as "(1,2)"',
 }
-
-
-def closest(name: Any, names: Iterable[str]) -> str | None:
-    """Returns the one of `names` that is most similar to `name`, or None if none is similar."""
-    found = difflib.get_close_matches(str(name), list(names), n=1, cutoff=SIMILAR)
-    return found[0] if found else None
-
-
-def suggest(name: Any, names: Iterable[str]) -> str:
-    """Returns " (did you mean ...?)" with the closest of `names`, or "" if none is similar."""
-    found = closest(name, names)
-    return f" (did you mean {found}?)" if found else ""

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from jaxnets.config.field import closest, suggest
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, closest, suggest
 from jaxnets.io import project_folder
 
 

@@ -11,10 +11,10 @@ from typing import Any, cast
 from ml_collections import config_dict
 
 from jaxnets.config.conditions import AUTO, Unmet
-from jaxnets.config.field import UNITS, Field, suggest
+from jaxnets.config.field import UNITS, Field
 from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.files import import_config
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 from jaxnets.io import command
 from jaxnets.registry import NETWORKS, SOURCES
 

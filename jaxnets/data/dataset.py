@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
-from jaxnets.data.sources.base import Source
+from jaxnets.data.sources.base import Batch, Source
 from jaxnets.data.splits import Split
 
 if TYPE_CHECKING:
     import grain
-
-Batch = dict[str, Any]
-"""Arrays of examples in host or device memory; a call of several steps has [K, B] for [B].
-
-"image" uint8[B, H, W, C], or "input" float[B, D] of vectors, or "features" float32[B, h, w, C] of a frozen
-backbone; "label" int32[B] of classes or float[B, K]; "index" int64[B] in the source; "epoch" int32[B];
-"weight" float32[B], 0 for padding. A custom preprocessing may need more.
-"""
 
 Shard = tuple[int, int]  # the index of a process, and the number of processes
 BUFFERED_BATCHES = 2  # that each reader thread prefetches

@@ -18,10 +18,11 @@ from ml_collections import config_dict
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.dataset import Dataset, eval_batches
+from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import make_optimizer, make_schedule
-from jaxnets.training.preprocess import Batch, make_preprocess
+from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer
 
 RANDOM = "random"

@@ -55,6 +55,11 @@ def read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
             value = config_lib.get_field(config, name)
             if value is not None and not _is_of_type(value, field.type):
                 raise ValueError(f"{name} is {value!r}")
+        if (name := config.model.name) not in models.REGISTRY:
+            raise CheckpointError(
+                f"{path} has the network {name!r}, which is not registered: "
+                "pass --import=FILE, the file that registers it"
+            )
         config_lib.validate(config)
         models.create(config.model)
         if models.entry(config.model.name).kind == "image":

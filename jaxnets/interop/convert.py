@@ -7,8 +7,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.config import FIELDS, suggest
-from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.config import FIELDS
+from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import weights
 from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, rename
 from jaxnets.models import densenet, resnet

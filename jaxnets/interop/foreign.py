@@ -12,8 +12,7 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.config import suggest
-from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import layouts
 from jaxnets.interop.convert import recognise
 from jaxnets.interop.weight_files import PRETRAINED, WeightFile

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
-from jaxnets.config import suggest
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 from jaxnets.models.base import Entry
 from jaxnets.registry import NETWORKS, WITHOUT_BATCH_NORM
 
@@ -36,10 +35,10 @@ REGISTRY = _Registry(NETWORKS)
 def register(name: str, entry: Entry) -> None:
     """Adds a network under a new name, so that --config.model.name may name it.
 
-    Raises ValueError if the name is taken.
+    Raises ValueError for a name of one of the package's networks.
     """
-    if name in REGISTRY:
-        raise ValueError(f"a network named {name!r} is registered already")
+    if name in NETWORKS:
+        raise ValueError(f"{name!r} is a network of jaxnets: choose another name")
     REGISTRY[name] = entry
 
 

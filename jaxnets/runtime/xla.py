@@ -22,7 +22,6 @@ from ml_collections import config_dict
 
 from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
-from jaxnets.runtime import console
 
 FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
 SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
@@ -87,6 +86,8 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 def log_unsafe_default() -> None:
     """Logs once per process that a user's own `jax.jit` uses the unsafe default."""
     if is_affected() and fusions_in(os.environ) is None:
+        from jaxnets.runtime import console  # imports rich
+
         console.log(
             "note",
             "this version of jaxlib computes wrong numbers in some jitted programs on CPUs; the programs of "

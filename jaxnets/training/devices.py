@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnets.data.sources.base import Batch
 from jaxnets.errors import MachineError
 from jaxnets.runtime import xla
-from jaxnets.training.preprocess import Batch
 
 AXIS = "data"
 HEARTBEAT_SECONDS = 30  # a process that is silent for longer has failed

@@ -15,8 +15,7 @@ from jax import lax
 from jax.scipy import ndimage
 from ml_collections import config_dict
 
-from jaxnets.data.dataset import Batch
-from jaxnets.data.sources.base import FEATURES
+from jaxnets.data.sources.base import FEATURES, Batch
 
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""

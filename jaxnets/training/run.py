@@ -12,11 +12,11 @@ import jax
 from ml_collections import config_dict
 
 from jaxnets.data.dataset import IndexBatches, TrainBatches
+from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
-from jaxnets.training.preprocess import Batch
 from jaxnets.training.step import LAST, PER_STEP, Metrics, TrainState, add_metrics
 
 

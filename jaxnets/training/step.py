@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxnets.data.sources.base import FEATURES
+from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
 from jaxnets.training.loss import Loss, LossTerms
-from jaxnets.training.preprocess import Batch, Preprocess
+from jaxnets.training.preprocess import Preprocess
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"

@@ -12,9 +12,8 @@ from jax import lax
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.data.sources.base import FEATURES
+from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.training.optimizer import make_clipping, make_transforms
-from jaxnets.training.preprocess import Batch
 from jaxnets.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 

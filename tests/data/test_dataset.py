@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.cache import gather, open_cache
-from jaxnets.data.dataset import Batch, EpochSampler, IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.dataset import EpochSampler, IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
 SOURCE = SyntheticTissue(40, 8)

@@ -158,8 +158,10 @@ def test_networks_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     config.model.name, config.model.num_classes = "mine", 2
     assert type(models.create(config.model)).__name__ == "LeNet5"
     assert "mine" in list(models.REGISTRY)
-    with pytest.raises(ValueError, match="'mine' is registered already"):
-        models.register("mine", entry)
+    models.register("mine", dataclasses.replace(entry, title="Mine again"))  # such as in a notebook
+    assert models.entry("mine").title == "Mine again"
+    with pytest.raises(ValueError, match="'lenet5' is a network of jaxnets"):
+        models.register("lenet5", entry)
 
 
 def test_only_the_module_of_the_network_is_imported() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
-from jaxnets.config import suggest
 from jaxnets.data.sources.base import PreparedSource, Source
-from jaxnets.errors import ConfigError
+from jaxnets.errors import ConfigError, suggest
 from jaxnets.registry import SOURCES
 
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
@@ -20,10 +19,11 @@ _registered: dict[str, Factory] = {}
 def register(name: str, factory: Factory, *, title: str | None = None) -> None:
     """Adds a source under a new name, so that --config.data.name may name it.
 
-    Raises ValueError if the name is taken.
+    A run with it may use every field of config.data, such as "path". Raises ValueError for a name of
+    one of the package's sources.
     """
-    if name in TITLES:
-        raise ValueError(f"a data source named {name!r} is registered already")
+    if name in SOURCES:
+        raise ValueError(f"{name!r} is a data source of jaxnets: choose another name")
     TITLES[name], _registered[name] = title or name, factory
 
 
