@@ -87,3 +87,15 @@ def test_pages_do_not_call_reported_numbers_published() -> None:
     for name in PAGES:
         text = re.sub(r"unpublished|`published`", "", (DOCS / name).read_text())
         assert "published" not in text or name == "lc25000.md", name
+
+
+def test_files_that_pages_name_exist() -> None:
+    """Examples of new files, such as small_cnn.py and photos.py, do not."""
+    new = {"small_cnn.py", "photos.py", "NAME.py", "xception.py", "vgg.py", "mobilenet.py", "efficientnet.py"}
+    new |= {"nasnet.py", "transformer.py", "vision_transformer.py"}
+    named = re.compile(
+        r"\b(?:jaxnets|tests|studies|configs|scripts|examples|benchmarks)/[\w./]+\.(?:py|md|json)\b"
+    )
+    for name in PAGES:
+        for path in named.findall((DOCS / name).read_text()):
+            assert (REPOSITORY / path).exists() or Path(path).name in new, f"{name}: {path}"
