@@ -15,6 +15,7 @@ OUTSIDE = re.compile(r"(!?)\[([^\]]*)\]\((\.\./[^)\s]+)\)")
 MATRIX = re.compile(r"<mo>&#x00028;</mo><mtable>(.*?</mtable>)<mo>&#x00029;</mo>")
 SIGN = re.compile(r"(<mo[^>]*>(?:&#x00028;|&#x0003D;|\[)</mo>)<mo>(?=&#x02212;)")
 CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+FLAG = re.compile(r"<code>(?=--\S{1,36}</code>)")
 NAME = re.compile(r"(?<=<code>)[^<\s]{12,}(?=</code>)")
 BREAK = re.compile(r"([_/.])(?=\w)")
 INCLUDED = (".png", ".csv", ".json", ".py")
@@ -51,8 +52,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
 
 
 def on_page_content(html: str, **others: Any) -> str:
-    """Lets long names in tables break after an underscore, slash or dot."""
+    """Lets long names in tables break after an underscore, slash or dot, and flags nowhere."""
     del others
+    html = FLAG.sub('<code class="flag">', html)
     return CELL.sub(lambda cell: NAME.sub(lambda name: BREAK.sub(r"\1<wbr>", name[0]), cell[0]), html)
 
 
