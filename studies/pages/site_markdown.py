@@ -14,9 +14,9 @@ INLINE = re.compile(r"\$([^$\n]+)\$")
 OUTSIDE = re.compile(r"(!?)\[([^\]]*)\]\((\.\./[^)\s]+)\)")
 MATRIX = re.compile(r"<mo>&#x00028;</mo><mtable>(.*?</mtable>)<mo>&#x00029;</mo>")
 SIGN = re.compile(r"(<mo[^>]*>(?:&#x00028;|&#x0003D;|\[)</mo>)<mo>(?=&#x02212;)")
-CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+CELL = re.compile(r"<td[^>]*>.*?</td>|<h\d [^>]*doc-heading.*?</h\d>", re.DOTALL)
 FLAG = re.compile(r"<code>(?=--\S{1,36}</code>)")
-NAME = re.compile(r"(?<=<code>)[^<\s]{12,}(?=</code>)")
+NAME = re.compile(r"(?<=>)[^<>\s]{12,}(?=</(?:code|span)>)")
 BREAK = re.compile(r"([_/.])(?=\w)")
 INCLUDED = (".png", ".csv", ".json", ".py")
 """Kinds of linked files outside of docs/ that are copied into the site."""
@@ -28,7 +28,8 @@ def on_files(files: Files, config: Any) -> Files:
     for page in files.documentation_pages():
         for _, _, target in OUTSIDE.findall(page.content_string):
             source, place = _source_and_place(page.src_uri, target, root)
-            if source.suffix in INCLUDED and files.get_file_from_path(place) is None:
+            outside = not source.is_relative_to(config.docs_dir)
+            if outside and source.suffix in INCLUDED and files.get_file_from_path(place) is None:
                 files.append(File.generated(config, place, abs_src_path=str(source)))
     return files
 
@@ -41,6 +42,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
 
     def link(found: re.Match[str]) -> str:
         source, place = _source_and_place(page.file.src_uri, found[3], root)
+        if source.is_relative_to(config.docs_dir):
+            return found[0]
         depth = "../" * page.file.src_uri.count("/")
         return f"{found[1]}[{found[2]}]({depth}{place})" if source.suffix in INCLUDED else found[2]
 
@@ -52,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **others: Any) -> st
 
 
 def on_page_content(html: str, **others: Any) -> str:
-    """Lets long names in tables break after an underscore, slash or dot, and flags nowhere."""
+    """Lets long names in tables and headings break after an underscore, slash or dot, and flags nowhere."""
     del others
     html = FLAG.sub('<code class="flag">', html)
     return CELL.sub(lambda cell: NAME.sub(lambda name: BREAK.sub(r"\1<wbr>", name[0]), cell[0]), html)
