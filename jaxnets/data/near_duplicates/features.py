@@ -71,7 +71,7 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        commands = "pip install -e '.[duplicates]' (or: pip install opencv-python-headless threadpoolctl)"
+        commands = "pip install opencv-python-headless threadpoolctl"
         raise ConfigError(f"finding duplicates needs OpenCV: {commands}") from error
     return cv2
 
