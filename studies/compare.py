@@ -1,7 +1,6 @@
-"""Writes the tables and pictures of README and docs/ from results/."""
+"""Writes the tables and pictures of README and docs/, and docs/tables/*.csv, from results/."""
 
-import csv
-import io
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from jaxnets import reported
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import open_run
-from jaxnets.io import atomic_write, csv_cell
+from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 from studies.pages import (
     bench_table,
@@ -19,18 +18,20 @@ from studies.pages import (
     groupings_table,
     growth_page,
     leak_table,
+    networks_table,
     performance_page,
     results_table,
     splits_picture,
     stain_page,
 )
-from studies.pages.markdown import table
+from studies.pages.markdown import csv_text, table, table_or_empty
 
-README, RESULTS, BENCH = Path("README.md"), Path("results"), "bench"
-PERFORMANCE, LC25000 = Path("docs") / "performance.md", Path("docs") / "lc25000.md"
-TABLES = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
-"""Tables of runs on LC25000 whose missing runs are listed."""
-CSV, CURVES, SPLITS, STAIN = "table.csv", "curves", "lc25000_splits.png", "lc25000_stain.png"
+README, DOCS, RESULTS, BENCH = Path("README.md"), Path("docs"), Path("results"), "bench"
+TABLES = DOCS / "tables"
+SWEEPS = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
+"""Lists of runs on LC25000 whose missing runs are listed."""
+CURVES, SPLITS, STAIN = "curves", "lc25000_splits.png", "lc25000_stain.png"
+STAIN_LINK = "[tables/stain_shift.csv](tables/stain_shift.csv) has every run, shift and strength."
 GROWTH = Path("performance") / "growth.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 Pictures = dict[Path, tuple[dict[str, Any], Draw]]
@@ -38,40 +39,36 @@ Pictures = dict[Path, tuple[dict[str, Any], Draw]]
 
 
 def compare(
-    readme: Path = README,
-    folder: Path = RESULTS,
-    *,
-    performance: Path | None = None,
-    lc25000: Path | None = None,
-    tables: Sequence[Path] = (),
-    check: bool = False,
+    root: Path = Path(), folder: Path | None = None, *, sweeps: Sequence[Path] = (), check: bool = False
 ) -> None:
     """Writes all tables and pictures that are out of date.
 
-    Tables are inserted between marks such as `<!-- results -->` and `<!-- end of results -->`. Also writes
-    results/table.csv and the learning curves, results/curves/ENTRY.png.
+    A table is inserted between marks such as `<!-- splits -->` and `<!-- end of splits -->`, in README.md or
+    any page of docs/. Also writes the CSV files of the long tables, docs/tables/NAME.csv, and the learning
+    curves, results/curves/ENTRY.png.
 
     Args:
-      readme: The page with the tables of results, splits and benchmarks.
-      folder: The results folder.
-      performance: The page with further benchmarks; None to skip it.
-      lc25000: The page about LC25000; None to skip it.
-      tables: Tables of runs whose missing runs are listed below the splits.
+      root: The repository.
+      folder: The results folder, by default that of the repository.
+      sweeps: Lists of runs whose missing runs are listed.
       check: Writes nothing, and raises CheckFailedError if something is out of date.
 
     Raises:
-      ConfigError: If a page has no marks or a file under results/ cannot be read.
+      ConfigError: If there is no README.md, a mark is not closed, or a file under results/ cannot be read.
     """
-    if not readme.is_file():
-        raise ConfigError(f"{readme} not found: run this in the repository, or pass --readme=PAGE")
-    texts = _texts(readme, folder, performance, lc25000, tables)
+    folder = root / RESULTS if folder is None else folder
+    if not (root / README).is_file():
+        raise ConfigError(f"{root / README} not found: run this in the repository, or pass --root=FOLDER")
+    texts = _pages(root, folder, sweeps)
+    texts |= {root / TABLES / name: text for name, text in _csv_files(folder).items()}
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
-    pictures = _pictures(folder, lc25000, performance)
+    pictures = _pictures(root / DOCS, folder)
     stale_pictures = [path for path, (data, _) in pictures.items() if not curves.is_current(path, data)]
     if check and (stale or stale_pictures):
         names = ", ".join(str(path) for path in [*stale, *stale_pictures])
         raise CheckFailedError(f"out of date with {folder}/: {names}; run python scripts/compare.py")
-    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*stale, *stale_pictures]:
+        path.parent.mkdir(parents=True, exist_ok=True)
     for path in stale:
         atomic_write(path, texts[path])
     for path in stale_pictures:
@@ -95,75 +92,84 @@ def print_runs(directories: Sequence[Path], *, ignore_damage: bool = False) -> N
     console.log_text(_results_text(list(map(results_table.row_of, results_table.group_runs(found)))))
 
 
-def _texts(
-    readme: Path, folder: Path, performance: Path | None, lc25000: Path | None, tables: Sequence[Path]
-) -> dict[Path, str]:
-    """Returns the text of each page and of the CSV file."""
-    rows, splits = results_table.rows(folder), _splits_text(folder, tables)
-    bench = bench_table.tables(folder / BENCH)
-    sections = {readme: {"results": _results_text(rows), "splits": splits, "bench": bench}}
-    if performance is not None:
-        newest = bench_table.newest_rows(folder / BENCH)
-        machines = {name: [row for _, row in found.values()] for name, found in newest.items()}
-        sections[performance] = performance_page.sections(machines)
-    if lc25000 is not None:
-        sections[lc25000] = {
-            "splits": splits,
-            "groupings": table(groupings_table.HEADS, groupings_table.rows(folder)),
-            "colour": _table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
-            "stain": _table_or_empty(stain_page.HEADS, stain_page.rows(folder)),
-        }
-    return {page: _insert(page, made) for page, made in sections.items()} | {folder / CSV: _csv_text(rows)}
+def _pages(root: Path, folder: Path, sweeps: Sequence[Path]) -> dict[Path, str]:
+    """Returns the text of each page with the section of each mark."""
+    makers = sections(folder, sweeps)
+    paths = (root / README, *sorted((root / DOCS).rglob("*.md")))
+    return {path: _insert(path, makers) for path in paths}
+
+
+def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[], str]]:
+    """Returns the function that makes the text of each mark."""
+    return {
+        "networks": lambda: table(networks_table.HEADS, networks_table.rows()),
+        "splits_short": lambda: table_or_empty(leak_table.SHORT_HEADS, leak_table.short_rows(folder)),
+        "splits": lambda: table_or_empty(leak_table.HEADS, leak_table.rows(folder)),
+        "comparable": lambda: table_or_empty(
+            results_table.COMPARABLE_HEADS, results_table.comparable_rows(results_table.rows(folder))
+        ),
+        "missing": lambda: "\n\n".join(filter(None, (leak_table.missing(folder, path) for path in sweeps))),
+        "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
+        "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
+        "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
+        **{
+            mark: functools.partial(bench_table.section, folder / BENCH, mark)
+            for mark in bench_table.SECTIONS
+        },
+        **{mark: functools.partial(_performance_section, folder, mark) for mark in performance_page.SECTIONS},
+    }
+
+
+def _performance_section(folder: Path, mark: str) -> str:
+    return performance_page.sections(_newest_rows(folder))[mark]
+
+
+def _csv_files(folder: Path) -> dict[str, str]:
+    """Returns the CSV files of the long tables, by name."""
+    rows = map(results_table.csv_row, results_table.rows(folder))
+    return {
+        "results.csv": csv_text(results_table.CSV_HEADS, rows),
+        "benchmarks.csv": csv_text(bench_table.CSV_HEADS, bench_table.csv_rows(folder / BENCH)),
+        "stain_shift.csv": csv_text(stain_page.CSV_HEADS, stain_page.csv_rows(folder)),
+        **performance_page.csv_files(_newest_rows(folder)),
+    }
+
+
+def _newest_rows(folder: Path) -> dict[str, list[bench_table.BenchRow]]:
+    """Returns the newest benchmark rows by machine."""
+    newest = bench_table.newest_rows(folder / BENCH)
+    return {name: [row for _, row in found.values()] for name, found in newest.items()}
 
 
 def _results_text(rows: Sequence[results_table.ResultsRow]) -> str:
-    return _table_or_empty(results_table.HEADS, [results_table.markdown_row(row) for row in rows])
+    return table_or_empty(results_table.HEADS, [results_table.markdown_row(row) for row in rows])
 
 
-def _splits_text(folder: Path, tables: Sequence[Path]) -> str:
-    """Returns the table of random and grouped splits, and below it the missing runs."""
-    missing = [leak_table.missing(folder, path) for path in tables]
-    return "\n\n".join(filter(None, (_table_or_empty(leak_table.HEADS, leak_table.rows(folder)), *missing)))
-
-
-def _table_or_empty(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return table(heads, rows) if rows else ""
-
-
-def _csv_text(rows: Sequence[results_table.ResultsRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(results_table.CSV_HEADS)
-    writer.writerows(map(csv_cell, results_table.csv_row(row)) for row in rows)
-    return text.getvalue()
-
-
-def _insert(page: Path, sections: Mapping[str, str]) -> str:
+def _insert(page: Path, makers: Mapping[str, Callable[[], str]]) -> str:
     """Returns a page's text with each section between its marks."""
-    text = page.read_text() if page.is_file() else ""
-    for mark, section in sections.items():
+    text = page.read_text()
+    for mark, make in makers.items():
         begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise ConfigError(f"{page} lacks the lines {begin!r} and {end!r}, which enclose the table")
-        text = f"{before}{begin}\n{section}\n{end}{after}"
+        if bool(found) != bool(closed):
+            raise ConfigError(f"{page} lacks {end!r}, which ends the table")
+        if found:
+            text = f"{before}{begin}\n{make()}\n{end}{after}"
     return text
 
 
-def _pictures(folder: Path, lc25000: Path | None, performance: Path | None) -> Pictures:
-    """Returns the pictures to draw: learning curves, and those of the two pages."""
+def _pictures(docs: Path, folder: Path) -> Pictures:
+    """Returns the pictures to draw: learning curves, and those of docs/."""
     pictures = _curve_pictures(folder)
-    if lc25000 is not None:
-        splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
-        if splits["rows"]:
-            pictures[lc25000.with_name(SPLITS)] = splits, splits_picture.draw
-        if stain:
-            pictures[lc25000.with_name(STAIN)] = stain, stain_page.draw
-    if performance is not None:
-        growth = growth_page.drawn_data(bench_table.newest_growth_rows(folder / BENCH))
-        if growth["series"]:
-            pictures[performance.parent / GROWTH] = growth, growth_page.draw
+    splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
+    growth = growth_page.drawn_data(bench_table.newest_growth_rows(folder / BENCH))
+    if splits["rows"]:
+        pictures[docs / SPLITS] = splits, splits_picture.draw
+    if stain:
+        pictures[docs / STAIN] = stain, stain_page.draw
+    if growth["series"]:
+        pictures[docs / GROWTH] = growth, growth_page.draw
     return pictures
 
 

@@ -1,11 +1,13 @@
 """The commands in README and docs/ are valid."""
 
 import ast
+import csv
 import functools
 import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,18 +19,16 @@ import pytest
 from absl import flags
 from PIL import Image
 
-import jaxnets
 from benchmarks import suite
 from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.experiment.resolve import load_config
-from jaxnets.training.callbacks import Callback
 from studies.sweeps import row_names
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+README = REPOSITORY / "README.md"
+PAGES = (README, *sorted((REPOSITORY / "docs").glob("*.md")))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LUNG, OWN = "configs/lung_resnet.py:demo", "runs/image_folder-quick-s0"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -124,7 +124,53 @@ def test_rows_selected_with_only_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands_and_snippets_are_found() -> None:
     assert len({arguments[0] for _, arguments in commands()}) >= 6
-    assert len(blocks(PAGES[0], "python")) == 3
+    assert len(blocks(README, "python")) == 1
+
+
+def test_ci_runs_the_test_command() -> None:
+    """Extracts the command as .ci/run does."""
+    _, text = README.read_text().split("<!-- test-command -->\n```\n")
+    command, _, _ = text.partition("```")
+    subprocess.run(["bash", "-n", "-c", command], check=True)
+    assert command.splitlines()[-1] == ".venv/bin/pytest"
+    assert "-e '.[test]' -c constraints.txt" in command
+
+
+def test_readme_is_short_and_its_links_exist() -> None:
+    text = README.read_text()
+    words = [word for word in text.split() if word.strip("|-")]
+    assert len(words) <= 1300
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert (REPOSITORY / target).exists(), target
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert (REPOSITORY / picture).stat().st_size < 200_000
+    assert "never run on a GPU" in text
+    assert "fine-tune" in text
+
+
+def test_readme_s_accuracies_are_those_of_its_table() -> None:
+    text = README.read_text()
+    rows = re.search(r"<!-- splits_short -->\n(.*)<!-- end of splits_short -->", text, re.DOTALL)
+    assert rows
+    for column, sentence in ((3, "accuracy is then {} to {} %"), (4, "then reach {} to {} %")):
+        found = [float(line.split("|")[column].split()[0]) for line in rows[1].splitlines()[2:]]
+        assert len(found) == 5
+        assert sentence.format(min(found), max(found)) in " ".join(text.split())
+
+
+def test_readme_s_speed_is_that_of_the_benchmarks() -> None:
+    table = (REPOSITORY / "docs" / "tables" / "benchmarks.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    trained = [
+        row for row in rows if row["machine"] == rows[-1]["machine"] and row["row"].startswith("train/")
+    ]
+    images = [row for row in trained if row["unit"] == "images" and "script" not in row["title"]]
+    ratios = [float(row["ratio"]) for row in images]
+    memory = [int(row["peak_bytes"]) / int(row["peak_bytes_pytorch"]) for row in images]
+    assert len(ratios) == 9
+    text = " ".join(README.read_text().split())
+    assert f"it trains {min(ratios):.2f} to {max(ratios):.2f} times as fast as eager PyTorch" in text
+    assert f"up to {max(memory):.1f} times the memory" in text
 
 
 @pytest.fixture
@@ -136,72 +182,48 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_prediction_snippet(checkout: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = (code for code in blocks(PAGES[0], "python") if "jaxnets.load" in code)
-    assert OWN in code
-    assert len(code.strip().splitlines()) == 9
-    (checkout / "runs").mkdir()
-    (checkout / OWN).symlink_to(trained)
-    for name in ("a.png", "b.jpg"):
-        Image.new("RGB", (40, 30), (200, 120, 180)).save(name)
-    names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["heat"].ndim == 3
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["a.png", "b.jpg"]
-    assert all(re.fullmatch(r".+ \d+\.\d%", line) for line in lines)
-
-
-def test_callback_snippet_calls_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippet(
+    checkout: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls = []
-    monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
-    (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
+
+    def train(config_path: str, overrides: dict[str, Any], *, workdir: str) -> None:
+        calls.append(load_config(str(REPOSITORY / config_path), overrides))
+        Path(workdir).parent.mkdir()
+        Path(workdir).symlink_to(trained)
+
+    monkeypatch.setattr("jaxnets.train", train)
+    Image.new("RGB", (40, 30), (200, 120, 180)).save("photo.jpg")
+    (code,) = blocks(README, "python")
     exec(compile(code, "README.md", "exec"), {})
-    (((config_path,), named),) = calls
-    assert config_path == LUNG
-    (callback,) = named["callbacks"]
-    assert isinstance(callback, Callback)
-
-
-def test_fine_tuning_snippet_calls_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("jaxnets.train", lambda *given, **named: calls.append((given, named)))
-    (code,) = (code for code in blocks(PAGES[0], "python") if "finetune" in code)
-    exec(compile(code, "README.md", "exec"), {"jaxnets": jaxnets})
-    (((config_path, overrides), named),) = calls
-    config = load_config(str(REPOSITORY / config_path), overrides)
-    assert config.transfer.weights == OWN
-    assert Path(named["workdir"]).parts[0] == "runs"
-
-
-@pytest.mark.slow
-def test_callback_snippet_stops_a_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAXNETS_DATA", str(checkout / "data"))
-    (code,) = (code for code in blocks(PAGES[0], "python") if "Callback" in code)
-    easier = code.replace(LUNG, "configs/lung_resnet.py:smoke").replace("> 0.99", "> 0.0")
-    exec(compile(easier, "README.md", "exec"), {})
-    assert '"stopped_early": "good enough"' in (checkout / "runs/mine/result.json").read_text()
+    assert calls[0].data.path == "photos"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r".+ \d+\.\d%", line)
 
 
 @pytest.mark.slow
 def test_own_image_folder_commands(checkout: Path) -> None:
-    """Train, evaluate and predict as documented, on five classes of mixed formats and sizes."""
+    """Train, fine-tune and predict as documented, on five classes of mixed formats and sizes."""
     generator = np.random.default_rng(0)
     for number, name in enumerate(("blue", "green", "grey", "red", "yellow")):
-        (checkout / "own" / name).mkdir(parents=True)
+        (checkout / "photos" / name).mkdir(parents=True)
         for count in range(24):
             size = tuple(generator.integers(40, 90, 2))
             pixels = generator.integers(0, 60, (*size, 3)) + 30 * number * np.array([1, 2, 1])
-            path = checkout / "own" / name / f"{count}.{('jpg', 'png', 'tif', 'webp')[count % 4]}"
+            path = checkout / "photos" / name / f"{count}.{('jpg', 'png', 'tif', 'webp')[count % 4]}"
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    (block,) = (block for block in blocks(PAGES[0], "") if "data.path=DIR" in block)
-    lines = block.replace("DIR", "own").replace("IMAGE_OR_FOLDER", "own").splitlines()
-    assert [line.split()[1] for line in lines] == [
-        f"scripts/{name}.py" for name in ("train", "evaluate", "predict")
-    ]
-    for line in lines:
-        command = [sys.executable, *shlex.split(line)[1:]]
+    (block,) = (block for block in blocks(README, "") if "data.path=photos" in block)
+    shutil.copy(checkout / "photos" / "blue" / "0.jpg", checkout / "photo.jpg")
+    train, import_weights, finetune, predict = filter(None, block.replace("\\\n", " ").splitlines())
+    export = "python scripts/export.py --workdir=runs/image_folder-quick-s0 --layout=torch --out=exported"
+    rename = "cp exported/torch.safetensors resnet50.safetensors"
+    short = " --config.train.epochs=2 --config.schedule.warmup_steps=1"
+    small = f"{short} --config.data.image_size=64"
+    for line in (train + short, export, rename, import_weights, finetune + small, predict):
+        words = shlex.split(line)
+        command = [sys.executable, *words[1:]] if words[0] == "python" else words
         environment = {**os.environ, "JAXNETS_DATA": str(checkout / "data")}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert len((checkout / "predictions.csv").read_text().splitlines()) == 121
+    assert "photo.jpg" in done.stdout
+    assert list((checkout / "runs" / "image_folder-finetune-s0" / "gradcam").iterdir())

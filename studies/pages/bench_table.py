@@ -1,21 +1,30 @@
-"""README's tables of benchmarks, made from bench files."""
+"""The tables of docs/performance.md that compare with PyTorch, made from bench files."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import ConfigError
-from studies.pages.markdown import format_peaks, table
+from studies.pages.markdown import NOT_MEASURED, format_peaks, table_or_empty
 
 BenchRow = Mapping[str, Any]
 """See `benchmarks.schema.BenchRow`, as BenchFile."""
 BenchFile = Mapping[str, Any]
-HEADS = ("row", "ours", "ratio [range]", "tuned", "in JAX: ratio", "tuned", "GiB")
+HEADS = ("workload", "jaxnets", "ratio [range]", "same allocator", "without kernels", "GiB")
+CSV_HEADS = (
+    *("machine", "jax", "torch", "row", "title", "per_second", "unit", "ratio", "ratio_low", "ratio_high"),
+    *("ratio_same_allocator", "ratio_without_kernels", "ratio_without_kernels_same_allocator"),
+    *("peak_bytes", "peak_bytes_pytorch"),
+)
+SECTIONS = {"training": "training step, ", "inference": "inference, ", "other": ""}
+"""Marks of docs/performance.md, and how the titles of their rows begin; the first that fits is taken."""
+REPORT_A_MLP = "report A's MLP"
+"""Begins the titles of rows without images, which are not among the training steps."""
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
 PERFORMANCE_PAGE_PREFIXES = ("ops/", "layers/", "profile/", "growth/")
-"""Rows that docs/performance.md shows."""
+"""Rows that have tables of their own."""
 SHOWN_VERSIONS = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"
 """`implementation` of rows measured without the C++ kernels."""
@@ -23,17 +32,71 @@ FAILED = "failed"
 """Key of the reason why a row could not be measured."""
 
 
-def tables(folder: Path) -> str:
-    """Returns a table per machine with the newest measurement of each row."""
-    parts = []
-    for machine, rows in newest_rows(folder).items():
-        shown = {name: row for name, row in rows.items() if not _is_on_performance_page(row[1])}
-        if shown:
-            versions = ", ".join(_format_versions([content["versions"] for content, _ in shown.values()]))
-            parts.append(
-                f"{machine}; {versions}:\n\n{table(HEADS, [cells(row) for _, row in shown.values()])}"
-            )
-    return "\n\n".join(parts)
+def section(folder: Path, mark: str) -> str:
+    """Returns the table of a mark: the newest measurement of each row on the machine measured last."""
+    machine = newest_machine(folder)
+    rows = []
+    for _, row in _compared_rows(folder, machine) if machine else ():
+        found, prefix = _section(row)
+        if found == mark:
+            title, *others = cells(row)
+            rows.append((title.removeprefix(prefix), *others))
+    return table_or_empty(HEADS, rows) or NOT_MEASURED
+
+
+def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
+    """Returns the newest measurement of each row on each machine, by `CSV_HEADS`."""
+    return [
+        _csv_row(machine, *measured)
+        for machine in newest_rows(folder)
+        for measured in _compared_rows(folder, machine)
+    ]
+
+
+def newest_machine(folder: Path) -> str | None:
+    """Returns the machine whose rows were compared with PyTorch last; None if there are none."""
+    machines = [
+        content["machine"]
+        for content in _read_files(folder)
+        if any(FAILED not in row and not _has_other_table(row) for row in content["rows"])
+    ]
+    return machines[-1] if machines else None
+
+
+def _compared_rows(folder: Path, machine: str) -> list[tuple[BenchFile, BenchRow]]:
+    rows = newest_rows(folder)[machine].values()
+    return [(content, row) for content, row in rows if not _has_other_table(row)]
+
+
+def _section(row: BenchRow) -> tuple[str, str]:
+    """Returns the mark of a row's table, and the prefix that its title loses there."""
+    title = row.get("title", row["name"])
+    for mark, prefix in SECTIONS.items():
+        if title.startswith(prefix) and not title.removeprefix(prefix).startswith(REPORT_A_MLP):
+            return mark, prefix
+    return "other", ""
+
+
+def _csv_row(machine: str, content: BenchFile, row: BenchRow) -> tuple[Any, ...]:
+    low, high = row["range"] or (None, None)
+    memory = row.get("peak_memory") or {}
+    ratios = (row.get("ratio"), low, high, row.get("ratio_tuned"))
+    in_jax = (row.get("ratio_in_jax"), row.get("ratio_tuned_in_jax"))
+    if row.get("implementation") == IN_JAX_ALONE:
+        ratios, in_jax = (None,) * 4, (ratios[0], ratios[3])
+    versions = (content["versions"].get(package) for package in SHOWN_VERSIONS)
+    names = (row["name"], row.get("title", row["name"]))
+    rate = (row["ours"], row.get("unit", "images"))
+    return (
+        machine,
+        *versions,
+        *names,
+        *rate,
+        *ratios,
+        *in_jax,
+        memory.get("ours"),
+        memory.get(row.get("opponent")),
+    )
 
 
 def newest_rows(folder: Path) -> dict[str, dict[str, tuple[BenchFile, BenchRow]]]:
@@ -56,7 +119,7 @@ def newest_growth_rows(folder: Path) -> list[BenchRow]:
     return [row for _, row in newest_rows(folder)[machines[-1]].values()] if machines else []
 
 
-def _is_on_performance_page(row: BenchRow) -> bool:
+def _has_other_table(row: BenchRow) -> bool:
     return row["name"].startswith(PERFORMANCE_PAGE_PREFIXES) or "mfu" in row
 
 
@@ -70,13 +133,6 @@ def _read_files(folder: Path) -> Iterator[BenchFile]:
         except (ValueError, AssertionError, AttributeError) as error:
             raise ConfigError(f"{path} is not a bench file: remove it or measure again") from error
         yield content
-
-
-def _format_versions(versions: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    for package in SHOWN_VERSIONS:
-        found = sorted({each[package] for each in versions if package in each})
-        if found:
-            yield f"{package} {' and '.join(found)}"
 
 
 def format_rate(per_second: float, unit: str) -> str:
@@ -101,5 +157,5 @@ def cells(row: BenchRow) -> tuple[str, ...]:
         low, high = row["range"]
         ratio += f" [{low:.2f}, {high:.2f}]"
     if row.get("implementation") == IN_JAX_ALONE:
-        return title, ours, "", "", ratio, tuned, peaks
-    return title, ours, ratio, tuned, formatted("ratio_in_jax"), formatted("ratio_tuned_in_jax"), peaks
+        return title, ours, "", "", ratio, peaks
+    return title, ours, ratio, tuned, formatted("ratio_in_jax"), peaks

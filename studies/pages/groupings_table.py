@@ -6,7 +6,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.markdown import NOT_RUN
 
-HEADS = ("what stays on one side", "test accuracy [95 %]", "leak by our groups", "run")
+HEADS = ("what stays in one subset", "test accuracy [95 %]", "leakage by our groups", "run")
 RUNS = {
     "nothing: a random split": "lung_inception_v1-75px-random-s0",
     "copies of one photograph, ours": "lung_inception_v1-75px-grouped_by_original-s0",

@@ -23,9 +23,9 @@ def section(rows: Rows) -> str:
     heads = (
         "network, pixels, batch",
         "processes x devices",
-        "ms a step",
+        "ms per step",
         "images/s",
-        "memory, GiB a process",
+        "memory per process, GiB",
     )
     return f"{table(heads, [_line(row) for row in found])}\n\n{_summary(found)}" if found else ""
 
@@ -85,22 +85,16 @@ def _growth_rows(rows: Rows) -> list[Mapping[str, Any]]:
 
 
 def _summary(rows: Rows) -> str:
-    """Returns a sentence per network and varied field, and one per combination of processes and devices."""
-    alone = [row for row in rows if _is_single_device(row)]
+    """Returns a sentence per combination of processes and devices."""
+    by_shape = {_shape(row): row for row in rows if _is_single_device(row)}
     sentences = []
-    for network in _networks(alone):
-        for what, fixed, _ in SERIES:
-            series = _longest_series(_of_network(alone, network), what, fixed)
-            if len(series) > 1:
-                sentences.append(_scaling_sentence(network, what, series[0], series[-1]))
-    by_shape = {_shape(row): row for row in alone}
     for row in rows:
         one = by_shape.get(_shape(row))
         if one is not None and not _is_single_device(row):
             ratio = row["ours"] / one["ours"]
             sentences.append(
                 f"{_title(row['point']['network'])}: {_topology(row)} processes x devices on the same cores "
-                f"give {ratio:.2f} of the images/s of one."
+                f"reach {ratio:.2f} times the images/s of one."
             )
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
@@ -143,20 +137,6 @@ def _longest_series(rows: Rows, what: str, fixed: str) -> Rows:
         by_fixed.setdefault(row["point"][fixed], []).append(row)
     longest = max(by_fixed.values(), key=len)
     return sorted(longest, key=lambda row: row["point"][what])
-
-
-def _scaling_sentence(
-    network: str, what: str, smallest: Mapping[str, Any], largest: Mapping[str, Any]
-) -> str:
-    first, last = smallest["point"][what], largest["point"][what]
-    more = last / first if what == "batch_size" else (last / first) ** 2
-    longer = largest["seconds_a_step"] / smallest["seconds_a_step"]
-    memory = _memory(smallest), _memory(largest)
-    grown = "a batch of {} to {}" if what == "batch_size" else "{} to {} px a side"
-    return (
-        f"{_title(network)}: from {grown.format(first, last)}, {more:,.0f} times the pixels, a step takes "
-        f"{longer:.1f} times as long and memory goes from {memory[0]:.2f} to {memory[1]:.2f} GiB."
-    )
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:

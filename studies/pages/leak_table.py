@@ -16,9 +16,11 @@ from studies.pages.results_table import Group, groups, shorten_names
 from studies.sweeps import row_names
 
 HEADS = (
-    *("network", "data", "published, random split", "ours, random: LEAKY", "ours, grouped"),
+    *("network", "reported, random split", "random split: LEAKY", "grouped split"),
     *("drop, points [95 %]", "seeds"),
 )
+SHORT_HEADS = ("network, image size", "reported", "random split, leaks", "grouped split")
+"""Columns of README's table."""
 SPLITS = ("random", "grouped")
 CLEAN = "clean"
 
@@ -44,7 +46,8 @@ class Pair:
         network = results.format_network(run, models.entry(run["model"]).title)
         grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
-        return f"{network}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
+        data = "" if run["data"] in results.DATASETS_WITH_DUPLICATES else f", {TITLES[run['data']]}"
+        return f"{network}{data}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
@@ -56,17 +59,17 @@ class Pair:
         return next((e for e in entries if (e["model"], e["data"]) == wanted), None)
 
     @property
-    def published_percent(self) -> float | None:
+    def reported_percent(self) -> float | None:
         """The reported accuracy; None if there is none."""
         return ((self._entry or {}).get("result") or {}).get("accuracy_percent")
 
     @property
-    def published(self) -> str:
+    def reported(self) -> str:
         """The reported accuracy as text, with the report's kind of training if it differs from the runs'."""
-        if self._entry is None or self.published_percent is None:
+        if self._entry is None or self.reported_percent is None:
             return ""
         training = "" if self.either.entry is not None else f", {_kind_of_training(self._entry)}"
-        return f"{self.published_percent:g} % (report {self._entry['report']}{training})"
+        return f"{self.reported_percent:g} % (report {self._entry['report']}{training})"
 
 
 def pairs(folder: Path) -> list[Pair]:
@@ -97,6 +100,26 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
     return [_format(pair) for pair in pairs(folder)]
 
 
+def short_rows(folder: Path) -> list[tuple[str, ...]]:
+    """Returns the cells of `short_pairs`, by `SHORT_HEADS`."""
+    return [
+        (pair.title.rpartition(", ")[0], *_format(pair)[1 : len(SHORT_HEADS)]) for pair in short_pairs(folder)
+    ]
+
+
+def short_pairs(folder: Path) -> list[Pair]:
+    """Returns each network's shortest training from scratch on both splits."""
+    shortest: dict[str, Pair] = {}
+    for pair in pairs(folder):
+        if pair.random is None or pair.grouped is None or pair.either.first.get("weights") is not None:
+            continue
+        model, epochs = pair.either.first["model"], pair.either.first["epochs"]
+        is_shorter = model not in shortest or epochs < shortest[model].either.first["epochs"]
+        if is_shorter and not results.is_leaky(pair.grouped.first):
+            shortest[model] = pair
+    return list(shortest.values())
+
+
 def _kind_of_training(entry: Mapping[str, Any]) -> str:
     return "transfer" if entry["config"].get("pretrained") else "from scratch"
 
@@ -108,7 +131,7 @@ def missing(folder: Path, table: Path) -> str:
         if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
     names_text = ", ".join(f"`{shorten_names(names)}`" for _, names in sorted(stems.items()))
-    return f"Not run yet of `scripts/reproduce.py {table.stem}`: {names_text}." if stems else ""
+    return f"Missing of `scripts/reproduce.py {table.stem}`: {names_text}." if stems else ""
 
 
 def _key_without_split(group: Group) -> str:
@@ -127,8 +150,7 @@ def _format(pair: Pair) -> tuple[str, ...]:
     seeds = [len(group.runs) for group in both if group]
     return (
         pair.title,
-        TITLES[pair.either.first["data"]],
-        pair.published,
+        pair.reported,
         *(NOT_RUN if group is None else _accuracy(group) for group in both),
         drop,
         str(seeds[0]) if len(set(seeds)) == 1 else " and ".join(map(str, seeds)),

@@ -1,8 +1,12 @@
-"""Formatting shared by the generated pages."""
+"""Formatting shared by the generated pages: Markdown tables and CSV files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxnets.io import csv_table
+
+NOT_MEASURED = "Not measured yet."
+"""Text in place of a table without rows."""
 NOT_RUN = "not run"
 """Text in place of a value whose run is missing."""
 
@@ -10,6 +14,17 @@ NOT_RUN = "not run"
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     return "\n".join(table_row(*cells) for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def table_or_empty(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table; "" without rows."""
+    return table(heads, rows) if rows else ""
+
+
+def csv_text(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a CSV file; floats have at most four decimals, None is an empty cell."""
+    rounded = ([round(cell, 4) if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return csv_table([heads, *rounded])
 
 
 def table_row(*cells: str) -> str:

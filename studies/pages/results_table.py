@@ -19,9 +19,20 @@ from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
 from jaxnets.experiment.workdir import CONFIG
 from studies.pages.markdown import NOT_RUN
 
-HEADS = ("network", "data, split", "published", "ours: mean of the seeds [95 %]", "verdict", "speed", "runs")
+HEADS = (
+    "network",
+    "data, split",
+    "reported",
+    "jaxnets: mean of the seeds [95 %]",
+    "verdict",
+    "speed",
+    "runs",
+)
+"""Columns of the table that compare.py prints for run directories."""
+COMPARABLE_HEADS = ("network", "data", "reported", "jaxnets [95 %]", "verdict", "runs")
+"""Columns of the table in docs/results.md."""
 CSV_HEADS = (
-    *("entry", "name", "model", "data", "split", "image_size", "epochs", "published_percent", "leaky"),
+    *("entry", "name", "model", "data", "split", "image_size", "epochs", "reported_percent", "leaky"),
     *("leak_test", "tested_as", "mean_percent", "spread_percent", "low_percent", "high_percent", "seeds"),
     *("clean_percent", "verdict", "images_per_second", "hardware", "runs"),
 )
@@ -29,13 +40,14 @@ COMPARABLE_SPLITS = ("official", "random", "published")
 """Splits with the same leakage as those of the reports."""
 PRETRAINED_ON = "ImageNet"
 """What report B's backbones were pretrained on."""
+NOT_COMPARABLE, NOT_REPORTED = "not comparable", "none"
 OURS = ":best"
 """Suffix of our own configs, which are listed although no report has a number for them."""
 CONFIG_FIELDS = ("entry", "name", "split", "image_size", "epochs", "batch_size", "weights", "truncate_after")
 
 
 class ResultsRow(TypedDict, total=False):
-    """A row of the table; the keys in `CSV_HEADS` are also its columns in results/table.csv."""
+    """A row of the table; the keys in `CSV_HEADS` are also its columns in docs/tables/results.csv."""
 
     entry: str | None
     name: str
@@ -44,7 +56,7 @@ class ResultsRow(TypedDict, total=False):
     split: str
     image_size: int | None
     epochs: float
-    published_percent: float | None
+    reported_percent: float | None
     leaky: str
     leak_test: float | None
     tested_as: str
@@ -159,11 +171,11 @@ def verdict(group: Group) -> str:
         return "not in the reports" if is_ours else "no reported number"
     percent = _reported_percent(group.entry)
     if percent is None or not group.accuracies("clean"):
-        return "not comparable: the report prints no such number after training"
+        return f"{NOT_COMPARABLE}: the report prints no such number after training"
     reasons = _differences(group, group.entry)
     low, high = group.interval(group.tested_as)
     if reasons:
-        text = f"not comparable: {'; '.join(reasons)}"
+        text = f"{NOT_COMPARABLE}: {'; '.join(reasons)}"
     else:
         text = "below" if percent > high else "above" if percent < low else "within"
         if group.tested_as != "clean":
@@ -237,7 +249,7 @@ def _row_without_runs(name: str) -> ResultsRow:
         "entry": name,
         "model": entry["model"],
         "data": entry["data"],
-        "published_percent": _reported_percent(name),
+        "reported_percent": _reported_percent(name),
         "verdict": "; ".join([NOT_RUN, *_unknown_settings(name), *_contradiction(name)]),
     }
 
@@ -254,7 +266,7 @@ def row_of(group: Group) -> ResultsRow:
         "split": run["split"],
         "image_size": run["image_size"],
         "epochs": run["epochs"],
-        "published_percent": _reported_percent(group.entry) if group.entry else None,
+        "reported_percent": _reported_percent(group.entry) if group.entry else None,
         "leaky": _leaky(run),
         "leak_test": (run.get("leakage") or {}).get("test"),
         "tested_as": test,
@@ -282,9 +294,9 @@ def _leaky(run: Result) -> str:
 
 
 def markdown_row(row: ResultsRow) -> tuple[str, ...]:
-    """Returns the cells of a row in README, by `HEADS`."""
+    """Returns the cells of a row, by `HEADS`."""
     title, data = models.entry(row["model"]).title, TITLES[row["data"]]
-    percent = row["published_percent"]
+    percent = row["reported_percent"]
     report = f"{percent:g} % (report {str(row['entry'])[0]})" if percent is not None else ""
     if "result" not in row:
         return title, data, report, "", row["verdict"], "", ""
@@ -297,6 +309,16 @@ def markdown_row(row: ResultsRow) -> tuple[str, ...]:
     names = f"`{shorten_names(row['runs'].split())}`"
     cells = (network, f"{data}, {split}", report, _format_accuracy(row, run), row["verdict"])
     return *cells, f"{speed}, {row['hardware']}", names
+
+
+def comparable_rows(rows: Sequence[ResultsRow]) -> list[tuple[str, ...]]:
+    """Returns the runs that repeat a report's experiment, and our own configs, by `COMPARABLE_HEADS`."""
+    found = []
+    for row in rows:
+        if "result" in row and "mean_percent" in row and not row["verdict"].startswith(NOT_COMPARABLE):
+            network, data, reported_text, accuracy, verdict_text, _, runs = markdown_row(row)
+            found.append((network, data, reported_text or NOT_REPORTED, accuracy, verdict_text, runs))
+    return found
 
 
 def _format_accuracy(row: ResultsRow, run: Result) -> str:
@@ -318,6 +340,5 @@ def shorten_names(names: Sequence[str]) -> str:
 
 
 def csv_row(row: ResultsRow) -> list[Any]:
-    """Returns the cells of a row in results/table.csv, by `CSV_HEADS`; numbers have four decimals."""
-    values = ["" if (value := row.get(head)) is None else value for head in CSV_HEADS]
-    return [round(value, 4) if isinstance(value, float) else value for value in values]
+    """Returns the cells of a row in docs/tables/results.csv, by `CSV_HEADS`."""
+    return [row.get(head) for head in CSV_HEADS]

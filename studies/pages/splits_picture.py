@@ -1,4 +1,4 @@
-"""Draws the accuracy of each network: published, random split and grouped split."""
+"""Draws the accuracy of each network: reported, random split and grouped split."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ from studies.pages import curves
 from studies.pages.leak_table import mean_and_interval, pairs
 
 SERIES = {
-    "published": ("published", curves.THEIRS, "D"),
-    "random": ("ours, random: LEAKY", "#7a7a7a", "o"),
-    "grouped": ("ours, grouped", curves.OURS, "s"),
+    "reported": ("reported", curves.THEIRS, "D"),
+    "random": ("jaxnets, random split: LEAKY", "#7a7a7a", "o"),
+    "grouped": ("jaxnets, grouped split", curves.OURS, "s"),
 }
 """Label, colour and marker of each series."""
 MARKER_DISTANCE = 0.22
@@ -27,9 +27,9 @@ def drawn_data(folder: Path) -> dict[str, Any]:
     for pair in pairs(folder):
         if pair.grouped is not None and results.is_leaky(pair.grouped.first):
             continue
-        row: dict[str, Any] = {"name": pair.title, "published": None}
-        if pair.published_percent is not None:
-            row["published"] = [pair.published_percent, None]
+        row: dict[str, Any] = {"name": pair.title, "reported": None}
+        if pair.reported_percent is not None:
+            row["reported"] = [pair.reported_percent, None]
         for name, group in (("random", pair.random), ("grouped", pair.grouped)):
             row[name] = None if group is None else list(mean_and_interval(group))
         rows.append(row)

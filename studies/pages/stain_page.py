@@ -15,7 +15,9 @@ from studies.pages import curves
 NUMBERS = "stain_shift.json"
 """Stored next to a run's result.json."""
 LEAKY = "LEAKY"
-HEADS = ("network", "split", "clean", *shifts.SHIFTS, "run")
+HEADS = ("network, split", "clean", *shifts.SHIFTS)
+CSV_HEADS = ("run", "network", "split", "shift", "strength", "percent")
+"""Columns of docs/tables/stain_shift.csv."""
 SMALL: Mapping[str, tuple[float, float]] = {
     "hue": (-0.02, 0.02),
     "saturation": (0.8, 1.25),
@@ -27,7 +29,7 @@ SMALL: Mapping[str, tuple[float, float]] = {
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns a row per run: accuracy, and the lowest accuracy under small shifts and under all."""
-    return [_format(name, *found) for name, found in _read_runs(folder).items()]
+    return [_format(*found) for found in _read_runs(folder).values()]
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
@@ -43,6 +45,16 @@ def drawn_data(folder: Path) -> dict[str, Any]:
         }
         for name, (result, message) in _read_runs(folder).items()
     }
+
+
+def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
+    """Returns the cells of each run, shift and strength, by `CSV_HEADS`."""
+    return [
+        (name, run["title"], run["split"], kind, strength, percent)
+        for name, run in drawn_data(folder).items()
+        for kind, curve in run["curves"].items()
+        for strength, percent in curve
+    ]
 
 
 def draw(path: Path, data: Mapping[str, Any]) -> None:
@@ -91,10 +103,10 @@ def _title(result: Mapping[str, Any]) -> str:
     return f"{message}, {result['image_size']} px, {result['epochs']:g} epochs"
 
 
-def _format(name: str, result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
+def _format(result: results.Result, measured: Mapping[str, Any]) -> tuple[str, ...]:
     lowest = (_lowest(measured, kind) for kind in shifts.SHIFTS)
     clean = f"{100 * measured['clean']['accuracy']:.1f} %"
-    return _title(result), results.format_split_kind(result), clean, *lowest, f"`{name}`"
+    return f"{_title(result)}, {results.format_split_kind(result)}", clean, *lowest
 
 
 def _lowest(measured: Mapping[str, Any], kind: str) -> str:

@@ -192,6 +192,6 @@ def test_the_csv_has_one_cell_per_head(tmp_path: Path) -> None:
     first, last = (results_table.CSV_HEADS.index(head) for head in ("leaky", "leak_test"))
     leaks = {line[-1]: (line[first], line[last]) for line in lines}
     assert leaks["measured"] == ("LEAKY", 1.0)
-    assert leaks["not measured"] == ("LEAKY", "")
+    assert leaks["not measured"] == ("LEAKY", None)
     assert leaks["grouped"] == ("clean", 0.0)
-    assert leaks["run"] == ("", "")
+    assert leaks["run"] == ("", None)
