@@ -127,6 +127,15 @@ def test_commands_and_snippets_are_found() -> None:
     assert len(blocks(README, "python")) == 1
 
 
+def test_ci_runs_the_test_command() -> None:
+    """Extracts the command as .ci/run does."""
+    _, text = README.read_text().split("<!-- test-command -->\n```\n")
+    command, _, _ = text.partition("```")
+    subprocess.run(["bash", "-n", "-c", command], check=True)
+    assert command.splitlines()[-1] == ".venv/bin/pytest"
+    assert "-e '.[test]' -c constraints.txt" in command
+
+
 def test_readme_is_short_and_its_links_exist() -> None:
     text = README.read_text()
     words = [word for word in text.split() if word.strip("|-")]
@@ -194,23 +203,23 @@ def test_snippet(
 
 @pytest.mark.slow
 def test_own_image_folder_commands(checkout: Path) -> None:
-    """Train, evaluate and predict as documented, on five classes of mixed formats and sizes."""
+    """Train, fine-tune and predict as documented, on five classes of mixed formats and sizes."""
     generator = np.random.default_rng(0)
     for number, name in enumerate(("blue", "green", "grey", "red", "yellow")):
-        (checkout / "own" / name).mkdir(parents=True)
+        (checkout / "photos" / name).mkdir(parents=True)
         for count in range(24):
             size = tuple(generator.integers(40, 90, 2))
             pixels = generator.integers(0, 60, (*size, 3)) + 30 * number * np.array([1, 2, 1])
-            path = checkout / "own" / name / f"{count}.{('jpg', 'png', 'tif', 'webp')[count % 4]}"
+            path = checkout / "photos" / name / f"{count}.{('jpg', 'png', 'tif', 'webp')[count % 4]}"
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
     (block,) = (block for block in blocks(README, "") if "data.path=photos" in block)
-    (checkout / "own").rename(checkout / "photos")
     shutil.copy(checkout / "photos" / "blue" / "0.jpg", checkout / "photo.jpg")
     train, import_weights, finetune, predict = filter(None, block.replace("\\\n", " ").splitlines())
     export = "python scripts/export.py --workdir=runs/image_folder-quick-s0 --layout=torch --out=exported"
     rename = "cp exported/torch.safetensors resnet50.safetensors"
-    small = " --config.data.image_size=64 --config.train.epochs=1 --config.schedule.warmup_steps=1"
-    for line in (train, export, rename, import_weights, finetune + small, predict):
+    short = " --config.train.epochs=2 --config.schedule.warmup_steps=1"
+    small = f"{short} --config.data.image_size=64"
+    for line in (train + short, export, rename, import_weights, finetune + small, predict):
         words = shlex.split(line)
         command = [sys.executable, *words[1:]] if words[0] == "python" else words
         environment = {**os.environ, "JAXNETS_DATA": str(checkout / "data")}

@@ -11,15 +11,17 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import h5py
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
 from jaxnets.io import file_sha256
+
+if TYPE_CHECKING:
+    import h5py
 
 HUB = "hub:"
 HUB_FILES = ("model.safetensors", "model.weights.h5")
@@ -86,7 +88,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
 def _download(source: str, report: Callable[[str], None]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The file, config.json or {}, and the origin of hub:OWNER/NAME[@REVISION]."""
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise ConfigError(f"{source} needs huggingface_hub: pip install -e '.[hub]'")
+        raise ConfigError(f"{source} needs huggingface_hub: pip install huggingface_hub")
     import huggingface_hub
 
     # The error below reports failed retries. The package resets its root logger's level on first use.
@@ -142,8 +144,12 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     """Reads a Keras file, `.weights.h5` or `.h5`, as arrays named "layer/weight"; layers count from 0.
 
     Raises CheckpointError if it is damaged, contains links, external or virtual data, or does not name its
-    layers.
+    layers, and ConfigError if h5py is missing.
     """
+    if importlib.util.find_spec("h5py") is None:
+        raise ConfigError(f"{path}: Keras files need h5py: pip install h5py")
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             datasets = dict(_datasets(file, path))
@@ -160,7 +166,7 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
     return _renumber(named)
 
 
-def _keras_3(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
+def _keras_3(datasets: "dict[str, h5py.Dataset]", path: Path) -> dict[str, np.ndarray]:
     """layers/CLASS_N/vars/0, 1, ...; the layer's name is an attribute of vars."""
     layers: dict[str, dict[int, np.ndarray]] = {}
     for key, dataset in datasets.items():
@@ -182,7 +188,7 @@ def _keras_3(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndar
     return named
 
 
-def _legacy(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarray]:
+def _legacy(datasets: "dict[str, h5py.Dataset]", path: Path) -> dict[str, np.ndarray]:
     """LAYER/LAYER/kernel, or LAYER/LAYER/kernel:0, as Keras 1 and 2 and `model.save("x.h5")` write."""
     named = {}
     for key, dataset in datasets.items():
@@ -198,7 +204,7 @@ def _legacy(datasets: dict[str, h5py.Dataset], path: Path) -> dict[str, np.ndarr
     return named
 
 
-def _values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+def _values(dataset: "h5py.Dataset", path: Path) -> np.ndarray:
     """Reads an array; raises CheckpointError if the file is too small for its declared size."""
     stored = dataset.id.get_storage_size()
     if dataset.nbytes > stored * (MAX_COMPRESSION if dataset.compression else 1):
@@ -214,8 +220,10 @@ def _values(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         ) from error
 
 
-def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+def _datasets(group: "h5py.Group", path: Path, prefix: str = "") -> "Iterator[tuple[str, h5py.Dataset]]":
     """Yields the float datasets below a group; raises CheckpointError for links."""
+    import h5py
+
     for name in group:
         where = f"{prefix}{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):

@@ -19,7 +19,7 @@ HEADS = (
     *("network", "reported, random split", "random split: LEAKY", "grouped split"),
     *("drop, points [95 %]", "seeds"),
 )
-SHORT_HEADS = ("network, from scratch", "reported", "random split: LEAKY", "grouped split")
+SHORT_HEADS = ("network, image size", "reported", "random split, leaks", "grouped split")
 """Columns of README's table."""
 SPLITS = ("random", "grouped")
 CLEAN = "clean"
@@ -102,7 +102,9 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns the cells of `short_pairs`, by `SHORT_HEADS`."""
-    return [_format(pair)[: len(SHORT_HEADS)] for pair in short_pairs(folder)]
+    return [
+        (pair.title.rpartition(", ")[0], *_format(pair)[1 : len(SHORT_HEADS)]) for pair in short_pairs(folder)
+    ]
 
 
 def short_pairs(folder: Path) -> list[Pair]:

@@ -317,7 +317,7 @@ class TestHub:
 
     def test_missing_package_names_the_install_command(self, tmp_path: Path, monkeypatch) -> None:
         monkeypatch.setattr(weight_files.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(ConfigError, match=r"pip install -e '\.\[hub\]'"):
+        with pytest.raises(ConfigError, match="pip install huggingface_hub"):
             _import("hub:timm/lenet", tmp_path / "new")
 
     def test_preprocessing_and_class_names_come_from_config_json(

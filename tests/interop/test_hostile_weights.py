@@ -1,5 +1,6 @@
 """Malformed, damaged and malicious weight files raise a one-line error without running code or hanging."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -337,3 +338,9 @@ def test_script_prints_one_line_for_every_hostile_file(
     assert not others
     assert not list(tmp_path.rglob("touched"))
     assert not (tmp_path / "new").exists()
+
+
+def test_keras_files_need_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="Keras files need h5py: pip install h5py"):
+        weight_files.read_keras(tmp_path / "weights.h5")

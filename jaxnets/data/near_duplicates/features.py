@@ -71,8 +71,8 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        commands = "pip install -e '.[duplicates]' (or: pip install opencv-python-headless threadpoolctl)"
-        raise ConfigError(f"finding duplicates needs OpenCV: {commands}") from error
+        packages = "opencv-python-headless threadpoolctl"
+        raise ConfigError(f"finding duplicates needs OpenCV: pip install {packages}") from error
     return cv2
 
 
