@@ -21,7 +21,9 @@ from PIL import Image
 
 from benchmarks import suite
 from jaxnets import config as config_lib
+from jaxnets import models
 from jaxnets.commands import runner
+from jaxnets.data import sources
 from jaxnets.experiment.resolve import load_config
 from studies.sweeps import row_names
 
@@ -85,6 +87,15 @@ def value(path: str, text: str) -> object:
     return text if config_lib.FIELDS[path].type is str else ast.literal_eval(text)
 
 
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what examples register."""
+    monkeypatch.setattr(models.REGISTRY, "data", dict(models.REGISTRY.data))
+    monkeypatch.setattr(sources, "TITLES", dict(sources.TITLES))
+    monkeypatch.setattr(sources, "_registered", dict(sources._registered))
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize(("page", "arguments"), list(commands()), ids=lambda part: str(part)[:60])
 def test_commands_are_valid(page: str, arguments: list[str]) -> None:
     del page

@@ -31,7 +31,7 @@ DIGEST = "Data"
 SIZE, DPI, COLORS = (7.2, 2.7), 80, 64
 
 
-def published_curves(name: str) -> dict[str, Curve]:
+def reported_curves(name: str) -> dict[str, Curve]:
     """Returns the curves in a report's log, by "train loss", "test accuracy" and so on.
 
     Values are means over an epoch or over the batches between two lines; accuracies are fractions.
@@ -93,7 +93,7 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 
 def drawn_data(name: str, folders: Sequence[Path], *, configs: int = 1) -> dict[str, Any]:
     """Returns the curves of a reported entry and of its runs, which have `configs` different configs."""
-    theirs = published_curves(name)
+    theirs = reported_curves(name)
     by_epoch = not any("batches" in line for line in reported.entry(name).get("log") or ())
     runs = {path.name: run_curves(read_lines(path), by_epoch=by_epoch) for path in folders}
     return {"entry": name, "published": theirs, "runs": runs, "configs": configs}

@@ -9,15 +9,15 @@ from studies.pages import curves
 
 
 def test_curves_of_a_report() -> None:
-    adam = curves.published_curves("C/alexnet")
+    adam = curves.reported_curves("C/alexnet")
     assert sorted(adam) == ["test accuracy", "train accuracy", "train loss"]
     assert adam["train loss"][0] == (1, 1.833)  # printed as a sum over 782 batches
     assert adam["test accuracy"][-1] == (10, pytest.approx(0.6275))
-    windows = curves.published_curves("E/alexnet")["train loss"]
+    windows = curves.reported_curves("E/alexnet")["train loss"]
     assert len(windows) == 70
     assert windows[0] == (pytest.approx(100 / 782), 2.303)
     assert windows[-1] == (pytest.approx(9 + 700 / 782), 0.591)
-    assert curves.published_curves("A/mlp_tanh") == {}
+    assert curves.reported_curves("A/mlp_tanh") == {}
 
 
 def line(step: int, split: str, **values: float) -> dict:

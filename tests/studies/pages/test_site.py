@@ -1,9 +1,15 @@
 """The pages of docs/: their length, tables and links, the site's navigation, and what its pages load."""
 
+import ast
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+from PIL import Image
 
 from jaxnets import config as config_lib
 from jaxnets import errors
@@ -99,3 +105,34 @@ def test_files_that_pages_name_exist() -> None:
     for name in PAGES:
         for path in named.findall((DOCS / name).read_text()):
             assert (REPOSITORY / path).exists() or Path(path).name in new, f"{name}: {path}"
+
+
+def _python(name: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_python_of_the_pages_is_valid() -> None:
+    codes = [code for name in PAGES for code in _python(name)]
+    assert len(codes) >= 9
+    for code in codes:
+        ast.parse(textwrap.dedent(code if not code.startswith('    "') else f"({{\n{code}}})"))
+
+
+def test_the_network_of_the_guide_has_features_and_logits() -> None:
+    names: dict[str, Any] = {}
+    exec(_python("adding_a_network.md")[0], names)
+    model = names["SmallCNN"](num_classes=3)
+    shapes = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), jnp.zeros((2, 32, 32, 3))))
+    assert shapes[0].shape == (2, 3)
+    assert names["ENTRY"].factory is names["SmallCNN"]
+
+
+def test_the_data_source_of_the_guide_reads_its_table(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (20, 10)).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,cat\nb.png,dog\n")
+    names: dict[str, Any] = {}
+    exec(_python("adding_a_data_set.md")[0], names)
+    source = names["Photos"](tmp_path)
+    assert (source.classes, source[1]["label"]) == (("cat", "dog"), 1)
+    assert source[0]["image"].shape == (10, 20, 3)
