@@ -1,4 +1,4 @@
-"""Builds docs/ into site/, strictly, and checks that its pages load nothing from elsewhere.
+"""Builds docs/ into site/, strictly; its pages load nothing from elsewhere, and formulas are MathML.
 
 python -m studies.pages.site
 """
@@ -23,6 +23,18 @@ REQUESTS = re.compile(
 """What a browser loads by itself from another host; ordinary links are not."""
 
 
+LATEX = re.compile(r"\\(?:begin|frac|sum|delta|top|odot|qquad|hat|tanh)\b|<p>\$|<mi>&amp;")
+"""LaTeX that was not converted to MathML."""
+
+
+def unconverted_formulas(folder: Path) -> list[str]:
+    """Returns the LaTeX in HTML files."""
+    files = sorted(folder.rglob("*.html"))
+    return [
+        f"{path.relative_to(folder)}: {found}" for path in files for found in LATEX.findall(path.read_text())
+    ]
+
+
 def external_requests(folder: Path) -> list[str]:
     """Returns the tags and rules of HTML and CSS files that load something from another host."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".html", ".css", ".svg"))
@@ -40,6 +52,8 @@ def main() -> None:
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
     if found := external_requests(SITE):
         raise CheckFailedError("pages load files from other hosts:\n" + "\n".join(found))
+    if found := unconverted_formulas(SITE):
+        raise CheckFailedError("formulas are not MathML:\n" + "\n".join(found))
     print(f"{len(list(SITE.rglob('*.html')))} pages in {SITE}")
 
 

@@ -89,6 +89,15 @@ def test_requests_to_other_hosts_are_found(tmp_path: Path, file: str, text: str,
     assert len(site.external_requests(tmp_path)) == found
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("<math><mi>a</mi></math> costs 3 $", 0), (r"<p>$\delta$</p>", 2), ("<math><mi>&amp;</mi></math>", 1)],
+)
+def test_formulas_that_are_not_converted_are_found(tmp_path: Path, text: str, found: int) -> None:
+    (tmp_path / "a.html").write_text(text)
+    assert len(site.unconverted_formulas(tmp_path)) == found
+
+
 def test_pages_do_not_call_reported_numbers_published() -> None:
     for name in PAGES:
         text = re.sub(r"unpublished|`published`", "", (DOCS / name).read_text())
