@@ -134,7 +134,8 @@ def _print(row: dict[str, Any]) -> None:
         console.log_text(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
-        print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
+        line = printable(f"{row['file']}  not read  {reason}")
+        print(console.wrap_error(line), file=sys.stderr)
 
 
 class _Image(NamedTuple):

@@ -1,11 +1,13 @@
 """The library's log, and its display by the scripts.
 
 The library logs to `logging.getLogger("jaxnets")`, results as INFO and progress as DEBUG, and prints nothing
-itself; scripts call `show`. Control characters are escaped.
+itself; scripts call `show`. Control characters are escaped. On a terminal lines wrap between words.
 """
 
 import contextlib
 import logging
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +17,8 @@ from rich.console import Console
 from jaxnets.io import printable, printable_lines
 
 logger = logging.getLogger("jaxnets")
+FIRST_COLUMN = re.compile(r" +|\S+(?: \S+)* {2,}")
+MAX_INDENT = 24  # of the continuation of a wrapped line, which begins below the second column
 
 
 class Display(logging.Handler):
@@ -22,8 +26,8 @@ class Display(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.output = Console(soft_wrap=True, highlight=False)
-        self.error = Console(soft_wrap=True, highlight=False, stderr=True)
+        self.output = Console(soft_wrap=True, highlight=False, emoji=False)
+        self.error = Console(soft_wrap=True, highlight=False, emoji=False, stderr=True)
 
     @property
     def live(self) -> Console:
@@ -33,7 +37,7 @@ class Display(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a record; an OSError, such as of a closed pipe, is raised."""
         console = self.output if record.levelno == logging.INFO else self.live
-        console.print(record.getMessage(), markup=False)
+        console.print(_wrap(record.getMessage(), console), markup=False)
 
 
 def show() -> None:
@@ -82,6 +86,29 @@ def warn(*texts: str) -> None:
         logger.warning("%s", f"{'warning':<10}{printable(text)}")
 
 
+def wrap_error(text: str) -> str:
+    """Wraps the lines of a text for standard error."""
+    return _wrap(text, Console(stderr=True))
+
+
+def _wrap(text: str, console: Console) -> str:
+    """Wraps the lines of a text between words if the console is a terminal; longer words stay whole."""
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        column = FIRST_COLUMN.match(line)
+        indent = column.end() if column is not None and column.end() <= MAX_INDENT else 0
+        lines += textwrap.wrap(
+            line.replace(" %", "\N{NO-BREAK SPACE}%"),
+            console.width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}%", " %")
+
+
 class Phase:
     """The text of a phase's line."""
 
@@ -92,8 +119,8 @@ class Phase:
 def phase(name: str) -> Iterator[Phase]:
     """Times a phase, on a terminal with a clock, and logs its line if it succeeds."""
     phase, start = Phase(), time.perf_counter()
-    text = progress.TextColumn("{task.description}")
-    with _live_display(progress.SpinnerColumn(), text, progress.TimeElapsedColumn()) as clock:
+    text = progress.TextColumn("{task.description:<9}")
+    with _live_display(text, progress.SpinnerColumn(), progress.TimeElapsedColumn()) as clock:
         clock.add_task(name, total=None)
         yield phase
     log(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
