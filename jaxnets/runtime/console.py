@@ -26,8 +26,8 @@ class Display(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.output = Console(soft_wrap=True, highlight=False, emoji=False)
-        self.error = Console(soft_wrap=True, highlight=False, emoji=False, stderr=True)
+        self.output = Console(soft_wrap=True, highlight=False)
+        self.error = Console(soft_wrap=True, highlight=False, stderr=True)
 
     @property
     def live(self) -> Console:
@@ -37,7 +37,7 @@ class Display(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a record; an OSError, such as of a closed pipe, is raised."""
         console = self.output if record.levelno == logging.INFO else self.live
-        console.print(_wrap(record.getMessage(), console), markup=False)
+        console.print(_wrap(record.getMessage(), console), markup=False, emoji=False)
 
 
 def show() -> None:
@@ -123,7 +123,8 @@ def phase(name: str) -> Iterator[Phase]:
     with _live_display(text, progress.SpinnerColumn(), progress.TimeElapsedColumn()) as clock:
         clock.add_task(name, total=None)
         yield phase
-    log(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
+    seconds = time.perf_counter() - start
+    log(name, f"{phase.text}  {seconds:.1f} s".strip() if seconds >= 0.05 else phase.text)
 
 
 @contextlib.contextmanager

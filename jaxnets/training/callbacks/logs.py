@@ -124,7 +124,7 @@ class ShowProgress(Callback):
             return [*parts, "evaluating", *time_left]
         step = f"step {run.step}/{run.plan.total_steps}"
         if self._interval is None:
-            return [*parts, *time_left, step]
+            return [*parts, step]
         *metrics, speed, waiting = _speed(self._interval)
         return [*parts, *metrics, *time_left, speed, step, waiting]
 
@@ -139,7 +139,7 @@ class ShowProgress(Callback):
         if train is None and self._interval is not None:
             train = self._interval["values"]
         splits = {"train": train or {}, **self._evaluated}
-        row = [("epoch", f"{f'{run.epoch:.4g}'.rjust(len(epochs))}/{epochs}".ljust(8))]
+        row = [("epoch".ljust(8), f"{f'{run.epoch:.4g}'.rjust(len(epochs))}/{epochs}".ljust(8))]
         for split, values in splits.items():
             row.append((f"{split} loss", _loss(values["loss"]) if values else ""))
             if any("accuracy" in others for others in splits.values()):
