@@ -46,12 +46,10 @@ def evaluate(
     xla.check_not_forked()
     if part not in PARTS:
         raise ConfigError(f"--split={part!r} must be one of {', '.join(PARTS)}")
-    run = open_run(directory, ignore_damage=ignore_damage)
+    run = open_run(directory, data_root=data_root, ignore_damage=ignore_damage)
     console.warn(*run.warnings)
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
-    if data_root is not None:
-        run.config.data.root = data_root
     with xla.precision_of(run.config.model):
         return _evaluate(run, part)
 

@@ -3,7 +3,7 @@
 import datetime
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources import TITLES
+from jaxnets.data.sources import TITLES, disclaimer
+from jaxnets.evaluation import gradcam
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import page
 from jaxnets.experiment.leakage import format_split
@@ -54,7 +54,9 @@ def write_report(
     config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
-    mistakes, uncertain = _cards(config, data, restored, predictions) if predictions else ([], [])
+    mistakes, uncertain, no_gradcam = [], [], ""
+    if predictions is not None:
+        mistakes, uncertain, no_gradcam = _cards(config, data, restored, predictions)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
         subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
@@ -62,6 +64,7 @@ def write_report(
         part=part,
         warnings=[*_warnings(run.result, measured, leak_mark), *loss_warnings(config, curves)],
         leak_mark=leak_mark,
+        disclaimer=disclaimer(config.data.name),
         metrics=measured,
         facts=_facts(run, data),
         split=_describe_split(config, data, measured.get("leakage", {})),
@@ -69,6 +72,7 @@ def write_report(
         curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
+        no_gradcam=no_gradcam,
         manifest={name: _format(value) for name, value in run.manifest.items() if name != "classes"},
         commands=_commands(run, part),
     )
@@ -163,30 +167,38 @@ def _parts(data: Dataset) -> dict[str, list[int]]:
 
 def _cards(
     config: config_dict.ConfigDict, data: Dataset, restored: Restored, predictions: Predictions
-) -> tuple[list[page.Card], list[page.Card]]:
-    """Cards of the most confident mistakes and of the most uncertain images."""
+) -> tuple[list[page.Card], list[page.Card], str]:
+    """Cards of the most confident mistakes and most uncertain images, and why they have no Grad-CAM maps."""
     mistakes = page.most_confident_mistakes(predictions, MAX_CARDS)
     rows = np.concatenate([mistakes, page.most_uncertain(predictions, MAX_CARDS)])
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
-    maps = _gradcam(config, restored, pixels, predictions.predicted[rows])
+    maps, no_gradcam = _gradcam(config, restored, pixels, predictions.predicted[rows])
     cards = [
         page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
-    return cards[: len(mistakes)], cards[len(mistakes) :]
+    return cards[: len(mistakes)], cards[len(mistakes) :], no_gradcam
 
 
 def _gradcam(
     config: config_dict.ConfigDict, restored: Restored, pixels: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """The Grad-CAM heat map of each image for its label, float[B, h, w]."""
-    gradcam, preprocess = make_gradcam(restored.model), make_preprocess(config, train=False)
+) -> tuple[Sequence[np.ndarray | None], str]:
+    """The Grad-CAM map [h, w] of each image for its label; or None for each, and the reason."""
+    make_maps = gradcam.make_gradcam(restored.model)
+    preprocess = make_preprocess(config, train=False)
 
     def apply(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         inputs, _ = preprocess({"image": images, "label": labels}, jax.random.key(0))
-        return gradcam(variables, inputs, labels)
+        return make_maps(variables, inputs, labels)
 
-    return jax.device_get(xla.jit(apply)(restored.state.variables(ema=config.eval.ema), pixels, labels))
+    arguments = restored.state.variables(ema=config.eval.ema), pixels, labels
+    _, height, width = jax.eval_shape(apply, *arguments).shape
+    if min(height, width) < gradcam.MIN_SIDE:
+        return [None] * len(pixels), (
+            f"Grad-CAM is left out: the network's last feature map is {height}x{width}, too coarse to locate "
+            "anything."
+        )
+    return list(jax.device_get(xla.jit(apply)(*arguments))), ""
 
 
 def _commands(run: RunDirectory, part: str) -> dict[str, str]:
