@@ -89,8 +89,8 @@ def plan_execution(
     size = f"{data.nbytes / 1e6:,.0f} MB of examples"
     if not on_device:
         return ExecutionPlan(on_device, steps, f"{size} read by threads")
-    calls = "1 step per call" if steps == 1 else f"up to {steps} steps per call"
-    return ExecutionPlan(on_device, steps, f"{size} on the device, {calls}")
+    calls = "" if steps == 1 else f", up to {steps} steps per call"
+    return ExecutionPlan(on_device, steps, f"{size} on the device{calls}")
 
 
 def _first(*rules: tuple[bool, T]) -> T:

@@ -59,8 +59,8 @@ def write_report(
         mistakes, uncertain, no_gradcam = _cards(config, data, restored, predictions)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
-        subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
-        f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
+        subtitle=f"Config {config.name}, run {run.path.resolve().name}: checkpoint of step "
+        f"{measured['step']:,}, evaluated on the {part} set on {now:%Y-%m-%d at %H:%M} UTC",
         part=part,
         warnings=[*_warnings(run.result, measured, leak_mark), *loss_warnings(config, curves)],
         leak_mark=leak_mark,
@@ -73,7 +73,11 @@ def write_report(
         mistakes=mistakes,
         uncertain=uncertain,
         no_gradcam=no_gradcam,
-        manifest={name: _format(value) for name, value in run.manifest.items() if name != "classes"},
+        manifest={
+            name: _format(value)
+            for name, value in run.manifest.items()
+            if name not in ("classes", "command") and value is not None
+        },
         commands=_commands(run, part),
     )
     html = page.render(content)
@@ -129,9 +133,9 @@ def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
         auxiliary = result["auxiliary_parameters"]
         heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
         facts["parameters"] = f"{result['parameters']:,}{heads}"
-        facts["trained"] = (
-            f"{results.format_epochs(result['epochs'])}, batches of {result['batch_size']}, "
-            f"seed {result['seed']}, in {datetime.timedelta(seconds=round(result['seconds']))}"
+        facts["training"] = (
+            f"{results.format_epochs(result['epochs'])}, batch size {result['batch_size']}, "
+            f"seed {result['seed']}, training time {datetime.timedelta(seconds=round(result['seconds']))}"
         )
         if result["overrides"]:
             facts["overrides"] = ", ".join(result["overrides"])
@@ -207,7 +211,7 @@ def _commands(run: RunDirectory, part: str) -> dict[str, str]:
         train = f"# started from Python; the config is in {run.path / CONFIG}"
     option = "" if part == "test" else f" --split={part}"
     again = f"python scripts/evaluate.py --workdir {shlex.quote(str(run.path))}{option}"
-    return {"The run:": train, "This page:": again}
+    return {"Train:": train, "Evaluate and write this report:": again}
 
 
 def _format(value: Any) -> str:
@@ -215,4 +219,4 @@ def _format(value: Any) -> str:
         return ", ".join(f"{name} {_format(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return " x ".join(map(str, value))
-    return "unknown" if value is None else str(value)
+    return str(value)

@@ -130,7 +130,7 @@ def open_run(directory: Path, *, data_root: str | None = None, ignore_damage: bo
     run = _open_consistently(directory, ignore_damage=ignore_damage)
     if data_root is None:
         return run
-    config = config_dict.ConfigDict(run.config)
+    config = config_dict.ConfigDict(run.config.to_dict())
     config.data.root = data_root
     return dataclasses.replace(run, config=config_dict.FrozenConfigDict(config))
 

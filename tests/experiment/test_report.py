@@ -37,7 +37,7 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert measured["leakage"]["test"] == result["leakage"]["test"]
     message = capsys.readouterr().out
     assert "recall" in message
-    assert "split  random\n" in message
+    assert "split     random\n" in message
 
 
 def test_leakage_is_printed(
@@ -47,7 +47,7 @@ def test_leakage_is_printed(
     monkeypatch.setattr("jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks)
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
-    assert "split  random, LEAKY: 25.0 % of test images have a near-duplicate" in capsys.readouterr().out
+    assert "split     random, LEAKY: 25.0 % of test images have a near-duplicate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("fraction", "marks"), [(0.25, True), (0.0, False)])
@@ -114,7 +114,7 @@ def test_grad_cam_maps_that_are_large_enough_are_shown(
     evaluate.evaluate(copy)
     page = read_page((copy / "report" / "index.html").read_text())
     assert page.tags.count("img") == 2 * before
-    assert "left out" not in page.words
+    assert "Grad-CAM is left out" not in page.words
     assert page.words.count("at the resolution of the network's last feature map") == 1
 
 
@@ -177,9 +177,9 @@ def test_the_worst_of_many_classes_are_printed() -> None:
     scores = ClassScores(0.1, int(confusion.sum()), 0.9, 1, confusion)
     measured = {"interval": [0.8, 0.95], "interval_method": "wilson"}
     message = evaluate._format(scores, [f"class {k}" for k in range(count)], measured).splitlines()
-    assert message[2].startswith("lowest of 30")
-    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", message[3])
-    assert len(message) == 3 + 20
+    assert message[3].startswith("lowest of 30")
+    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", message[4])
+    assert len(message) == 4 + 20
     assert not [line for line in message if line.startswith("class 9 ")]
 
 
@@ -187,10 +187,29 @@ def test_the_worst_of_many_classes_are_printed() -> None:
 def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
     measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
-    head, *rows = evaluate._format(scores, names, measured).splitlines()[2:]
+    head, *rows = evaluate._format(scores, names, measured).splitlines()[3:]
     assert head.startswith(r"true \ predicted  ")
     for name in names:
         end = head.index(f" {name}  ") + 1 + len(name)
         for row in rows:
             assert row[end - 1].isdigit()
             assert row[end] == " "
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        ([str(digit) for digit in range(10)], [str(digit) for digit in range(10)]),
+        (["adenocarcinoma", "benign", "squamous cell carcinoma"], ["(0)", "(1)", "(2)"]),
+        ([f"a class {k} of images" for k in range(7)], [f"({k})" for k in range(7)]),
+    ],
+)
+def test_the_table_fits_80_columns(names: list[str], heads: list[str]) -> None:
+    confusion = np.full((len(names), len(names)), 9) + 900 * np.eye(len(names), dtype=int)
+    scores = ClassScores(0.5, int(confusion.sum()), 0.8, 4, confusion=confusion)
+    measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
+    head, *rows = evaluate._format(scores, names, measured).splitlines()[3:]
+    assert max(map(len, [head, *rows])) <= 80
+    assert head.split()[3:-1] == heads
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        assert row.startswith(name if heads[0] == names[0] else f"({number}) {name}")

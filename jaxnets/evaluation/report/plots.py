@@ -86,7 +86,7 @@ def line_chart(
     return Chart(
         title,
         x_label,
-        f"{y_label}, logarithmic" if logarithmic else y_label,
+        f"{y_label} (log scale)" if logarithmic else y_label,
         [(x, f"{value:g}") for x, value in zip(axes.across(x_ticks), x_ticks, strict=True)],
         [(y, f"{factor * value:g}{unit}") for y, value in zip(axes.down(y_ticks), y_ticks, strict=True)],
         [
@@ -117,7 +117,7 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.nd
         "accuracy",
         list(zip(axes.across(ticks), labels, strict=True)),
         list(zip(axes.down(ticks), labels, strict=True)),
-        [Line("mean per bin", axes.place(np.column_stack([confidence, accuracy])), dots=True)],
+        [Line("accuracy per bin", axes.place(np.column_stack([confidence, accuracy])), dots=True)],
         bars,
         diagonal=True,
     )
@@ -142,7 +142,7 @@ def _round_numbers(low: float, high: float) -> np.ndarray:
 
 
 def _powers_of_ten(low: float, high: float) -> np.ndarray:
-    """Ticks that enclose a range of positive numbers: at most nine powers of ten, with 2 and 5 if it is small."""
+    """Ticks that enclose a range of positive numbers: up to nine powers of ten, with 2 and 5 over few."""
     first, last = math.floor(math.log10(low) + 1e-6), math.ceil(math.log10(high) - 1e-6)
     step = math.ceil((last - first) / 8)
     if last - first > 3:

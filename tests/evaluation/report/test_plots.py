@@ -22,7 +22,7 @@ def test_few_points_are_drawn_as_dots(values: tuple[float, ...], dots: bool) -> 
 def test_large_ranges_have_a_logarithmic_axis() -> None:
     chart = _chart(1e3, 1.0, 1e-1)
     assert chart is not None
-    assert chart.y_label == "loss, logarithmic"
+    assert chart.y_label == "loss (log scale)"
     assert [text for _, text in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
     ((_, top), (_, middle), (_, bottom)) = chart.lines[0].points
     assert (top, bottom) == (pytest.approx(TOP), pytest.approx(HEIGHT - BOTTOM))
@@ -40,7 +40,7 @@ def test_large_ranges_have_a_logarithmic_axis() -> None:
 def test_a_decade_has_ticks_between_powers_of_ten(values: tuple[float, ...], ticks: str) -> None:
     chart = _chart(*values)
     assert chart is not None
-    assert chart.y_label == "loss, logarithmic"
+    assert chart.y_label == "loss (log scale)"
     assert [text for _, text in chart.y_ticks] == ticks.split()
 
 
@@ -74,6 +74,6 @@ def test_diverged_run_has_a_logarithmic_axis() -> None:
         for split, loss in (("train", 30.0), ("validation", 4_205_885.0))
     ]
     loss, accuracy = _curve(lines, "loss"), _curve(lines, "accuracy", in_percent=True)
-    assert loss.y_label == "loss, logarithmic"
+    assert loss.y_label == "loss (log scale)"
     assert accuracy.y_label == "accuracy"
     assert all(line.dots for chart in (loss, accuracy) for line in chart.lines)
