@@ -161,11 +161,12 @@ def _describe_split(
 
 
 def _parts(data: Dataset) -> dict[str, list[int]]:
-    """The number of examples per class by subset; without classes, the number of examples."""
+    """The number of examples per class by nonempty subset; without classes, the number of examples."""
     count = len(data.source.classes)
     return {
         part: np.bincount(data.source.labels[indices], minlength=count).tolist() if count else [len(indices)]
         for part, indices in data.split.parts().items()
+        if len(indices)
     }
 
 

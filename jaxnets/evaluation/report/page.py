@@ -131,13 +131,13 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, 
 def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
     """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
     curves = []
-    for split in ("train", "validation"):
+    for split in ("train", "validation", "test"):
         points = [
             (line["epoch"], line["values"][name])
             for line in lines
             if line["split"] == split and line["values"].get(name) is not None
         ]
-        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split == "validation"))
+        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split != "train"))
     return plots.line_chart(name.capitalize(), curves, x_label="epoch", y_label=name, percent=in_percent)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
 MAX_POINTS = 300  # points per line; longer lines are averaged over equal segments
-COLOURS = ("#2563ab", "#c2410c")
+COLOURS = ("#2563ab", "#c2410c", "#15803d")
 LOGARITHMIC_FROM = 10  # the vertical axis is logarithmic if the largest value is this many times the smallest
 DOTS_UP_TO = 30  # lines of at most this many points have a dot at each
 

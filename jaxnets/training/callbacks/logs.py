@@ -139,7 +139,8 @@ class ShowProgress(Callback):
         if train is None and self._interval is not None:
             train = self._interval["values"]
         splits = {"train": train or {}, **self._evaluated}
-        row: list[tuple[str, str]] = [("epoch".ljust(8), f"{f'{run.epoch:.4g}'.rjust(len(epochs))}/{epochs}".ljust(8))]
+        epoch = f"{run.epoch:.4g}".rjust(len(epochs))
+        row: list[tuple[str, str]] = [("epoch".ljust(8), f"{epoch}/{epochs}".ljust(8))]
         for split, values in splits.items():
             row.append((f"{split} loss", _loss(values["loss"]) if values else ""))
             if any("accuracy" in others for others in splits.values()):
