@@ -98,7 +98,7 @@ def _wrap(text: str, console: Console) -> str:
     lines = []
     for line in text.split("\n"):
         column = FIRST_COLUMN.match(line)
-        indent = column.end() if column is not None and column.end() <= MAX_INDENT else 0
+        indent = column.end() if column is not None and column.end() <= MAX_INDENT else 2
         lines += textwrap.wrap(
             line.replace(" %", "\N{NO-BREAK SPACE}%"),
             console.width,

@@ -82,7 +82,7 @@ def test_the_output_has_no_accuracy(
     assert "examples/s" in message
     jaxnets.train(mlp, QUIET, workdir=five_steps)  # prints the summary again
     message = capsys.readouterr().out
-    assert "test loss             1.3303" in message
+    assert "test loss      1.3303" in message
     assert "report A prints no loss after training" in message
     assert "four that it trained on" in message
     for absent in ("accuracy", " px", "images", "Traceback"):

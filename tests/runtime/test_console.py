@@ -160,7 +160,7 @@ def test_errors_wrap_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, standard error is a terminal
     lines = console.wrap_error("train.py: " + "some words " * 20).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert max(map(len, lines)) <= 60
     assert lines[0].endswith("words") or lines[0].endswith("some")
 
