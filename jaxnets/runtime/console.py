@@ -19,6 +19,9 @@ from jaxnets.io import printable, printable_lines
 logger = logging.getLogger("jaxnets")
 FIRST_COLUMN = re.compile(r" +|\S+(?: \S+)* {2,}")
 MAX_INDENT = 24  # of the continuation of a wrapped line, which begins below the second column
+UNBROKEN = re.compile(r" %|(python scripts/\w+\.py|jaxnets \w+)( \w+(?= --))?( --\S+( [^\s-]\S*/\S*)?)*")
+"""Percentages and commands are not broken, so that they can be read and copied."""
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class Display(logging.Handler):
@@ -100,13 +103,13 @@ def _wrap(text: str, console: Console) -> str:
         column = FIRST_COLUMN.match(line)
         indent = column.end() if column is not None and column.end() <= MAX_INDENT else 2
         lines += textwrap.wrap(
-            line.replace(" %", "\N{NO-BREAK SPACE}%"),
+            UNBROKEN.sub(lambda found: found[0].replace(" ", _HARD_SPACE), line),
             console.width,
             subsequent_indent=" " * indent,
             break_long_words=False,
             break_on_hyphens=False,
         ) or [""]
-    return "\n".join(lines).replace("\N{NO-BREAK SPACE}%", " %")
+    return "\n".join(lines).replace(_HARD_SPACE, " ")
 
 
 class Phase:

@@ -147,6 +147,20 @@ def test_lines_wrap_between_words_on_a_terminal(terminal: io.StringIO) -> None:
     assert not any(line.endswith("12.5") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [
+        ("python scripts/evaluate.py --workdir runs/lung_inception_resnet_v2-finetune-s0", ""),
+        ("python scripts/prepare_data.py lc25000_lung --from=PATH", ""),
+        ("python scripts/find_duplicates.py", " DIR and pass --config.data.groups=FILE"),
+    ],
+)
+def test_commands_stay_on_one_line(terminal: io.StringIO, command: str, rest: str) -> None:
+    for words in range(20):
+        console.log("note", "word " * words + command + rest)
+    assert terminal.getvalue().count(command) == 20
+
+
 def test_lines_in_a_pipe_do_not_wrap(capsys: pytest.CaptureFixture[str]) -> None:
     console.log("saved", LONG)
     console.warn(LONG)
