@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from ml_collections import config_dict
 
@@ -130,7 +131,7 @@ def open_run(directory: Path, *, data_root: str | None = None, ignore_damage: bo
     run = _open_consistently(directory, ignore_damage=ignore_damage)
     if data_root is None:
         return run
-    config = config_dict.ConfigDict(run.config.to_dict())
+    config = config_dict.ConfigDict(cast(Any, run.config))
     config.data.root = data_root
     return dataclasses.replace(run, config=config_dict.FrozenConfigDict(config))
 
