@@ -102,7 +102,7 @@ def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_m
         fraction = measured["leakage"].get(part)
         message = "Images here" if fraction is None else f"{page.percent(fraction)} of the {part} images"
         warnings.append(
-            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memorisation of the "
+            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memorisation of "
             "training images, not generalisation to new ones."
         )
     return warnings
