@@ -77,7 +77,7 @@ def test_the_output_has_no_accuracy(
 ) -> None:
     jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
     message = capsys.readouterr().out
-    assert "official split 4 / 0 / 4" in message
+    assert "official split 4/0/4" in message
     assert "step 1/1  loss 5.3121  " in message
     assert "examples/s" in message
     jaxnets.train(mlp, QUIET, workdir=five_steps)  # prints the summary again
