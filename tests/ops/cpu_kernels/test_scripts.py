@@ -43,9 +43,9 @@ def test_resuming_with_another_implementation_raises(repository: Path, built: Pa
     assert code == 0, errors
     assert "; operations: by shape" in output
     (tmp_path / "run" / "result.json").unlink()
-    code, _, errors = _train(repository, built, tmp_path / "run")
+    code, _, errors = _train(repository, built, tmp_path / "run", "--ignore_damage")
     assert code == 4
-    assert "lowering: 'cpu: by shape' then, 'cpu: C++ kernels" in errors
+    assert "implementation: 'cpu: by shape' -> 'cpu: C++ kernels" in errors
 
 
 @pytest.mark.slow
