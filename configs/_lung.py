@@ -50,7 +50,7 @@ def demo(config: config_dict.ConfigDict, image_size: int = 48) -> None:
     config.train.epochs = 6
     config.optimizer.learning_rate = 0.005  # at 0.02 the loss rises during warmup
     config.schedule.warmup_steps = 30
-    config.note = "drawn tissue: nothing here says anything of real lungs"
+    config.note = "synthetic images: the result says nothing about real tissue"
 
 
 def smoke(config: config_dict.ConfigDict, image_size: int = 48) -> None:

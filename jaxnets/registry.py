@@ -25,12 +25,14 @@ WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
 class DataSource(NamedTuple):
     """A data source: its title and its class in jaxnets.data.sources.
 
-    `fields` are fields of config.data: the arguments of the class, and allowed for this source.
+    `fields` are fields of config.data: the arguments of the class, and allowed for this source. Reports and
+    predictions of `medical` data have a disclaimer.
     """
 
     title: str
     path: str
     fields: tuple[str, ...] = ()
+    medical: bool = False
 
 
 SOURCES = {
@@ -39,7 +41,7 @@ SOURCES = {
         "synthetic_tissue:SyntheticTissue",
         fields=("num_examples", "image_size", "synthetic_seed"),
     ),
-    "lc25000_lung": DataSource("LC25000 lung", "lc25000:LC25000Lung"),
+    "lc25000_lung": DataSource("LC25000 lung", "lc25000:LC25000Lung", medical=True),
     "mnist": DataSource("MNIST", "mnist:MNIST"),
     "cifar10": DataSource("CIFAR-10", "cifar10:CIFAR10"),
     "image_folder": DataSource("image folder", "image_folder:ImageFolder", fields=("path", "max_pixels")),

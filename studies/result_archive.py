@@ -1,6 +1,7 @@
 """Copies the small files of finished runs to results/, without anything specific to a machine."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from ml_collections import config_dict
 
@@ -57,7 +58,7 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
     opened = _open_finished(run, row.config, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
-    config = opened.config
+    config = config_dict.ConfigDict(cast(Any, opened.config))
     for path in run_files.FIELDS_ALLOWED_TO_DIFFER:
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
     stored: Result = {

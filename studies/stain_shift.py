@@ -38,16 +38,13 @@ def stain_shift(
       CheckpointError: If no checkpoint is valid or the directory is damaged; with `ignore_damage` a wrong
         checksum is a warning.
     """
-    run = open_run(directory, ignore_damage=ignore_damage)
+    run = open_run(directory, data_root=data_root, ignore_damage=ignore_damage)
     console.warn(*run.warnings)
     if stored is not None:
         _check_stored_result(run, stored)
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("the picture needs matplotlib: pip install -e '.[plots]'")
-    config = run.config
-    if data_root is not None:
-        config.data.root = data_root
-    with precision_of(config.model):
+    with precision_of(run.config.model):
         return _stain_shift(run, stored)
 
 

@@ -18,7 +18,6 @@ from jaxnets.evaluation.predictions import (
     read_predictions,
 )
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.report.page import MAX_TABLE_CLASSES
 from jaxnets.evaluation.result import test_entry
 from jaxnets.evaluation.statistics import Comparison, compare_paired
 from jaxnets.experiment import workdir
@@ -31,6 +30,9 @@ from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verifi
 from jaxnets.io import printable
 from jaxnets.runtime import console, xla
 from jaxnets.training.devices import Devices
+
+MAX_WIDTH, MAX_ROWS = 80, 20
+"""The maximum width of the table of confusions; without it, the number of classes that are printed."""
 
 
 def evaluate(
@@ -46,12 +48,10 @@ def evaluate(
     xla.check_not_forked()
     if part not in PARTS:
         raise ConfigError(f"--split={part!r} must be one of {', '.join(PARTS)}")
-    run = open_run(directory, ignore_damage=ignore_damage)
+    run = open_run(directory, data_root=data_root, ignore_damage=ignore_damage)
     console.warn(*run.warnings)
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
-    if data_root is not None:
-        run.config.data.root = data_root
     with xla.precision_of(run.config.model):
         return _evaluate(run, part)
 
@@ -86,35 +86,42 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         measured |= measure(predictions, data.source.classes, validation)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     console.log_text(_format(scores, data.source.classes, measured))
-    console.log_text(f"split  {format_split(config, data, leak)}")
+    console.log("split", format_split(config, data, leak))
     with console.phase("report") as phase:
         phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
     return measured
 
 
 def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) -> str:
-    """The accuracy and a table of the confusions, or of the classes of lowest recall if there are many."""
+    """The accuracy and a table of the confusions, or of the classes of lowest recall if it is too wide."""
     if not isinstance(scores, ClassScores):
-        return f"loss  {scores.loss:.6g}  ({scores.examples:,} examples)"
+        return f"loss      {scores.loss:.6g}  ({scores.examples:,} examples)"
     classes = [printable(name) for name in classes]
     (low, high), method = measured["interval"], measured["interval_method"]
     head = (
         f"accuracy  {100 * scores.accuracy:.2f} % [{100 * low:.2f}, {100 * high:.2f}]  "
-        f"({scores.correct:,} of {scores.examples:,}; {method}, 95 %)  loss {scores.loss:.4f}"
+        f"({scores.correct:,} of {scores.examples:,}; 95 % interval: {method})\nloss      {scores.loss:.4f}"
     )
-    rows = (_confusions if len(classes) <= MAX_TABLE_CLASSES else _worst)(scores.confusion, classes)
+    numbers = [f"({number})" for number in range(len(classes))]
+    numbered = [f"{number} {name}" for number, name in zip(numbers, classes, strict=True)]
+    tables = (_confusions(scores.confusion, *names) for names in ((classes, classes), (numbered, numbers)))
+    fitting = (lines for rows in tables if len((lines := _lines(rows))[0]) <= MAX_WIDTH)
+    return "\n".join([head, "", *next(fitting, _lines(_worst(scores.confusion, classes)))])
+
+
+def _lines(rows: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows) + 2
-    return "\n".join([head, "", *(f"{name:<{width}}{text}" for name, text in rows)])
+    return [f"{name:<{width}}{text}" for name, text in rows]
 
 
-def _confusions(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its counts and its recall, after a heading."""
-    columns = [max(len(name), 6) for name in classes]
-    header = "  ".join(name.rjust(size) for name, size in zip(classes, columns, strict=True))
-    rows = [(r"true \ predicted", f"{header}  recall")]
+def _confusions(confusion: np.ndarray, classes: Sequence[str], heads: Sequence[str]) -> list[tuple[str, str]]:
+    """Each class with its counts, below the heads of the columns, and its recall."""
+    columns = [max(len(name), len(str(top))) for name, top in zip(heads, confusion.max(0), strict=True)]
+    header = "  ".join(name.rjust(size) for name, size in zip(heads, columns, strict=True))
+    rows = [(r"true \ predicted", f"{header}   recall")]
     for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
-        counts = "  ".join(f"{n:>{size},}" for n, size in zip(row, columns, strict=True))
-        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "   -"
+        counts = "  ".join(f"{n:>{size}}" for n, size in zip(row, columns, strict=True))
+        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "      -"
         rows.append((name, f"{counts}  {recall}"))
     return rows
 
@@ -125,7 +132,7 @@ def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = confusion - np.diag(hits)
     rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
-    for number in np.argsort(recall, kind="stable")[:MAX_TABLE_CLASSES]:
+    for number in np.argsort(recall, kind="stable")[:MAX_ROWS]:
         if sizes[number]:
             other = wrong[number].argmax()
             mistake = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""

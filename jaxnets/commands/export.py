@@ -13,6 +13,7 @@ from jax import export as jax_export
 from ml_collections import config_dict
 
 from jaxnets import models
+from jaxnets.data import sources
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import restore, workdir
@@ -119,6 +120,7 @@ def model_card(weights: Weights, given: Preprocessing, result: results.Result | 
         parameters=models.count_parameters(params) - in_heads,
         in_heads=in_heads,
         safe_flag=xla.SAFE_FLAG,
+        disclaimer=sources.disclaimer(source.get("data")),
         result=result,
         **trained,
     )

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from jaxnets.data.sources.image_folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.evaluation.gradcam import overlay
+from jaxnets.evaluation import gradcam
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
 from jaxnets.io import atomic_write, csv_table, printable, require_folder
 from jaxnets.runtime import console, signals
@@ -25,7 +25,6 @@ GRADCAM = "gradcam"  # the default folder of overlays in a run directory
 MIN_SIDE, MAX_SIDE = 224, 512
 """Limits of an overlay's side in pixels; within them it is the image's shorter side."""
 MAX_LISTED = 3  # skipped files
-MIN_MAP_SIDE = 3  # Grad-CAM maps with fewer cells per side are too coarse to be useful
 MAX_NAME_BYTES = 230  # of an overlay's stem; file systems allow names of 255 bytes
 SOURCE_KEY = "jaxnets-gradcam-of"
 """PNG text with an overlay's source image; files without it are never overwritten."""
@@ -79,8 +78,10 @@ def predict_files(
         if gradcam_folder is not None:
             height, width = predictor.map_size
             coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
-            note = coarse if min(height, width) < MIN_MAP_SIDE else ""
+            note = coarse if min(height, width) < gradcam.MIN_SIDE else ""
             console.log("gradcam", f"overlays are in {gradcam_folder}{note}")
+        if predictor.disclaimer:
+            console.log("note", predictor.disclaimer)
     bad = sum(row["error"] is not None for row in tables.rows)
     if bad:
         others = "; the others are predicted" if bad < len(tables.rows) else ""
@@ -134,7 +135,8 @@ def _print(row: dict[str, Any]) -> None:
         console.log_text(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
-        print(printable(f"{row['file']}  not read  {reason}"), file=sys.stderr)
+        line = printable(f"{row['file']}  not read  {reason}")
+        print(console.wrap_error(line), file=sys.stderr)
 
 
 class _Image(NamedTuple):
@@ -185,7 +187,7 @@ def _add_overlays(predictor: Predictor, folder: Path, images: Sequence[_Image]) 
         path.parent.mkdir(parents=True, exist_ok=True)
         note, data = PngImagePlugin.PngInfo(), io.BytesIO()
         note.add_itxt(SOURCE_KEY, source)
-        Image.fromarray(overlay(image.view, heat)).save(data, "PNG", pnginfo=note)
+        Image.fromarray(gradcam.overlay(image.view, heat)).save(data, "PNG", pnginfo=note)
         atomic_write(path, data.getvalue())
         image.row["gradcam"] = str(path)
 

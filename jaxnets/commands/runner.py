@@ -222,5 +222,6 @@ def _leave(message: str, code: int) -> NoReturn:
     signals.wait_if_ending()
     if code == BUG or f"--{SHOW_TRACEBACK.name}" in sys.argv:  # flags may not be parsed yet
         print(printable_lines(traceback.format_exc()), end="", file=sys.stderr)
-    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}", file=sys.stderr)
+    line = f"{sys.argv[0].rsplit('/', 1)[-1]}: {printable(message)}"
+    print(console.wrap_error(line), file=sys.stderr)
     signals.leave(code)

@@ -13,6 +13,7 @@ from jaxnets.errors import ConfigError
 
 HEAT = ((0.0, (0, 0, 130)), (0.35, (0, 190, 235)), (0.65, (250, 225, 30)), (1.0, (190, 0, 0)))
 """Colour map of the overlay: blue, cyan, yellow, red."""
+MIN_SIDE = 4  # maps with fewer cells per side are too coarse to locate anything
 MAX_OPACITY = 0.6  # opacity of the overlay where the map is 1; where the map is 0 the image is unchanged
 
 

@@ -232,47 +232,48 @@ def is_leaky(fields: SplitFields) -> bool:
 def summary_text(
     result: Result, *, title: str, data_title: str, workdir: Path, reported: Mapping[str, Any] | None
 ) -> str:
-    """At most 12 lines: network, our result next to the reported one, split, speed, next command."""
-    label, clean = result["name"], result["tests"]["clean"]
-    indent = max(22, len(label) + 2)
+    """At most 12 lines: config, network, data, our result and the reported one, speed, next command."""
+    clean = result["tests"]["clean"]
     parameters = f"{result['parameters']:,} parameters"
     if result["auxiliary_parameters"]:
         parameters += f" and {result['auxiliary_parameters']:,} in auxiliary heads"
     if result["freeze_backbone"]:
         parameters += f", {result['trained_parameters']:,} of them trained"
-    size = f"{result['image_size']} px, " if result["image_size"] else ""
-    about = f"{data_title}, {size}{format_epochs(result['epochs'])}, seed {result['seed']}"
+    size = f", {result['image_size']} px" if result["image_size"] else ""
     tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
     if "accuracy" in clean:
-        tested, ours, unit = "test accuracy", format_test(clean), "images"
+        tested, unit = "test accuracy", "images"
+        ours = f"{format_test(clean)} (95 % interval, {clean['examples']:,} images)"
     rate = result["images_per_second"]
     speed = "not known" if rate is None else f"{rate:,.0f} {unit}/s{format_head(result)}"
-    published = hours = ""
+    theirs = None
     if reported:
-        published = _published(reported, result, title)
+        theirs = _format_reported(reported, result, title)
         if reported.get("time_hours") is not None:
-            hours = f"{reported['hardware']}, about {reported['time_hours']} h"
+            speed += f" (report: {reported['hardware']}, about {reported['time_hours']} h)"
     others = ", ".join(
         f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
         for name, test in result["tests"].items()
         if name != "clean" and "accuracy" in test
     )
     rows = [
-        (label, f"{format_network(result, title)}, {parameters}, {about}"),
-        ("", f"{'ours':<24}{'reported' if reported else ''}"),
-        (tested, f"{ours:<24}{published}"),
-        ("other tests", others),
+        ("config", f"{result['name']}, {format_epochs(result['epochs'])}, seed {result['seed']}"),
+        ("network", f"{format_network(result, title)}, {parameters}"),
+        ("data", f"{data_title}{size}"),
         ("split", format_split(result)),
-        ("speed", f"{speed:<24}{hours}"),
+        (tested, ours),
+        ("reported", theirs),
+        ("other tests", others),
+        ("speed", speed),
         ("stopped early", result["stopped_early"]),
         ("note", result["note"]),
         ("saved", workdir / RESULT),
         ("next", f"{command('evaluate')} --workdir {workdir}"),
     ]
-    return "\n".join(printable(f"{name:<{indent}}{text}").rstrip() for name, text in rows if text)
+    return "\n".join(printable(f"{name:<15}{text}") for name, text in rows if text)
 
 
-def _published(entry: Mapping[str, Any], result: Result, title: str) -> str:
+def _format_reported(entry: Mapping[str, Any], result: Result, title: str) -> str:
     """The reported accuracy, and how it was obtained."""
     if result["test_accuracy"] is None:
         # The loss in the report was computed before its only training step, so it cannot be compared.
@@ -285,7 +286,7 @@ def _published(entry: Mapping[str, Any], result: Result, title: str) -> str:
     notes += [] if entry["epochs"] == result["epochs"] else [format_epochs(entry["epochs"])]
     if settings.get("optimizer") is None and settings.get("learning_rate") is None:
         notes.append("optimizer settings not reported")
-    return f"{entry['result']['accuracy_percent']} %   {', '.join(notes)}"
+    return f"{entry['result']['accuracy_percent']} % ({', '.join(notes)})"
 
 
 def format_epochs(count: float) -> str:

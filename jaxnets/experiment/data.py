@@ -24,10 +24,10 @@ def open_dataset(config: config_dict.ConfigDict) -> Dataset:
     with console.phase("data") as phase:
         source = sources.open_source(config.data, config_lib.data_root(config))
         split, group_ids = split_source(config, source)
-        classes = f"{len(source.classes)} classes, " if source.kind == "image" else ""
+        kind = f"images of {len(source.classes)} classes" if source.kind == "image" else "examples"
         title = sources.TITLES[config.data.name]
-        sizes = " / ".join(f"{len(part):,}" for part in split.parts().values())
-        phase.text = f"{title}, {len(source):,} examples, {classes}{split.name} split {sizes}"
+        sizes = "/".join(f"{len(part):,}" for part in split.parts().values())
+        phase.text = f"{title}, {len(source):,} {kind}, {split.name} split {sizes}"
         if skipped := source.describe_skipped():
             phase.text += f", {skipped}"
     batching = Batching(
@@ -53,7 +53,7 @@ def with_cache(config: config_dict.ConfigDict, data: Dataset) -> Dataset:
     folder, threads = cache_root(config), data.batching.threads
     with console.phase("cache") as phase, console.counter("cache") as progress:
         cached = open_cache(source, folder, size, resize=resize, threads=threads, progress=progress)
-        phase.text = f"{cached.images.nbytes / 1e6:,.0f} MB of decoded images in {folder}"
+        phase.text = f"{cached.images.nbytes / 1e6:,.1f} MB of decoded images in {folder}"
     return dataclasses.replace(data, source=cached)
 
 

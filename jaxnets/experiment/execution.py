@@ -86,11 +86,9 @@ def plan_execution(
         (data.source.kind == "image" and not on_cpu_with_kernels, 1),
         (True, STEPS_PER_CALL),
     )
-    size = f"{data.nbytes / 1e6:,.0f} MB of examples"
-    if not on_device:
-        return ExecutionPlan(on_device, steps, f"{size} read by threads")
-    calls = "1 step per call" if steps == 1 else f"up to {steps} steps per call"
-    return ExecutionPlan(on_device, steps, f"{size} on the device, {calls}")
+    calls = "" if steps == 1 else f", up to {steps} steps per call"
+    place = f"on the device{calls}" if on_device else "read by threads"
+    return ExecutionPlan(on_device, steps, f"examples {place}")
 
 
 def _first(*rules: tuple[bool, T]) -> T:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import models
+from jaxnets.data import sources
 from jaxnets.data.images import MAX_PIXELS, read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
@@ -77,7 +78,8 @@ class Preprocess(Preprocessing):
 class Predictor:
     """A trained network with its class names and its preprocessing.
 
-    `classes` are numbers if the weights have no names for them.
+    `classes` are numbers if the weights have no names for them. `disclaimer` is "" unless it was trained on
+    medical data.
     """
 
     def __init__(self, weights: Weights, *, max_pixels: int, kernels: Kernels | None = None):
@@ -88,6 +90,7 @@ class Predictor:
         with xla.precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
+        self.disclaimer = sources.disclaimer(weights.source.get("data"))
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
         )

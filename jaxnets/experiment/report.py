@@ -3,7 +3,7 @@
 import datetime
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources import TITLES
+from jaxnets.data.sources import TITLES, disclaimer
+from jaxnets.evaluation import gradcam
 from jaxnets.evaluation import result as results
-from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import page
 from jaxnets.experiment.leakage import format_split
@@ -54,14 +54,17 @@ def write_report(
     config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
-    mistakes, uncertain = _cards(config, data, restored, predictions) if predictions else ([], [])
+    mistakes, uncertain, no_gradcam = [], [], ""
+    if predictions is not None:
+        mistakes, uncertain, no_gradcam = _cards(config, data, restored, predictions)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
-        subtitle=f"{config.name}, {run.path.resolve().name}: the {part} examples at step "
-        f"{measured['step']:,}; made {now:%Y-%m-%d %H:%M} UTC",
+        subtitle=f"Config {config.name}, run {run.path.resolve().name}: checkpoint of step "
+        f"{measured['step']:,}, evaluated on the {part} set on {now:%Y-%m-%d at %H:%M} UTC",
         part=part,
         warnings=[*_warnings(run.result, measured, leak_mark), *loss_warnings(config, curves)],
         leak_mark=leak_mark,
+        disclaimer=disclaimer(config.data.name),
         metrics=measured,
         facts=_facts(run, data),
         split=_describe_split(config, data, measured.get("leakage", {})),
@@ -69,7 +72,12 @@ def write_report(
         curves=curves,
         mistakes=mistakes,
         uncertain=uncertain,
-        manifest={name: _format(value) for name, value in run.manifest.items() if name != "classes"},
+        no_gradcam=no_gradcam,
+        manifest={
+            name: _format(value)
+            for name, value in run.manifest.items()
+            if name not in ("classes", "command") and value is not None
+        },
         commands=_commands(run, part),
     )
     html = page.render(content)
@@ -94,7 +102,7 @@ def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_m
         fraction = measured["leakage"].get(part)
         message = "Images here" if fraction is None else f"{page.percent(fraction)} of the {part} images"
         warnings.append(
-            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memory of the "
+            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memorisation of "
             "training images, not generalisation to new ones."
         )
     return warnings
@@ -125,9 +133,9 @@ def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
         auxiliary = result["auxiliary_parameters"]
         heads = f" and {auxiliary:,} in auxiliary heads" if auxiliary else ""
         facts["parameters"] = f"{result['parameters']:,}{heads}"
-        facts["trained"] = (
-            f"{results.format_epochs(result['epochs'])}, batches of {result['batch_size']}, "
-            f"seed {result['seed']}, in {datetime.timedelta(seconds=round(result['seconds']))}"
+        facts["training"] = (
+            f"{results.format_epochs(result['epochs'])}, batch size {result['batch_size']}, "
+            f"seed {result['seed']}, training time {datetime.timedelta(seconds=round(result['seconds']))}"
         )
         if result["overrides"]:
             facts["overrides"] = ", ".join(result["overrides"])
@@ -153,40 +161,49 @@ def _describe_split(
 
 
 def _parts(data: Dataset) -> dict[str, list[int]]:
-    """The number of examples per class by subset; without classes, the number of examples."""
+    """The number of examples per class by nonempty subset; without classes, the number of examples."""
     count = len(data.source.classes)
     return {
         part: np.bincount(data.source.labels[indices], minlength=count).tolist() if count else [len(indices)]
         for part, indices in data.split.parts().items()
+        if len(indices)
     }
 
 
 def _cards(
     config: config_dict.ConfigDict, data: Dataset, restored: Restored, predictions: Predictions
-) -> tuple[list[page.Card], list[page.Card]]:
-    """Cards of the most confident mistakes and of the most uncertain images."""
+) -> tuple[list[page.Card], list[page.Card], str]:
+    """Cards of the most confident mistakes and most uncertain images, and why they have no Grad-CAM maps."""
     mistakes = page.most_confident_mistakes(predictions, MAX_CARDS)
     rows = np.concatenate([mistakes, page.most_uncertain(predictions, MAX_CARDS)])
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
-    maps = _gradcam(config, restored, pixels, predictions.predicted[rows])
+    maps, no_gradcam = _gradcam(config, restored, pixels, predictions.predicted[rows])
     cards = [
         page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
-    return cards[: len(mistakes)], cards[len(mistakes) :]
+    return cards[: len(mistakes)], cards[len(mistakes) :], no_gradcam
 
 
 def _gradcam(
     config: config_dict.ConfigDict, restored: Restored, pixels: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """The Grad-CAM heat map of each image for its label, float[B, h, w]."""
-    gradcam, preprocess = make_gradcam(restored.model), make_preprocess(config, train=False)
+) -> tuple[Sequence[np.ndarray | None], str]:
+    """The Grad-CAM map [h, w] of each image for its label; or None for each, and the reason."""
+    make_maps = gradcam.make_gradcam(restored.model)
+    preprocess = make_preprocess(config, train=False)
 
     def apply(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         inputs, _ = preprocess({"image": images, "label": labels}, jax.random.key(0))
-        return gradcam(variables, inputs, labels)
+        return make_maps(variables, inputs, labels)
 
-    return jax.device_get(xla.jit(apply)(restored.state.variables(ema=config.eval.ema), pixels, labels))
+    arguments = restored.state.variables(ema=config.eval.ema), pixels, labels
+    _, height, width = jax.eval_shape(apply, *arguments).shape
+    if min(height, width) < gradcam.MIN_SIDE:
+        return [None] * len(pixels), (
+            f"Grad-CAM is left out: the network's last feature map is {height}x{width}, too coarse to locate "
+            "anything."
+        )
+    return list(jax.device_get(xla.jit(apply)(*arguments))), ""
 
 
 def _commands(run: RunDirectory, part: str) -> dict[str, str]:
@@ -195,7 +212,7 @@ def _commands(run: RunDirectory, part: str) -> dict[str, str]:
         train = f"# started from Python; the config is in {run.path / CONFIG}"
     option = "" if part == "test" else f" --split={part}"
     again = f"{command('evaluate')} --workdir {shlex.quote(str(run.path))}{option}"
-    return {"The run:": train, "This page:": again}
+    return {"Train:": train, "Evaluate and write this report:": again}
 
 
 def _format(value: Any) -> str:
@@ -203,4 +220,4 @@ def _format(value: Any) -> str:
         return ", ".join(f"{name} {_format(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return " x ".join(map(str, value))
-    return "unknown" if value is None else str(value)
+    return str(value)

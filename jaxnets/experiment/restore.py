@@ -81,7 +81,7 @@ def abstract_state(config: config_dict.ConfigDict, model: nn.Module, shape: tupl
 def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weights:
     """The weights of a weights folder, or of the tested checkpoint of a run directory, as host arrays.
 
-    A run's `source` has "step", "warnings" and, if it used transfer.weights, "backbone". Raises
+    A run's `source` has "data", "step", "warnings" and, if it used transfer.weights, "backbone". Raises
     CheckpointError if the folder is neither, or damaged; with `ignore_damage` a file of a run that does not
     match its checksum only causes a warning.
     """
@@ -108,7 +108,8 @@ def read_run(run: RunDirectory) -> Weights:
     if len(shape) == 3:
         data = config.data
         preprocessing = Preprocessing(data.image_size, tuple(data.mean), tuple(data.std), data.resize)
-    source: dict[str, object] = {"run": run.path.name, "step": restored.step, "warnings": restored.warnings}
+    source: dict[str, object] = {"run": run.path.name, "data": config.data.name}
+    source |= {"step": restored.step, "warnings": restored.warnings}
     if config.transfer.weights is not None:
         source["backbone"] = {
             "weights": Path(config.transfer.weights).name,  # without the folders of this machine

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from ml_collections import config_dict
 
@@ -119,14 +120,23 @@ class RunDirectory:
         return data
 
 
-def open_run(directory: Path, *, ignore_damage: bool = False) -> RunDirectory:
-    """Opens the directory of a finished or running run.
+def open_run(directory: Path, *, data_root: str | None = None, ignore_damage: bool = False) -> RunDirectory:
+    """Opens the directory of a finished or running run; `data_root` replaces data.root of its config.
 
     config.json, manifest.json, split.csv and result.json are each read once, compared with checksums.json,
     parsed and validated. The arrays of a checkpoint are verified when they are restored. Raises
     CheckpointError if it is not a run directory, or a file is damaged; with `ignore_damage` a file that does
     not match its checksum causes a warning, if it can be parsed and has valid values.
     """
+    run = _open_consistently(directory, ignore_damage=ignore_damage)
+    if data_root is None:
+        return run
+    config = config_dict.ConfigDict(cast(Any, run.config))
+    config.data.root = data_root
+    return dataclasses.replace(run, config=config_dict.FrozenConfigDict(config))
+
+
+def _open_consistently(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     for _ in range(ATTEMPTS - 1):
         before = _read_checksums_file(directory)
         try:

@@ -66,7 +66,7 @@ def read_config(path: Path, data: bytes) -> config_dict.ConfigDict:
             models.check_image_size(config.model.name, config.data.image_size)
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise _damaged(path, " ".join(str(error).split())[:200]) from error
-    return config
+    return config_dict.FrozenConfigDict(config)
 
 
 def _is_of_type(value: Any, expected: type) -> bool:

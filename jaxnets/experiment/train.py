@@ -230,14 +230,13 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset) -> None:
     """Compiles the training step for each batch shape, and the evaluation step."""
     if run.ending:
         return
+    implementation = environment.implementation(run.config).removeprefix("cpu: ")
+    console.log("device", f"{xla.hardware()}; operations: {implementation}; {run.description}")
     with console.phase("compile") as phase:
         for batch in run.batches.example_batches():
             run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
-        phase.text = (
-            f"training step, {environment.implementation(run.config)}, on {xla.hardware()}, "
-            f"{run.description}{', malloc retains freed memory' if xla.retains_freed_memory else ''}"
-        )
+        phase.text = "training and evaluation steps"
 
 
 def _print_stop(run: Run) -> None:

@@ -1,11 +1,13 @@
 """The library's log, and its display by the scripts.
 
 The library logs to `logging.getLogger("jaxnets")`, results as INFO and progress as DEBUG, and prints nothing
-itself; scripts call `show`. Control characters are escaped.
+itself; scripts call `show`. Control characters are escaped. On a terminal lines wrap between words.
 """
 
 import contextlib
 import logging
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +17,11 @@ from rich.console import Console
 from jaxnets.io import printable, printable_lines
 
 logger = logging.getLogger("jaxnets")
+FIRST_COLUMN = re.compile(r" +|\S+(?: \S+)* {2,}")
+MAX_INDENT = 24  # of the continuation of a wrapped line, which begins below the second column
+UNBROKEN = re.compile(r" %|(python scripts/\w+\.py|jaxnets \w+)( \w+(?= --))?( --\S+( [^\s-]\S*/\S*)?)*")
+"""Percentages and commands are not broken, so that they can be read and copied."""
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class Display(logging.Handler):
@@ -33,7 +40,7 @@ class Display(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a record; an OSError, such as of a closed pipe, is raised."""
         console = self.output if record.levelno == logging.INFO else self.live
-        console.print(record.getMessage(), markup=False)
+        console.print(_wrap(record.getMessage(), console), markup=False, emoji=False)
 
 
 def show() -> None:
@@ -82,6 +89,29 @@ def warn(*texts: str) -> None:
         logger.warning("%s", f"{'warning':<10}{printable(text)}")
 
 
+def wrap_error(text: str) -> str:
+    """Wraps the lines of a text for standard error."""
+    return _wrap(text, Console(stderr=True))
+
+
+def _wrap(text: str, console: Console) -> str:
+    """Wraps the lines of a text between words if the console is a terminal; longer words stay whole."""
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        column = FIRST_COLUMN.match(line)
+        indent = column.end() if column is not None and column.end() <= MAX_INDENT else 2
+        lines += textwrap.wrap(
+            UNBROKEN.sub(lambda found: found[0].replace(" ", _HARD_SPACE), line),
+            console.width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines).replace(_HARD_SPACE, " ")
+
+
 class Phase:
     """The text of a phase's line."""
 
@@ -92,11 +122,12 @@ class Phase:
 def phase(name: str) -> Iterator[Phase]:
     """Times a phase, on a terminal with a clock, and logs its line if it succeeds."""
     phase, start = Phase(), time.perf_counter()
-    text = progress.TextColumn("{task.description}")
-    with _live_display(progress.SpinnerColumn(), text, progress.TimeElapsedColumn()) as clock:
+    text = progress.TextColumn("{task.description:<9}")
+    with _live_display(text, progress.SpinnerColumn(), progress.TimeElapsedColumn()) as clock:
         clock.add_task(name, total=None)
         yield phase
-    log(name, f"{phase.text}  {time.perf_counter() - start:.1f} s".strip())
+    seconds = time.perf_counter() - start
+    log(name, f"{phase.text}  {seconds:.1f} s".strip() if seconds >= 0.05 else phase.text)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,6 @@ WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """CPU flags, widest vectors first; cloud CPUs of the same name may lack them and be half as fast."""
 MALLOPT = {-8: 1, -4: 0, -1: -1, -2: 64 << 20}
 """Settings of glibc's mallopt by number: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD (never), M_TOP_PAD."""
-retains_freed_memory = False  # set by `retain_freed_memory`
 _process: int | None = None
 
 
@@ -161,10 +160,10 @@ def retain_freed_memory() -> None:
     XLA allocates its temporaries with malloc at every call. By default glibc maps and unmaps such blocks, and
     the page faults take a third of a ResNet training step on CPUs. The process retains its peak memory.
     """
-    global retains_freed_memory
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        retains_freed_memory = all(libc.mallopt(name, value) == 1 for name, value in MALLOPT.items())
+        for name, value in MALLOPT.items():
+            libc.mallopt(name, value)
 
 
 def check_not_forked() -> None:

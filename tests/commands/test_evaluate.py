@@ -70,10 +70,11 @@ def test_compare_runs_with_different_test_examples_raises(tmp_path: Path, field:
 @pytest.mark.parametrize("fits", [True, False])
 def test_control_characters_in_class_names_are_escaped(fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fits:
-        monkeypatch.setattr(evaluate, "MAX_TABLE_CLASSES", 1)
+        monkeypatch.setattr(evaluate, "MAX_WIDTH", 10)
     names = ("\x1b[2Ja\nb", "c\x07")
     scores = ClassScores(loss=0.5, examples=4, accuracy=0.75, correct=3, confusion=np.array([[2, 0], [1, 1]]))
     table = evaluate._format(scores, names, MEASURED)
     assert not {"\x1b", "\x07"} & set(table)
     assert r"\x1b[2Ja\nb" in table
-    assert len(table.splitlines()) == (5 if fits else 4)
+    assert len(table.splitlines()) == 6
+    assert ("lowest of 2" in table) is not fits

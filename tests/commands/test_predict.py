@@ -20,8 +20,10 @@ import jaxnets
 from jaxnets.commands import export as exporting
 from jaxnets.commands import predict
 from jaxnets.commands.evaluate import evaluate
+from jaxnets.data import sources
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
+from jaxnets.evaluation import gradcam
 from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.experiment.predictor import Preprocess
 from jaxnets.experiment.restore import restore_state
@@ -240,11 +242,31 @@ def test_coarse_feature_map_is_reported(
     given = [str(images / "tile0.png")]
     predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
     assert "; the last feature map is only 2x2, too coarse" in capsys.readouterr().out
-    monkeypatch.setattr(predict, "MIN_MAP_SIDE", 2)
+    monkeypatch.setattr(gradcam, "MIN_SIDE", 2)
     predict.predict_files(str(trained), given, gradcam_folder=tmp_path / "maps")
-    assert "last map" not in capsys.readouterr().out
+    assert "last feature map" not in capsys.readouterr().out
     with pytest.raises(ConfigError, match="is a folder: give a file"):
         predict.predict_files(str(trained), [str(images)], csv_path=str(tmp_path))
+
+
+def test_predictions_of_medical_data_have_a_disclaimer(
+    trained: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given, out = [str(images / "tile0.png")], tmp_path / "export"
+    predict.predict_files(str(trained), given)
+    exporting.export(trained, out)
+    assert sources.DISCLAIMER not in capsys.readouterr().out + (out / "README.md").read_text()
+    monkeypatch.setattr(sources, "MEDICAL", {"synthetic_tissue"})
+    exporting.export(trained, out)
+    assert f"- {sources.DISCLAIMER} It was not" in (out / "README.md").read_text()
+    for directory in (trained, out):
+        capsys.readouterr()
+        predict.predict_files(str(directory), given)
+        assert capsys.readouterr().out.endswith(f"note      {sources.DISCLAIMER}\n")
 
 
 def test_no_images_raises(trained: Path, tmp_path: Path) -> None:

@@ -153,32 +153,36 @@ def _block(result: dict[str, object]) -> str:
 def test_reported_accuracy_is_printed_next_to_ours() -> None:
     block = _block(_result(note="a note"))
     assert len(block.splitlines()) <= 12
-    assert "97.9 % [97.2, 98.4]     98 %   report A, ResNet-50, random split" in block
-    assert "optimizer settings not reported" in block
-    assert "GPU Colab T4 16GB, about 2 h" in block
-    assert "2,310 images/s" in block
+    assert "test accuracy  97.9 % [97.2, 98.4] (95 % interval, " in block
+    assert (
+        "reported       98 % (report A, ResNet-50, random split, optimizer settings not reported)\n" in block
+    )
+    assert "speed          2,310 images/s (report: GPU Colab T4 16GB, about 2 h)\n" in block
     assert "LEAKY" in block
 
 
 def test_frozen_run_prints_trained_parameters_and_head_speed() -> None:
     frozen = {"freeze_backbone": True, "weights": "random", "trained_parameters": 6147}
     block = _block(_result(**frozen, on_cached_features=True))
-    assert "23,514,179 parameters, 6,147 of them trained, LC25000" in block
+    assert (
+        "network        ResNet-50 (backbone: random weights, frozen), 23,514,179 parameters, 6,147 of"
+        in block
+    )
     assert "2,310 images/s (head only, cached features)" in block
     assert "head only" in _block(_result(**frozen, on_cached_features=True))
     assert "head only" not in _block(_result(**frozen, on_cached_features=False))
-    assert "trained" not in _block(_result()).splitlines()[0]
+    assert "trained" not in _block(_result())
 
 
 def test_leaked_fraction_is_printed() -> None:
     leaky = _block(_result(leakage={"test": 0.998, "validation": 1.0}))
     assert (
-        "split                 random, LEAKY: 99.8 % of test images have a near-duplicate in training "
+        "split          random, LEAKY: 99.8 % of test images have a near-duplicate in training "
         "(--config.data.split=grouped)" in leaky
     )
     assert "fraction not measured" in _block(_result(leakage={"test": None, "validation": None}))
     clean = _block(_result(split="grouped", leakage={"test": 0.0, "validation": 0.0}))
-    assert "split                 grouped\n" in clean
+    assert "split          grouped\n" in clean
     some = _block(_result(split="grouped", leakage={"test": 0.02, "validation": 0.0}))
     assert "grouped, LEAKY: 2.0 % of test images have a near-duplicate in training\n" in some
 
@@ -229,6 +233,11 @@ def test_different_epochs_are_printed() -> None:
     assert "random split, 10 epochs, optimizer settings" in block
 
 
+def test_lines_of_the_summary_fit_80_columns() -> None:
+    block = _block(_result(entry=None, data="synthetic_tissue", note="a note", stopped_early="a reason"))
+    assert max(map(len, block.splitlines())) <= 80
+
+
 def test_no_reported_number_without_a_comparable_entry() -> None:
     block = _block(_result(entry=None, data="synthetic_tissue"))
     assert "reported" not in block
@@ -243,8 +252,8 @@ def test_every_reported_entry_has_a_summary(name: str) -> None:
 def test_regression_prints_loss_and_examples_per_second() -> None:
     tests = {"clean": results.test_entry(Scores(1.330307, 4), None)}
     block = _block(_result(entry="A/mlp_tanh", data="points", epochs=5, image_size=None, tests=tests))
-    assert "test loss             1.33031                 report A prints no loss after" in block
-    assert "LC25000 lung, 5 epochs" in block
+    assert "test loss      1.33031\nreported       report A prints no loss after training\n" in block
+    assert ", 5 epochs, seed 0\n" in block
     assert "2,310 examples/s" in block
     assert "accuracy" not in block
     assert "reported" in block

@@ -77,12 +77,12 @@ def test_the_output_has_no_accuracy(
 ) -> None:
     jaxnets.train(mlp, {**QUIET, "train.steps": 1}, workdir=tmp_path / "run")
     message = capsys.readouterr().out
-    assert "official split 4 / 0 / 4" in message
+    assert "official split 4/0/4" in message
     assert "step 1/1  loss 5.3121  " in message
     assert "examples/s" in message
     jaxnets.train(mlp, QUIET, workdir=five_steps)  # prints the summary again
     message = capsys.readouterr().out
-    assert "test loss             1.3303" in message
+    assert "test loss      1.3303" in message
     assert "report A prints no loss after training" in message
     assert "four that it trained on" in message
     for absent in ("accuracy", " px", "images", "Traceback"):

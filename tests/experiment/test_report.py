@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from jaxnets.commands import evaluate
+from jaxnets.data import sources
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import statistics
 from jaxnets.evaluation.predictions import ClassScores, load_predictions, predictions_name
 from jaxnets.evaluation.report.measure import NAMES
-from jaxnets.evaluation.report.page import RESEARCH, format_metric
+from jaxnets.evaluation.report.page import format_metric
+from jaxnets.experiment.run_directory import open_run
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_evaluation_repeats_the_result(reported: Path, capsys: pytest.CaptureFix
     assert measured["leakage"]["test"] == result["leakage"]["test"]
     message = capsys.readouterr().out
     assert "recall" in message
-    assert "split  random\n" in message
+    assert "split     random\n" in message
 
 
 def test_leakage_is_printed(
@@ -45,7 +47,7 @@ def test_leakage_is_printed(
     monkeypatch.setattr("jaxnets.commands.evaluate.leaked_fractions", lambda split, group_ids: leaks)
     monkeypatch.setattr("jaxnets.commands.evaluate.write_report", lambda *given: "nowhere")
     evaluate.evaluate(reported)
-    assert "split  random, LEAKY: 25.0 % of test images have a near-duplicate" in capsys.readouterr().out
+    assert "split     random, LEAKY: 25.0 % of test images have a near-duplicate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("fraction", "marks"), [(0.25, True), (0.0, False)])
@@ -83,7 +85,7 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
     assert page.figures["all", "temperature"] == f"{fitted:.3g}"
     assert page.figures["all", "calibration-after"] == f"{100 * after:.1f} %"
     assert all(address.startswith("data:") for address in page.addresses)
-    assert RESEARCH in page.words
+    assert sources.DISCLAIMER not in page.words  # synthetic images
     assert f"--workdir {reported}" in page.words
     manifest = json.loads((reported / "manifest.json").read_text())
     assert manifest["split_sha256"] in page.words
@@ -95,10 +97,47 @@ def test_images_match_the_predictions(reported: Path, read_page) -> None:
     predictions = load_predictions(reported / predictions_name())
     wrong = int((~predictions.correct).sum())
     page = read_page((reported / "report" / "index.html").read_text())
-    assert page.tags.count("img") == 2 * (min(wrong, 12) + min(len(predictions.label), 12))
+    # The map of 2x2 cells is left out.
+    assert page.tags.count("img") == min(wrong, 12) + min(len(predictions.label), 12)
+    assert "Grad-CAM is left out: the network's last feature map is 2x2, too coarse" in page.words
     surest = predictions.probabilities.max(1)[~predictions.correct]
     assert wrong  # after so few steps
     assert f"({100 * surest.max():.1f} %)" in page.words
+
+
+def test_grad_cam_maps_that_are_large_enough_are_shown(
+    reported: Path, read_page, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(reported, copy := tmp_path / "copy")
+    before = read_page((copy / "report" / "index.html").read_text()).tags.count("img")
+    monkeypatch.setattr("jaxnets.evaluation.gradcam.MIN_SIDE", 2)
+    evaluate.evaluate(copy)
+    page = read_page((copy / "report" / "index.html").read_text())
+    assert page.tags.count("img") == 2 * before
+    assert "Grad-CAM is left out" not in page.words
+    assert page.words.count("at the resolution of the network's last feature map") == 1
+
+
+def test_a_page_on_medical_data_has_the_disclaimer(
+    reported: Path, read_page, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(reported, copy := tmp_path / "copy")
+    monkeypatch.setattr(sources, "MEDICAL", {"synthetic_tissue"})
+    evaluate.evaluate(copy)
+    page = read_page((copy / "report" / "index.html").read_text())
+    assert page.words.count(sources.DISCLAIMER) == 2  # at the head and at the foot
+
+
+def test_another_data_root_leaves_the_config_of_the_run_unchanged(
+    reported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = []
+    monkeypatch.setattr(evaluate, "_evaluate", lambda run, part: seen.append(run.config) or {})
+    evaluate.evaluate(reported, data_root=str(tmp_path))
+    assert seen[0].data.root == str(tmp_path)
+    with pytest.raises(AttributeError):
+        seen[0].data.root = "elsewhere"
+    assert open_run(reported).config.data.root != str(tmp_path)
 
 
 def test_other_subsets_have_their_own_pages(reported: Path) -> None:
@@ -138,9 +177,9 @@ def test_the_worst_of_many_classes_are_printed() -> None:
     scores = ClassScores(0.1, int(confusion.sum()), 0.9, 1, confusion)
     measured = {"interval": [0.8, 0.95], "interval_method": "wilson"}
     message = evaluate._format(scores, [f"class {k}" for k in range(count)], measured).splitlines()
-    assert message[2].startswith("lowest of 30")
-    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", message[3])
-    assert len(message) == 3 + 20
+    assert message[3].startswith("lowest of 30")
+    assert re.fullmatch(r"class 7 +4 +25.0 %  class 3, 3", message[4])
+    assert len(message) == 4 + 20
     assert not [line for line in message if line.startswith("class 9 ")]
 
 
@@ -148,10 +187,29 @@ def test_the_worst_of_many_classes_are_printed() -> None:
 def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     scores = ClassScores(0.5, 5, 0.8, 4, confusion=np.array([[2, 1], [0, 2]]))
     measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
-    head, *rows = evaluate._format(scores, names, measured).splitlines()[2:]
+    head, *rows = evaluate._format(scores, names, measured).splitlines()[3:]
     assert head.startswith(r"true \ predicted  ")
     for name in names:
         end = head.index(f" {name}  ") + 1 + len(name)
         for row in rows:
             assert row[end - 1].isdigit()
             assert row[end] == " "
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        ([str(digit) for digit in range(10)], [str(digit) for digit in range(10)]),
+        (["adenocarcinoma", "benign", "squamous cell carcinoma"], ["(0)", "(1)", "(2)"]),
+        ([f"a class {k} of images" for k in range(7)], [f"({k})" for k in range(7)]),
+    ],
+)
+def test_the_table_fits_80_columns(names: list[str], heads: list[str]) -> None:
+    confusion = np.full((len(names), len(names)), 9) + 900 * np.eye(len(names), dtype=int)
+    scores = ClassScores(0.5, int(confusion.sum()), 0.8, 4, confusion=confusion)
+    measured = {"interval": [0.2, 0.9], "interval_method": "wilson"}
+    head, *rows = evaluate._format(scores, names, measured).splitlines()[3:]
+    assert max(map(len, [head, *rows])) <= 80
+    assert head.split()[3:-1] == heads
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        assert row.startswith(name if heads[0] == names[0] else f"({number}) {name}")

@@ -124,4 +124,61 @@ def test_counter_inside_a_phase(terminal: io.StringIO) -> None:
 def test_phase_prints_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with console.phase("compile") as phase:
         phase.text = "a step"
-    assert re.fullmatch(r"compile   a step  \d+\.\d s\n", capsys.readouterr().out)
+        time.sleep(0.1)
+    assert re.fullmatch(r"compile   a step  0\.\d s\n", capsys.readouterr().out)
+    with console.phase("data") as phase:
+        phase.text = "at once"
+    assert capsys.readouterr().out == "data      at once\n"
+
+
+LONG = f"99.5 % of {'many ' * 30}images are in /a/path/{'longer-than-' * 10}the-terminal"
+
+
+def test_lines_wrap_between_words_on_a_terminal(terminal: io.StringIO) -> None:
+    console.warn(LONG)
+    console.log_text("accuracy  " + "12.5 % " * 20)
+    lines = terminal.getvalue().splitlines()
+    (path,) = (line for line in lines if "/a/path" in line)
+    lines.remove(path)
+    assert max(map(len, lines)) <= 100
+    assert path.strip() == LONG.split()[-1]  # a word stays whole, so that it can be copied
+    assert all(line.startswith((" " * 10, "warning   ", "accuracy  ")) for line in [*lines, path])
+    assert " ".join(terminal.getvalue().split()).startswith(f"warning {LONG} accuracy 12.5 % 12.5 %")
+    assert not any(line.endswith("12.5") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [
+        ("python scripts/evaluate.py --workdir runs/lung_inception_resnet_v2-finetune-s0", ""),
+        ("python scripts/prepare_data.py lc25000_lung --from=PATH", ""),
+        ("python scripts/find_duplicates.py", " DIR and pass --config.data.groups=FILE"),
+    ],
+)
+def test_commands_stay_on_one_line(terminal: io.StringIO, command: str, rest: str) -> None:
+    for words in range(20):
+        console.log("note", "word " * words + command + rest)
+    assert terminal.getvalue().count(command) == 20
+
+
+def test_lines_in_a_pipe_do_not_wrap(capsys: pytest.CaptureFixture[str]) -> None:
+    console.log("saved", LONG)
+    console.warn(LONG)
+    printed = capsys.readouterr()
+    assert printed.out == f"saved     {LONG}\n"
+    assert printed.err == f"warning   {LONG}\n"
+    assert console.wrap_error(LONG) == LONG
+
+
+def test_errors_wrap_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, standard error is a terminal
+    lines = console.wrap_error("train.py: " + "some words " * 20).splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 60
+    assert lines[0].endswith("words") or lines[0].endswith("some")
+
+
+def test_emoji_codes_are_not_replaced(terminal: io.StringIO) -> None:
+    console.log("saved", "configs:fire:b")
+    assert "configs:fire:b" in terminal.getvalue()

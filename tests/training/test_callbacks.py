@@ -1,7 +1,6 @@
 """The callbacks and their saved states."""
 
 import errno
-import io
 import json
 import math
 import os
@@ -14,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxnets.errors import DivergedError, MachineError
-from jaxnets.runtime import console
 from jaxnets.training.callbacks import tensorboard
-from jaxnets.training.callbacks.logs import MetricsLog, ShowProgress
+from jaxnets.training.callbacks.logs import MetricsLog
 from jaxnets.training.callbacks.monitors import CheckpointBest, EarlyStopping, ReduceOnPlateau
 from jaxnets.training.callbacks.tensorboard import TensorBoard
 from jaxnets.training.run import check_finite
@@ -232,28 +229,6 @@ def test_histograms_match_numpy_and_skip_non_finite_values(tmp_path: Path) -> No
     np.testing.assert_array_equal(found.histogram_value.bucket_limit, edges[1:])
     assert found.histogram_value.sum_squares == pytest.approx(np.square(values[:100]).sum())
     assert reader.Tags()["histograms"] == ["w"]
-
-
-@pytest.mark.parametrize("width", [80, 132])
-def test_progress_line_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=width)
-    monkeypatch.setattr(console.display(), "output", terminal)
-    callback = ShowProgress()
-    run = _Run(step=0)
-    run.plan = SimpleNamespace(total_steps=7820, steps_per_epoch=782)
-    run.epoch, run.seconds = 0.0, 0.0
-    callback.on_train_begin(run)
-    run.step, run.epoch, run.seconds = 3910, 5.0, 100.0
-    values = {"loss": 1.2345, "accuracy": 0.5678}
-    callback.on_log(
-        run, {"split": "train", "values": values, "images_per_second": 12_345.0, "data_wait": 0.001}
-    )
-    callback.on_step_end(run, {})
-    (task,) = callback._bar.tasks  # type: ignore[union-attr]
-    assert len(task.description) <= width
-    for message in ("5.00/10", "3910/7820", "1.2345", "56.8 %", "12,345 images/s", "0:01:40"):
-        assert message in task.description
-    callback.on_train_end(run)
 
 
 def test_states_contain_no_arrays() -> None:

@@ -13,18 +13,28 @@ from jaxnets.registry import SOURCES
 Factory = Callable[[config_dict.ConfigDict, Path], Source]
 """Opens a source from a config's data section and the data folder."""
 TITLES = {name: source.title for name, source in SOURCES.items()}
+MEDICAL = {name for name, source in SOURCES.items() if source.medical}
+DISCLAIMER = "For research only. Not a medical device: do not use it for diagnosis or treatment."
 _registered: dict[str, Factory] = {}
 
 
-def register(name: str, factory: Factory, *, title: str | None = None) -> None:
+def register(name: str, factory: Factory, *, title: str | None = None, medical: bool = False) -> None:
     """Adds a source under a new name, so that --config.data.name may name it.
 
-    A run with it may use every field of config.data, such as "path". Raises ValueError for a name of
-    one of the package's sources.
+    A run with it may use every field of config.data, such as "path". Reports and predictions of `medical`
+    data have a disclaimer. Raises ValueError for a name of one of the package's sources.
     """
     if name in SOURCES:
         raise ValueError(f"{name!r} is a data source of jaxnets: choose another name")
     TITLES[name], _registered[name] = title or name, factory
+    MEDICAL.discard(name)
+    if medical:
+        MEDICAL.add(name)
+
+
+def disclaimer(name: str | None) -> str:
+    """The disclaimer for a network trained on the source; "" unless the source is known to be medical."""
+    return DISCLAIMER if name in MEDICAL else ""
 
 
 def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
@@ -45,7 +55,7 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         )
     if name in _registered:
         return _registered[name](config, root)
-    _, path, fields = SOURCES[name]
+    path, fields = SOURCES[name].path, SOURCES[name].fields
     if "path" in fields and not config.path:
         raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
     source = pkgutil.resolve_name(f"{__name__}.{path}")

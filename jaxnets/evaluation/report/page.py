@@ -17,7 +17,6 @@ from jaxnets.evaluation.report import plots
 from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.result import confusion_matrix
 
-RESEARCH = "For research only. Not a medical device: do not use it for diagnosis or treatment."
 TITLES = {name: name for name in NAMES} | {"recall": "recall (sensitivity)", "f1": "F1", "roc_auc": "ROC-AUC"}
 MAX_TABLE_CLASSES, MAX_LISTED_CLASSES = 20, 50
 """Maximum number of classes to show the confusion matrix as a table, and to list every class's metrics."""
@@ -47,6 +46,7 @@ class Content:
     part: str
     warnings: Sequence[str]
     leak_mark: str  # a note next to the accuracy
+    disclaimer: str  # "" unless the data are medical
     metrics: Mapping[str, Any]  # the content of metrics.json
     facts: Mapping[str, str]
     split: str
@@ -54,6 +54,7 @@ class Content:
     curves: Sequence[Mapping[str, Any]]  # the records of metrics.jsonl
     mistakes: Sequence[Card]
     uncertain: Sequence[Card]
+    no_gradcam: str  # why cards have no Grad-CAM overlays; "" if they have
     manifest: Mapping[str, str]
     commands: Mapping[str, str]  # shell commands by their descriptions
 
@@ -112,7 +113,7 @@ def _template() -> jinja2.Template:
     for function in (percent, format_metric, format_interval):
         environment.filters[function.__name__] = function
     environment.filters["count"] = "{:,}".format
-    constants = {"names": NAMES, "titles": TITLES, "research": RESEARCH, "plots": plots}
+    constants = {"names": NAMES, "titles": TITLES, "plots": plots}
     return environment.get_template("page.html", globals=constants)
 
 
@@ -130,13 +131,13 @@ def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, 
 def _curve(lines: Sequence[Mapping[str, Any]], name: str, *, in_percent: bool = False) -> plots.Chart | None:
     """A metric of the records of metrics.jsonl by epoch; None if no record has it."""
     curves = []
-    for split in ("train", "validation"):
+    for split in ("train", "validation", "test"):
         points = [
             (line["epoch"], line["values"][name])
             for line in lines
             if line["split"] == split and line["values"].get(name) is not None
         ]
-        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split == "validation"))
+        curves.append(plots.Line(split, np.array(points, float).reshape(-1, 2), dots=split != "train"))
     return plots.line_chart(name.capitalize(), curves, x_label="epoch", y_label=name, percent=in_percent)
 
 

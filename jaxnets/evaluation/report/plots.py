@@ -9,8 +9,9 @@ import numpy as np
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 44
 MAX_POINTS = 300  # points per line; longer lines are averaged over equal segments
-COLOURS = ("#2563ab", "#c2410c")
-DECADES = 2  # the vertical axis is logarithmic if the values span at least this many powers of ten
+COLOURS = ("#2563ab", "#c2410c", "#15803d")
+LOGARITHMIC_FROM = 10  # the vertical axis is logarithmic if the largest value is this many times the smallest
+DOTS_UP_TO = 30  # lines of at most this many points have a dot at each
 
 
 class Line(NamedTuple):
@@ -70,14 +71,14 @@ def line_chart(
 ) -> Chart | None:
     """A chart of several lines on common axes; None if no point is finite.
 
-    The vertical axis is logarithmic if positive values span `DECADES` or more and are not `percent`.
+    The vertical axis is logarithmic if the values are positive, not `percent`, and span a decade or more.
     """
     lines = [line._replace(points=_thin(line.points)) for line in lines]
     lines = [line for line in lines if len(line.points)]
     if not lines:
         return None
     xs, ys = np.concatenate([line.points for line in lines]).T
-    logarithmic = not percent and ys.min() > 0 and ys.max() / ys.min() >= 10**DECADES
+    logarithmic = not percent and ys.min() > 0 and ys.max() / ys.min() >= LOGARITHMIC_FROM
     x_ticks = _round_numbers(0, xs.max())
     y_ticks = (_powers_of_ten if logarithmic else _round_numbers)(ys.min(), ys.max())
     axes = _Axes((0, max(xs.max(), x_ticks[-1])), (y_ticks[0], y_ticks[-1]), logarithmic)
@@ -85,10 +86,13 @@ def line_chart(
     return Chart(
         title,
         x_label,
-        f"{y_label}, logarithmic" if logarithmic else y_label,
+        f"{y_label} (log scale)" if logarithmic else y_label,
         [(x, f"{value:g}") for x, value in zip(axes.across(x_ticks), x_ticks, strict=True)],
         [(y, f"{factor * value:g}{unit}") for y, value in zip(axes.down(y_ticks), y_ticks, strict=True)],
-        [Line(line.name, axes.place(line.points), line.dots or len(line.points) == 1) for line in lines],
+        [
+            Line(line.name, axes.place(line.points), line.dots or len(line.points) <= DOTS_UP_TO)
+            for line in lines
+        ],
     )
 
 
@@ -108,12 +112,12 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.nd
         bars.append(Bar(left + 0.5, top, end - left - 1, HEIGHT - BOTTOM - top, text))
     ticks, labels = np.linspace(0, 1, 6), [f"{value} %" for value in range(0, 101, 20)]
     return Chart(
-        "Reliability",
+        "Reliability diagram",
         "confidence",
         "accuracy",
         list(zip(axes.across(ticks), labels, strict=True)),
         list(zip(axes.down(ticks), labels, strict=True)),
-        [Line("mean per bin", axes.place(np.column_stack([confidence, accuracy])), dots=True)],
+        [Line("accuracy per bin", axes.place(np.column_stack([confidence, accuracy])), dots=True)],
         bars,
         diagonal=True,
     )
@@ -138,7 +142,12 @@ def _round_numbers(low: float, high: float) -> np.ndarray:
 
 
 def _powers_of_ten(low: float, high: float) -> np.ndarray:
-    """Ticks at up to nine equally spaced powers of ten that enclose a range of positive numbers."""
+    """Ticks that enclose a range of positive numbers: up to nine powers of ten, with 2 and 5 over few."""
     first, last = math.floor(math.log10(low) + 1e-6), math.ceil(math.log10(high) - 1e-6)
     step = math.ceil((last - first) / 8)
-    return 10.0 ** np.arange(first, last + step, step)
+    if last - first > 3:
+        return 10.0 ** np.arange(first, last + step, step)
+    ticks = np.array([factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)])
+    return ticks[
+        np.searchsorted(ticks, low * 1.000001, "right") - 1 : np.searchsorted(ticks, high * 0.999999) + 1
+    ]

@@ -19,7 +19,8 @@ def make_callbacks(
     """Returns the callbacks of a config; only those of process zero write files and print."""
     callbacks: list[Callback] = []
     if is_process_zero:
-        callbacks += [MetricsLog(), ShowProgress(), WarnOfLosses(config)]
+        last_split = "test" if config.eval.monitor_test else "validation"
+        callbacks += [MetricsLog(), ShowProgress(last_split), WarnOfLosses(config)]
     if is_process_zero and config.log.tensorboard:
         from jaxnets.training.callbacks.tensorboard import TensorBoard
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+from collections.abc import Mapping
 
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
@@ -14,8 +15,9 @@ from jaxnets.training.step import Metrics
 
 METRICS = "metrics.jsonl"
 SPLITS = ("train", "validation", "test")
-WIDE = 132  # terminal columns that fit the full line and a bar
-SHORTER = {"epoch ": "", "step ": "", "accuracy ": "", "waiting ": "wait ", " left": "", "  ": " "}
+BAR_WIDTH, WIDE = 20, 100  # a terminal of at least WIDE columns shows a bar
+MAX_ROWS = 50
+"""The maximum number of rows on a terminal if a run has no evaluations; otherwise each of them has a row."""
 
 
 def read_lines(data: bytes) -> list[LogRecord]:
@@ -55,13 +57,20 @@ class MetricsLog(Callback):
 
 
 class ShowProgress(Callback):
-    """Shows epoch, step, loss, accuracy (for classes), speed, time waiting for data and time left."""
+    """Shows training as a table on a terminal, above a line that moves; elsewhere each record is a line.
+
+    A row of the table has the metrics of an evaluation, which ends with `last_split`, and those of training
+    in the same epoch. Without evaluations each epoch has a row, up to `MAX_ROWS` rows.
+    """
 
     per_step = False
 
-    def __init__(self) -> None:
+    def __init__(self, last_split: str = "validation") -> None:
+        self._last_split = last_split
         self._bar: Progress | None = None
-        self._text = ""
+        self._interval: LogRecord | None = None  # the last record of training
+        self._evaluated: dict[str, dict[str, float]] = {}  # metrics by split
+        self._rows = 0
         self._first = (0, 0.0)
 
     def on_train_begin(self, run: Run) -> None:
@@ -69,45 +78,105 @@ class ShowProgress(Callback):
         display = console.display()
         if display is not None and display.output.is_terminal:
             text = TextColumn("{task.description}", table_column=Column(no_wrap=True))
-            bar = (BarColumn(bar_width=20),) if display.output.width >= WIDE else ()
-            self._bar = Progress(text, *bar, console=display.output, transient=True)
-            self._bar.add_task("train", total=run.plan.total_steps, completed=run.step)
+            bar = (BarColumn(bar_width=BAR_WIDTH),) if display.output.width >= WIDE else ()
+            self._bar = Progress(*bar, text, console=display.output, transient=True)
+            self._bar.add_task("training", total=run.plan.total_steps, completed=run.step)
             self._bar.start()
 
     def on_step_end(self, run: Run, metrics: Metrics) -> None:
-        if self._bar is not None:
-            text = self._status(run)
-            if self._bar.console.width < WIDE:
-                for long, short in SHORTER.items():
-                    text = text.replace(long, short)
-            self._bar.update(self._bar.task_ids[0], completed=run.step, description=text)
+        if self._bar is None:
+            return
+        parts = self._status(run)
+        width = self._bar.console.width - (BAR_WIDTH + 1) * (len(self._bar.columns) - 1)
+        while len(parts) > 1 and len("  ".join(parts)) > width:
+            parts.pop()
+        self._bar.update(self._bar.task_ids[0], completed=run.step, description="  ".join(parts))
+        rows = MAX_ROWS * run.step // run.plan.total_steps
+        is_epoch = run.step % run.plan.steps_per_epoch == 0 and rows > self._rows
+        if run.plan.evaluate_every is None and (is_epoch or run.ending):
+            run.fetch_metrics()
+            self._add_row(run, self._bar.console.width)
 
     def on_log(self, run: Run, record: LogRecord) -> None:
-        values = record["values"]
-        metrics, unit = f"loss {values['loss']:.4f}", "examples"
-        if "accuracy" in values:
-            metrics, unit = f"{metrics}  accuracy {100 * values['accuracy']:5.1f} %", "images"
-        if record["split"] == "train":
-            speed = f"{record['images_per_second']:,.0f} {unit}/s"
-            self._text = f"{metrics}  {speed}  waiting {100 * record['data_wait']:.1f} %"
+        split = record["split"]
+        if split == "train":
+            self._interval = record
             if self._bar is None:
-                console.log("train", self._status(run))
+                console.log(split, "  ".join([_position(run), *_speed(record), *self._time_left(run)]))
+        elif self._bar is None:
+            name = "evaluate" if split == "validation" else split
+            console.log(name, f"{_position(run)}  {'  '.join(_metrics(record['values']))}")
         else:
-            name = "evaluate" if record["split"] == "validation" else record["split"]
-            console.log(name, f"{_position(run)}  {metrics}")
+            self._evaluated[split] = record["values"]
+            if split == self._last_split:
+                self._add_row(run, self._bar.console.width)
 
     def on_train_end(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def _status(self, run: Run) -> str:
+    def _status(self, run: Run) -> list[str]:
+        """The parts of the moving line, the most important ones first."""
+        epochs = run.plan.total_steps / run.plan.steps_per_epoch
+        parts, time_left = [f"epoch {run.epoch:.2f}/{epochs:g}"], self._time_left(run)
+        if run.evaluation_due():
+            return [*parts, "evaluating", *time_left]
+        step = f"step {run.step}/{run.plan.total_steps}"
+        if self._interval is None:
+            return [*parts, step]
+        *metrics, speed, waiting = _speed(self._interval)
+        return [*parts, *metrics, *time_left, speed, step, waiting]
+
+    def _time_left(self, run: Run) -> list[str]:
         steps, seconds = run.step - self._first[0], run.seconds - self._first[1]
-        left = round((run.plan.total_steps - run.step) * seconds / steps) if steps else None
-        time_left = "" if left is None else f"{datetime.timedelta(seconds=left)} left"
-        return f"{_position(run)}  {self._text}  {time_left}"
+        left = (run.plan.total_steps - run.step) * seconds / max(steps, 1)
+        return [f"{datetime.timedelta(seconds=round(left))} left"] if steps else []
+
+    def _add_row(self, run: Run, width: int) -> None:
+        epochs = f"{run.plan.total_steps / run.plan.steps_per_epoch:g}"
+        train = run.last_epoch if run.step % run.plan.steps_per_epoch == 0 else None
+        if train is None and self._interval is not None:
+            train = self._interval["values"]
+        splits = {"train": train or {}, **self._evaluated}
+        epoch = f"{run.epoch:.4g}".rjust(len(epochs))
+        row: list[tuple[str, str]] = [("epoch".ljust(8), f"{epoch}/{epochs}".ljust(8))]
+        for split, values in splits.items():
+            row.append((f"{split} loss", _loss(values["loss"]) if values else ""))
+            if any("accuracy" in others for others in splits.values()):
+                row.append(("accuracy", f"{100 * values['accuracy']:.1f} %" if values else ""))
+        speed = f"{self._interval['images_per_second']:,.0f}" if self._interval is not None else ""
+        row.append((_unit(train or {}), speed))
+        row.append(("   time", str(datetime.timedelta(seconds=round(run.seconds)))))
+        cells = [(name.rjust(len(cell)), cell.rjust(len(name))) for name, cell in row]
+        while len("  ".join(name for name, _ in cells)) > width and len(cells) > 3:
+            cells.pop()
+        if not self._rows:
+            console.log_text("  ".join(name for name, _ in cells))
+        console.log_text("  ".join(cell for _, cell in cells))
+        self._rows, self._evaluated = max(MAX_ROWS * run.step // run.plan.total_steps, 1), {}
 
 
 def _position(run: Run) -> str:
     total, epochs = run.plan.total_steps, run.plan.total_steps / run.plan.steps_per_epoch
     return f"epoch {run.epoch:.2f}/{epochs:g}  step {run.step:>{len(str(total))}}/{total}"
+
+
+def _speed(record: LogRecord) -> list[str]:
+    """The metrics, the speed and the waiting time of a record of training."""
+    values = record["values"]
+    speed = f"{record['images_per_second']:,.0f} {_unit(values)}"
+    return [*_metrics(values), speed, f"waiting {100 * record['data_wait']:.1f} %"]
+
+
+def _metrics(values: Mapping[str, float]) -> list[str]:
+    accuracy = [f"accuracy {100 * values['accuracy']:5.1f} %"] if "accuracy" in values else []
+    return [f"loss {_loss(values['loss'])}", *accuracy]
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 10_000 else f"{value:.3e}"
+
+
+def _unit(values: Mapping[str, float]) -> str:
+    return "images/s" if "accuracy" in values else "examples/s"

@@ -16,9 +16,9 @@ from jaxnets.registry import SOURCES
 
 @pytest.mark.parametrize("name", sources.TITLES)
 def test_every_source_can_be_imported(name: str) -> None:
-    title, path, _ = SOURCES[name]
-    source = pkgutil.resolve_name(f"jaxnets.data.sources.{path}")
-    assert (source.name, sources.TITLES[name]) == (name, title)
+    source = pkgutil.resolve_name(f"jaxnets.data.sources.{SOURCES[name].path}")
+    assert (source.name, sources.TITLES[name]) == (name, SOURCES[name].title)
+    assert bool(sources.disclaimer(name)) == (name == "lc25000_lung")
 
 
 def test_a_source_from_outside_is_opened_by_its_factory(
@@ -26,6 +26,7 @@ def test_a_source_from_outside_is_opened_by_its_factory(
 ) -> None:
     monkeypatch.setattr(sources, "TITLES", dict(sources.TITLES))
     monkeypatch.setattr(sources, "_registered", {})
+    monkeypatch.setattr(sources, "MEDICAL", set(sources.MEDICAL))
     seen = []
 
     def factory(config, root):
@@ -38,6 +39,9 @@ def test_a_source_from_outside_is_opened_by_its_factory(
     assert isinstance(sources.open_source(config, tmp_path), Points)
     assert seen == [("mine", tmp_path)]
     assert sources.TITLES["mine"] == "my points"
+    assert sources.disclaimer("mine") == ""
+    sources.register("scans", factory, medical=True)
+    assert "Not a medical device" in sources.disclaimer("scans")
     sources.register("mine", factory)  # such as in a notebook
     with pytest.raises(ValueError, match="'mnist' is a data source of jaxnets"):
         sources.register("mnist", factory)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,6 +69,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
         part="test",
         warnings=[],
         leak_mark="leak not known",
+        disclaimer="For research only.",
         metrics=metrics,
         facts={"note": "<script>alert(1)</script>"},
         split="random",
@@ -75,6 +77,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
         curves=[line, {**line, "epoch": 1.0}, {**line, "split": "validation"}],
         mistakes=cards[0],
         uncertain=cards[1],
+        no_gradcam="",
         manifest={"git_commit": "abc"},
         commands={"The run:": "python scripts/train.py --config=x"},
     )
@@ -127,7 +130,38 @@ def test_page_is_self_contained_and_names_are_escaped(
         assert external not in html
     assert "a & b" in page.words
     assert "<script>alert(1)</script>" in page.words
-    assert "Not a medical device" in page.words
+
+
+def test_sections_have_the_names_of_the_field(read_page, three_classes: tuple[Content, Predictions]) -> None:
+    html = render(three_classes[0])
+    assert re.findall(r"<h2>(.*?)</h2>", html) == [
+        "Run",
+        "Split and leakage",
+        "Confusion matrix",
+        "Per-class metrics",
+        "Calibration",
+        "Training curves",
+        "Most confident mistakes",
+        "Most uncertain images",
+        "Reproduce",
+    ]
+
+
+def test_disclaimer_is_shown_only_if_given(read_page, three_classes: tuple[Content, Predictions]) -> None:
+    assert read_page(render(three_classes[0])).words.count("For research only.") == 2
+    html = render(dataclasses.replace(three_classes[0], disclaimer=""))
+    assert "For research" not in read_page(html).words
+    assert 'class="research"' not in html
+
+
+@pytest.mark.parametrize("mistakes", [True, False])
+def test_missing_grad_cam_is_explained_once(
+    mistakes: bool, read_page, three_classes: tuple[Content, Predictions]
+) -> None:
+    shown = dataclasses.replace(three_classes[0], no_gradcam="The maps are left out.")
+    words = read_page(render(shown if mistakes else dataclasses.replace(shown, mistakes=[]))).words
+    assert words.count("The maps are left out.") == 1
+    assert "resolution" not in words
 
 
 def test_intervals_with_near_duplicates_are_wider() -> None:

@@ -12,8 +12,8 @@ def _chart(*values: float, **options: bool):
     return line_chart("Loss", [line], x_label="epoch", y_label="loss", **options)
 
 
-@pytest.mark.parametrize(("values", "dots"), [((0.7,), True), ((0.7, 0.6), False)])
-def test_single_point_is_drawn_as_a_dot(values: tuple[float, ...], dots: bool) -> None:
+@pytest.mark.parametrize(("values", "dots"), [((0.7,), True), ((0.7,) * 30, True), ((0.7,) * 31, False)])
+def test_few_points_are_drawn_as_dots(values: tuple[float, ...], dots: bool) -> None:
     chart = _chart(*values)
     assert chart is not None
     assert [line.dots for line in chart.lines] == [dots]
@@ -22,11 +22,26 @@ def test_single_point_is_drawn_as_a_dot(values: tuple[float, ...], dots: bool) -
 def test_large_ranges_have_a_logarithmic_axis() -> None:
     chart = _chart(1e3, 1.0, 1e-1)
     assert chart is not None
-    assert chart.y_label == "loss, logarithmic"
+    assert chart.y_label == "loss (log scale)"
     assert [text for _, text in chart.y_ticks] == ["0.1", "1", "10", "100", "1000"]
     ((_, top), (_, middle), (_, bottom)) = chart.lines[0].points
     assert (top, bottom) == (pytest.approx(TOP), pytest.approx(HEIGHT - BOTTOM))
     assert middle == pytest.approx(bottom - (bottom - top) / 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((1.83, 0.0435), "0.02 0.05 0.1 0.2 0.5 1 2"),
+        ((1.0, 0.1), "0.1 0.2 0.5 1"),
+        ((2.3, 0.15), "0.1 0.2 0.5 1 2 5"),
+    ],
+)
+def test_a_decade_has_ticks_between_powers_of_ten(values: tuple[float, ...], ticks: str) -> None:
+    chart = _chart(*values)
+    assert chart is not None
+    assert chart.y_label == "loss (log scale)"
+    assert [text for _, text in chart.y_ticks] == ticks.split()
 
 
 def test_many_decades_have_few_ticks() -> None:
@@ -59,6 +74,6 @@ def test_diverged_run_has_a_logarithmic_axis() -> None:
         for split, loss in (("train", 30.0), ("validation", 4_205_885.0))
     ]
     loss, accuracy = _curve(lines, "loss"), _curve(lines, "accuracy", in_percent=True)
-    assert loss.y_label == "loss, logarithmic"
+    assert loss.y_label == "loss (log scale)"
     assert accuracy.y_label == "accuracy"
     assert all(line.dots for chart in (loss, accuracy) for line in chart.lines)

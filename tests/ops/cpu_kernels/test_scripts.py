@@ -32,7 +32,7 @@ def _train(repository: Path, kernels: Path, run: Path, *flags: str) -> tuple[int
 def test_run_reports_the_kernels(repository: Path, built: Path, tmp_path: Path) -> None:
     code, output, errors = _train(repository, built, tmp_path / "run")
     assert code == 0, errors
-    assert "training step, cpu: C++ kernels, " in output
+    assert "; operations: C++ kernels, " in output
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["implementation"].startswith("cpu: C++ kernels, ")
 
@@ -41,11 +41,11 @@ def test_run_reports_the_kernels(repository: Path, built: Path, tmp_path: Path) 
 def test_resuming_with_another_implementation_raises(repository: Path, built: Path, tmp_path: Path) -> None:
     code, output, errors = _train(repository, built, tmp_path / "run", "--nokernels")
     assert code == 0, errors
-    assert "training step, cpu: by shape" in output
+    assert "; operations: by shape" in output
     (tmp_path / "run" / "result.json").unlink()
-    code, _, errors = _train(repository, built, tmp_path / "run")
+    code, _, errors = _train(repository, built, tmp_path / "run", "--ignore_damage")
     assert code == 4
-    assert "lowering: 'cpu: by shape' then, 'cpu: C++ kernels" in errors
+    assert "implementation: 'cpu: by shape' -> 'cpu: C++ kernels" in errors
 
 
 @pytest.mark.slow
