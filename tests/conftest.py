@@ -16,6 +16,7 @@ import jax
 import pytest
 from hypothesis import settings
 
+from jaxnets.ops.cpu_kernels import build
 from jaxnets.runtime import console
 from jaxnets.training.devices import CompiledStep
 
@@ -79,6 +80,15 @@ def no_implicit_transfers() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CompiledStep, "__call__", guarded)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_installed_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hides the C++ kernels that the user has built, so that tests do not depend on them."""
+    empty = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "user_cache_folder", lambda: empty)
         yield
 
 

@@ -81,7 +81,7 @@ class _Trial:
             f"--config={repository}/configs/lung_resnet.py:smoke",
             f"--workdir={workdir}",
             f"--config.data.root={data}",
-            "--nokernels",  # which jaxnets.train does not use
+            "--nokernels",
             *(f"--config.{name}={value}" for name, value in overrides.items()),
         ]
 
@@ -210,7 +210,7 @@ def stuck(path, text):
 
 checkpoint.atomic_write = stuck
 spec, overrides, workdir = json.loads(sys.argv[1])
-jaxnets.train(spec, overrides, workdir=workdir)
+jaxnets.train(spec, overrides, workdir=workdir, kernels=False)
 """
 
 

@@ -24,7 +24,7 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ([TRAIN], 2, "--config=configs/NAME.py[:VARIANT] is missing"),
+        ([TRAIN], 2, "--config=NAME[:VARIANT] is missing"),
         ([TRAIN, "--config=configs/lung_resnt.py"], 2, "did you mean configs/lung_resnet.py"),
         ([TRAIN, f"{CONFIG}:dmo"], 2, "did you mean demo"),
         ([TRAIN, CONFIG, "--config.optimiser.learning_rate=1"], 2, "optimizer.learning_rate"),

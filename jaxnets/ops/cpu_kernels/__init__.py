@@ -82,6 +82,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
     Raises MachineError if it cannot be loaded or was built for another jaxlib.
     """
     try:
+        if (digest := file_sha256(path)[:12]) in _loaded:  # perhaps from another folder
+            return _loaded[digest]
         library = ctypes.CDLL(str(path))
         built_for = library.jaxnets_jaxlib
         functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
@@ -91,17 +93,16 @@ def load(path: Path) -> tuple[Kernels, ...]:
     version = built_for().decode()
     if version != jaxlib.__version__:
         raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
-    digest = file_sha256(path)[:12]
     for name, function in functions.items():
         jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
-    return tuple(
-        Kernels(digest, instructions)
-        for number, instructions in enumerate(INSTRUCTIONS)
-        if library.jaxnets_supports(number)
-    )
+    supported = [each for number, each in enumerate(INSTRUCTIONS) if library.jaxnets_supports(number)]
+    _loaded[digest] = tuple(Kernels(digest, instructions) for instructions in supported)
+    return _loaded[digest]
 
 
-# A variable that changes (BUILD_NOTES.md): scripts call `enable` once, `jaxnets.train` sets it for its time.
+# Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends; scripts
+# call `enable` once, `jaxnets.train` restores `_in_use`.
+_loaded: dict[str, tuple[Kernels, ...]] = {}
 _in_use: Kernels | None = None
 
 

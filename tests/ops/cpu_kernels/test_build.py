@@ -1,5 +1,6 @@
 """Building and loading the kernels, and their errors."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -97,3 +98,13 @@ def test_unsupported_dtypes_use_jax(kernels: tuple[Kernels, ...]) -> None:
     assert not _calls("convolution", x.astype(half), kernel.astype(half), implementation=form)
     assert _calls("max_pool", x, implementation=form, **ONE_BY_ONE)
     assert not _calls("max_pool", x.astype(half), implementation=form, **ONE_BY_ONE)
+
+
+def test_a_library_may_be_loaded_twice(built: Path, tmp_path: Path) -> None:
+    library = build.library_path(built)
+    copy = tmp_path / library.name
+    shutil.copy(library, copy)
+    assert cpu_kernels.load(copy) == cpu_kernels.load(library)
+    with cpu_kernels.enabled(copy):
+        assert cpu_kernels.in_use() == cpu_kernels.load(library)[-1]
+    assert cpu_kernels.in_use() is None
