@@ -100,8 +100,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
     return _loaded[digest]
 
 
-# Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends; scripts
-# call `enable` once, `jaxnets.train` restores `_in_use`.
+# Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends;
+# scripts call `enable` once, `jaxnets.train` restores `_in_use`.
 _loaded: dict[str, tuple[Kernels, ...]] = {}
 _in_use: Kernels | None = None
 
