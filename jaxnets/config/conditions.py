@@ -188,5 +188,5 @@ CAN_CACHE_FEATURES = all_of(
     *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
     one_of("model.dtype", "float32"),
     positive("data.cache", True),
-    description="the backbone is frozen, without augmentation, data.cache is on, model.dtype is float32",
+    description="the backbone is frozen, nothing is augmented, data.cache is on, model.dtype is float32",
 )

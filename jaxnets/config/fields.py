@@ -20,7 +20,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "model.variant": optional(
         str,
-        "architecture variant; None: the first. alexnet: pool3 (report C), pool2 (report E); inception_v1: "
+        "architecture variant; None: the first named. alexnet: pool3 (report C), pool2 (report E); inception_v1: "
         "torchvision, paper (with its 5x5 branch); resnet50: torchvision, keras (biases, and the stride in "
         "the first 1x1); inception_v3: torchvision, keras (average pooling excludes padding); densenet121: "
         "torchvision, keras (another epsilon)",
@@ -34,7 +34,9 @@ FIELDS: Mapping[str, Field] = {
         "dropout rate in the auxiliary heads",
         ge=0.0,
         le=0.99,
-        used=when.all_of(when.INCEPTION_V1, when.AUXILIARY_LOSS),
+        used=when.all_of(
+            when.INCEPTION_V1, when.AUXILIARY_LOSS, description="inception_v1 trains its auxiliary heads"
+        ),
     ),
     "model.truncate_after": optional(
         str, "last block of the backbone, e.g. mixed7a; None: mixed7c, the last", used=when.INCEPTION_V3
@@ -151,7 +153,9 @@ FIELDS: Mapping[str, Field] = {
     "augment.contrast": field(0.0, "random factor in [1 - c, 1 + c]", ge=0.0, le=1.0, used=when.IMAGES),
     "augment.saturation": field(0.0, "random factor in [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES),
     "augment.hue": field(0.0, "random hue rotation, in turns", ge=0.0, le=0.5, used=when.IMAGES),
-    "augment.stain": field(0.0, "H&E densities times [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES),
+    "augment.stain": field(
+        0.0, "random factor of H&E densities in [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES
+    ),
     "augment.mixup": field(
         0.0,
         "alpha of mixup's Beta distribution; 0: off",
@@ -251,7 +255,7 @@ FIELDS: Mapping[str, Field] = {
         used=when.HAS_VALIDATION,
     ),
     # Evaluation, checkpoints and the log.
-    "eval.batch_size": field(0, "0: train.batch_size", ge=0),
+    "eval.batch_size": field(0, "images per batch; 0: train.batch_size", ge=0),
     **period(
         "eval.every_",
         "interval between evaluations",
