@@ -22,7 +22,7 @@ class ConfigError(JaxnetsError, exit_code=2):
 
 
 class DataError(JaxnetsError, exit_code=3):
-    """The data is missing, damaged, unusable or leaks."""
+    """The data is missing, damaged or unusable, or the split leaks."""
 
 
 class CheckpointError(JaxnetsError, exit_code=4):

@@ -76,14 +76,14 @@ def given(path: str, example: Any) -> Condition:
 
 def positive(path: str, example: Any) -> Condition:
     """Holds if a number is above 0 or a flag is True; `example` is such a value."""
-    description = path if example is True else f"{path} is above 0"
+    description = f"{path} is {'on' if example is True else 'above 0'}"
     return field_is(path, bool, description, f"set --config.{path}={example}")
 
 
 def off(path: str) -> Condition:
     """Holds if a flag is False or not used."""
     remedy = f"set --config.{path}=False"
-    return field_is(path, lambda value: not value, f"not {path}", remedy, if_unused=True)
+    return field_is(path, lambda value: not value, f"{path} is off", remedy, if_unused=True)
 
 
 def all_of(*parts: Condition, description: str = "") -> Condition:
@@ -159,6 +159,7 @@ AUXILIARY_LOSS = all_of(
         one_of("model.name", "inception_v1"),
     ),
     BACKBONE_IS_TRAINED,
+    description="auxiliary heads are trained (inception_v1; inception_v3 from 299 px)",
 )
 RANDOM_SPLIT = one_of("data.split", "random", "grouped")
 HAS_VALIDATION = any_of(
@@ -187,4 +188,5 @@ CAN_CACHE_FEATURES = all_of(
     *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
     one_of("model.dtype", "float32"),
     positive("data.cache", True),
+    description="the backbone is frozen, nothing is augmented, data.cache is on, model.dtype is float32",
 )

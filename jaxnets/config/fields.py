@@ -12,18 +12,18 @@ FIELDS: Mapping[str, Field] = {
     "seed": field(0, "seed of weights, shuffling, augmentation and dropout", ge=0),
     # The network.
     "model.name": field("", "a name of jaxnets.models"),
-    "model.num_classes": field(0, "number of classes; 0: that of the data", ge=0, used=when.IMAGES),
+    "model.num_classes": field(0, "number of classes; 0: as in the data", ge=0, used=when.IMAGES),
     "model.init": choice(
         "torch",
         ("torch", "flax", "published"),
-        "initialisation: that of the PyTorch original, Flax's defaults, or (mlp) report A's 41 weights",
+        "initialisation: as in PyTorch, Flax's defaults, or (mlp) report A's 41 weights",
     ),
     "model.variant": optional(
         str,
-        "architecture variant, None: the default. alexnet: pool3 (report C) or pool2 (report E); "
-        "others: torchvision; inception_v1: or paper, with its 5x5 branch; resnet50: or keras, with "
-        "biases and the stride in the first 1x1; inception_v3: or keras, whose average pooling "
-        "excludes padding; densenet121: or keras, with another epsilon",
+        "architecture variant; None: the first named. alexnet: pool3 (report C), pool2 (report E); "
+        "inception_v1: torchvision, paper (with its 5x5 branch); resnet50: torchvision, keras (biases, "
+        "and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling excludes "
+        "padding); densenet121: torchvision, keras (another epsilon)",
         used=when.one_of("model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"),
     ),
     "model.auxiliary_heads": field(
@@ -34,7 +34,9 @@ FIELDS: Mapping[str, Field] = {
         "dropout rate in the auxiliary heads",
         ge=0.0,
         le=0.99,
-        used=when.all_of(when.INCEPTION_V1, when.AUXILIARY_LOSS),
+        used=when.all_of(
+            when.INCEPTION_V1, when.AUXILIARY_LOSS, description="inception_v1 trains its auxiliary heads"
+        ),
     ),
     "model.truncate_after": optional(
         str, "last block of the backbone, e.g. mixed7a; None: mixed7c, the last", used=when.INCEPTION_V3
@@ -70,7 +72,9 @@ FIELDS: Mapping[str, Field] = {
         True, "compute batch statistics over all devices, not per device", used=when.BATCH_NORM
     ),
     # The data.
-    "data.name": field("auto", "a source of jaxnets.data.sources, or auto for configs with a :demo variant"),
+    "data.name": field(
+        "auto", "a source of jaxnets.data.sources; auto: LC25000 if prepared, else the variant demo"
+    ),
     "data.root": optional(str, "data folder; None: $JAXNETS_DATA, else ./data"),
     "data.cache_root": optional(
         str,
@@ -96,17 +100,17 @@ FIELDS: Mapping[str, Field] = {
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),
-        "train/validation/test split; grouped: near-duplicates are not separated",
+        "train/validation/test split; grouped: near-duplicates are in one subset",
     ),
     "data.groups": optional(
         str,
-        "CSV of groups (file,original,group, or LC25000-clean's); None: LC25000's own, if any",
+        "CSV of groups (file,original,group, or of LC25000-clean); None: our groups of LC25000",
         used=when.IMAGES,
     ),
     "data.group_level": choice(
         "group",
         ("group", "original"),
-        "groups: overlapping photographs together, or each original photograph",
+        "what a group is: photographs that overlap, or one original photograph",
         used=when.any_of(when.one_of("data.name", "lc25000_lung"), when.given("data.groups", "FILE")),
     ),
     "data.folds": field(
@@ -149,7 +153,9 @@ FIELDS: Mapping[str, Field] = {
     "augment.contrast": field(0.0, "random factor in [1 - c, 1 + c]", ge=0.0, le=1.0, used=when.IMAGES),
     "augment.saturation": field(0.0, "random factor in [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES),
     "augment.hue": field(0.0, "random hue rotation, in turns", ge=0.0, le=0.5, used=when.IMAGES),
-    "augment.stain": field(0.0, "H&E densities times [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES),
+    "augment.stain": field(
+        0.0, "random factor of H&E densities in [1 - s, 1 + s]", ge=0.0, le=1.0, used=when.IMAGES
+    ),
     "augment.mixup": field(
         0.0,
         "alpha of mixup's Beta distribution; 0: off",
@@ -159,7 +165,7 @@ FIELDS: Mapping[str, Field] = {
     # Transfer learning.
     "transfer.weights": optional(
         str,
-        "pretrained backbone: a weights folder, a run directory, the name of either under "
+        "pretrained backbone: a weights folder, a run directory, a name in "
         "DATA/weights, or random; None: train from scratch",
     ),
     "transfer.pretrained_on": optional(
@@ -167,9 +173,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "transfer.freeze_backbone": field(False, "train only the head", used=when.WEIGHTS),
     "transfer.cache_features": field(
-        True,
-        "compute the features of a frozen backbone once, without augmentation",
-        used=when.CAN_CACHE_FEATURES,
+        True, "compute the features of a frozen backbone only once", used=when.CAN_CACHE_FEATURES
     ),
     **duration("transfer.head_only_", "train only the head before the full network", used=when.FINE_TUNES),
     "transfer.backbone_lr_multiplier": field(
@@ -182,7 +186,7 @@ FIELDS: Mapping[str, Field] = {
     "train.loss": choice(
         "cross_entropy",
         ("cross_entropy", *when.SQUARED_ERRORS),
-        "the loss: a mean, except that sum_ and half_squared_error are sums over the batch",
+        "the loss: sum_ and half_squared_error are sums over the batch, the others means",
     ),
     "train.label_smoothing": field(0.0, "label smoothing", ge=0.0, le=0.99, used=when.CROSS_ENTROPY),
     "train.class_weights": field((), "loss weight per class; empty: none", gt=0.0, used=when.CROSS_ENTROPY),
@@ -251,7 +255,7 @@ FIELDS: Mapping[str, Field] = {
         used=when.HAS_VALIDATION,
     ),
     # Evaluation, checkpoints and the log.
-    "eval.batch_size": field(0, "0: train.batch_size", ge=0),
+    "eval.batch_size": field(0, "images per batch; 0: train.batch_size", ge=0),
     **period(
         "eval.every_",
         "interval between evaluations",

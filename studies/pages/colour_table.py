@@ -12,7 +12,7 @@ from studies.colour_baseline import predictions_path_of
 BASELINE = Path("lc25000") / "colour_baseline.json"
 """Relative to the results folder."""
 SPLIT = "grouped"
-HEADS = ("network", "test accuracy", "less that of colour, points [95 %]", "p", "run")
+HEADS = ("network", "test accuracy", "difference from colour, points [95 %]", "p", "run")
 
 
 def rows(folder: Path) -> list[tuple[str, ...]]:

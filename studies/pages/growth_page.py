@@ -93,8 +93,8 @@ def _summary(rows: Rows) -> str:
         if one is not None and not _is_single_device(row):
             ratio = row["ours"] / one["ours"]
             sentences.append(
-                f"{_title(row['point']['network'])}: {_topology(row)} processes x devices on the same cores "
-                f"reach {ratio:.2f} times the images/s of one."
+                f"{_title(row['point']['network'])}: with {_topology(row)} processes x devices on the same "
+                f"cores, images/s are {ratio:.2f} times those of one device."
             )
     return "\n".join(f"- {sentence}" for sentence in sentences)
 

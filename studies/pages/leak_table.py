@@ -131,7 +131,7 @@ def missing(folder: Path, table: Path) -> str:
         if read_result(folder / name) is None:
             stems.setdefault(name.rpartition("-s")[0], []).append(name)
     names_text = ", ".join(f"`{shorten_names(names)}`" for _, names in sorted(stems.items()))
-    return f"Missing of `scripts/reproduce.py {table.stem}`: {names_text}." if stems else ""
+    return f"`scripts/reproduce.py {table.stem}` trains {names_text}." if stems else ""
 
 
 def _key_without_split(group: Group) -> str:

@@ -248,7 +248,7 @@ def _confusion(result: Result | None) -> dict[str, str]:
         "confusion_of": REPORT_C,
         "confusion_accuracy": f"{100 * result['test_accuracy']:.2f} %",
         "balanced": f"{recall.mean():.2f} %",
-        "least_recall": f"{recall.min():.1f} % (of {recall.argmin()})",
+        "least_recall": f"{recall.min():.1f} % (digit {recall.argmin()})",
         "least_class": f"{sizes.min():,}",
         "most_class": f"{sizes.max():,}",
     }

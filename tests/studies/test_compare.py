@@ -238,12 +238,12 @@ def test_missing_runs_are_listed(page: Path, tmp_path: Path) -> None:
     write_result(tmp_path / "results", "a-random-s0")
     (tmp_path / "results" / "b-s0").mkdir()
     compare.compare(tmp_path, tmp_path / "results", sweeps=[table])
-    message = "Missing of `scripts/reproduce.py table`: `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
+    message = "`scripts/reproduce.py table` trains `a-grouped-s0`, `a-random-s1..2`, `b-s0`."
     assert message in page.read_text().splitlines()
     for name in names:
         write_result(tmp_path / "all", name)
     compare.compare(tmp_path, tmp_path / "all", sweeps=[table])
-    assert "Missing of" not in page.read_text()
+    assert "reproduce.py" not in page.read_text()
 
 
 def test_the_groupings_table_and_the_splits_picture(

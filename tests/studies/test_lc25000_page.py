@@ -54,8 +54,8 @@ def test_numbers_on_colour_shifts(repository: Path, page: str) -> None:
     turned = [_cost(message, "hue", small=False) for message in scratch.values()]
     assert (
         f"small hue shifts cost up to {others:.0f} points ({EXCEPTION}: {hue[worst]:.0f}) and small "
-        f"saturation shifts {min(saturation):.0f} to {max(saturation):.0f}. Without colour "
-        f"{min(left):.0f} to {max(left):.0f} % are left; a hue shift of a tenth of a turn costs "
+        f"saturation shifts {min(saturation):.0f} to {max(saturation):.0f}. Without colour, the accuracy is "
+        f"{min(left):.0f} to {max(left):.0f} %; a hue shift of a tenth of a turn costs "
         f"{min(turned):.0f} to {max(turned):.0f} points" in page
     )
 
@@ -67,9 +67,9 @@ def test_numbers_on_the_imagenet_backbone(repository: Path, page: str) -> None:
     most = max(_cost(taught, kind, small=False) for kind in kinds)
     assert (
         f"no shift of hue, haematoxylin or eosin costs it more than {most:.1f} points, and "
-        f"{_without_colour(taught):.1f} % are left without colour" in page
+        f"without colour its accuracy is {_without_colour(taught):.1f} %" in page
     )
     assert (
         f"with random weights loses {_cost(drawn, 'hue', small=False):.0f} points under hue shifts, and "
-        f"{_without_colour(drawn):.0f} % are left without colour" in page
+        f"its accuracy without colour is {_without_colour(drawn):.0f} %" in page
     )

@@ -39,7 +39,8 @@ def test_a_row_is_in_one_section_only() -> None:
 def test_the_summary() -> None:
     message = growth_page.section(ROWS)
     assert message.endswith(
-        "- LeNet-5: 1 x 2 processes x devices on the same cores reach 0.50 times the images/s of one."
+        "- LeNet-5: with 1 x 2 processes x devices on the same cores, images/s are 0.50 times "
+        "those of one device."
     )
 
 
