@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,15 @@ from ml_collections import config_flags
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, JaxnetsError, suggest
-from jaxnets.io import DISK_FULL, NOT_WRITABLE, command, printable, printable_lines, user_cache_folder
+from jaxnets.io import (
+    DISK_FULL,
+    NOT_WRITABLE,
+    command,
+    printable,
+    printable_lines,
+    project_folder,
+    user_cache_folder,
+)
 from jaxnets.runtime import console, signals, xla
 
 SHOW_TRACEBACK = flags.DEFINE_bool("traceback", False, "Print the traceback of an error.")
@@ -155,6 +164,8 @@ def parse_overrides(spec: str, argv: Sequence[str]) -> dict[str, Any]:
         parser(arguments)
     except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
         message = " ".join(str(error).split())
+        if message.startswith("Missing value for flag "):
+            message = f"{message.split()[4]} has no value: options are given as --name=value"
         found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
         if found is not None and found[1] in config_lib.FIELDS:  # a value that absl could not parse
             expected = config_lib.FIELDS[found[1]].expected
@@ -190,7 +201,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS([argument for argument in argv if _field_of(argument) is None])
     except flags.UnrecognizedFlagError as error:
-        nearest = suggest(error.flagname, list(flags.FLAGS))
+        fields = [field for field in config_lib.FIELDS if field.rpartition(".")[2] == error.flagname]
+        nearest = f" (did you mean --config.{fields[0]}?)" if fields and CONFIG in flags.FLAGS else ""
+        nearest = nearest or suggest(error.flagname, list(flags.FLAGS))
         raise ConfigError(f"unknown flag --{error.flagname}{nearest}; --help lists all") from error
     except (flags.Error, ValueError, OSError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
@@ -215,7 +228,23 @@ def _cause(error: Exception) -> tuple[str, int]:
             return f"the disk is full{place}: make room and run the same command again", 6
         if error.errno in NOT_WRITABLE:
             return f"{error.strerror}{place}: choose another place, or change its permissions", 6
+    if place := _place_in_other_code(error):
+        return f"{type(error).__name__} in {place}: {error}", BUG
     return "internal error: please report it with these lines", BUG
+
+
+def _place_in_other_code(error: Exception) -> str | None:
+    """FILE, line N of the user's own code that failed, such as a registered network; None if it is ours."""
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if any(path.is_relative_to(folder) for folder in installed) or not path.is_file():
+            continue
+        ours = [Path(__file__).parents[1], project_folder("scripts").resolve()]
+        if any(path.is_relative_to(folder) for folder in ours):
+            return None
+        return f"{os.path.relpath(path)}, line {frame.lineno}"
+    return None
 
 
 def _leave(message: str, code: int) -> NoReturn:

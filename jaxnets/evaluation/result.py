@@ -230,9 +230,19 @@ def is_leaky(fields: SplitFields) -> bool:
 
 
 def summary_text(
-    result: Result, *, title: str, data_title: str, workdir: Path, reported: Mapping[str, Any] | None
+    result: Result,
+    *,
+    title: str,
+    data_title: str,
+    workdir: Path,
+    network_file: str | None,
+    reported: Mapping[str, Any] | None,
 ) -> str:
-    """At most 12 lines: config, network, data, our result and the reported one, speed, next command."""
+    """At most 12 lines: config, network, data, our result and the reported one, speed, next command.
+
+    `network_file` registers the network, if that is not one of the package.
+    """
+    imported = f" --import={network_file}" if network_file else ""
     clean = result["tests"]["clean"]
     parameters = f"{result['parameters']:,} parameters"
     if result["auxiliary_parameters"]:
@@ -268,7 +278,7 @@ def summary_text(
         ("stopped early", result["stopped_early"]),
         ("note", result["note"]),
         ("saved", workdir / RESULT),
-        ("next", f"{command('evaluate')} --workdir {workdir}"),
+        ("next", f"{command('evaluate')} --workdir {workdir}{imported}"),
     ]
     return "\n".join(printable(f"{name:<15}{text}") for name, text in rows if text)
 

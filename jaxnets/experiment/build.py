@@ -121,8 +121,8 @@ def _warn_of_unreachable_phases(
     warmup = config_lib.steps(config, "schedule.warmup_", plan.steps_per_epoch) or 0
     if warmup > total:
         console.warn(
-            f"warmup ({warmup} steps) is longer than training ({total} steps): "
-            "the peak learning rate is never reached"
+            f"warmup ({warmup} steps) is longer than training ({total} steps): the peak learning rate "
+            f"is never reached; set --config.schedule.warmup_steps={max(total // 10, 1)}, or train longer"
         )
     if bundle.head_only_steps is not None and bundle.head_only_steps >= total:
         console.warn(

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from jaxnets import models
+from jaxnets.io import file_sha256
 from jaxnets.ops.cpu_kernels import Kernels, in_use
 from jaxnets.runtime import xla
 
@@ -48,6 +50,7 @@ def determinism_fingerprint(
     """What the bits of a run depend on apart from config and data; `execution` is the plan's part."""
     on_cpu = jax.default_backend() == "cpu"
     kernels = kernels_of(config) if on_cpu else None
+    network_file = models.registered_in(config.model.name)
     return {
         "platform": jax.default_backend(),
         "devices": jax.device_count(),
@@ -58,6 +61,7 @@ def determinism_fingerprint(
         "xla_fusions": xla.fusions() if on_cpu else None,
         "xla_flags": xla.other_flags(),
         **({} if kernels is None else {"kernels": kernels.library}),
+        **({} if network_file is None else {"network_file": file_sha256(Path(network_file))[:12]}),
         **execution,
         "processor": xla.processor() if on_cpu else jax.devices()[0].device_kind,
         **{package: importlib.metadata.version(package) for package in FINGERPRINT_PACKAGES},

@@ -45,6 +45,7 @@ class Pretrained:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     backbone_sha256: str | None = None
+    is_of_run: bool = False  # a run of jaxnets, perhaps with the same seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ def make_network(
     shape = (1, *data.shape)
     # Dropout starts from the same key, but folds in the step instead of module names.
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    if found is not None and found.is_of_run:  # whose backbone was trained for the head of its own seed
+        key = jax.random.fold_in(key, 1)
     variables = models.initialize(model, key, shape)
     if config.transfer.weights is None:
         return Network(model, variables)

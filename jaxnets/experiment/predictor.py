@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 
 from jaxnets import models
 from jaxnets.data import sources
@@ -25,8 +26,8 @@ from jaxnets.ops.cpu_kernels import Kernels, build
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import normalize, scale
 
-Image = str | os.PathLike[str] | np.ndarray
-"""A path, or pixels uint8[H, W, C] of any size."""
+Image = str | os.PathLike[str] | np.ndarray | PIL.Image.Image
+"""A path, pixels uint8[H, W, C] of any size, or a Pillow image."""
 
 BATCH_SIZE = 32
 
@@ -53,6 +54,8 @@ class Preprocess(Preprocessing):
 
     def pixels(self, image: Image) -> np.ndarray:
         """uint8[H, W, 1 or 3], as in the file; raises DataError if it is not an image."""
+        if isinstance(image, PIL.Image.Image):
+            image = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         if not isinstance(image, np.ndarray):
             return read_image(image, max_pixels=self.max_pixels)
         pixels = image[..., None] if image.ndim == 2 else image
@@ -166,9 +169,10 @@ class Predictor:
         Raises:
             DataError: an image cannot be read; the message names it.
         """
-        if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            images = [images]
-        pixels = [self.preprocess.read(image) for image in images]
+        is_array = isinstance(images, np.ndarray) and images.ndim == 3
+        is_one = is_array or isinstance(images, str | os.PathLike | PIL.Image.Image)
+        several: Any = [images] if is_one else images
+        pixels = [self.preprocess.read(image) for image in several]
         if not pixels:
             return []
         return [

@@ -159,4 +159,5 @@ def _pretrained(path: Path, weights: Weights) -> Pretrained:
     console.warn(*weights.source.get("warnings", ()))
     expected = weights.preprocessing
     mean, std = (None, None) if expected is None else (expected.mean, expected.std)
-    return Pretrained(path, weights.variables, weights.model, mean, std)
+    is_of_run = "run" in weights.source
+    return Pretrained(path, weights.variables, weights.model, mean, std, is_of_run=is_of_run)

@@ -71,6 +71,7 @@ def train(
             existing = _open_and_lock(directory, config, options, devices, stack)
         if existing is not None and existing.result is not None:
             result = existing.result
+            console.log("finished", f"{directory} holds this run already: nothing was trained")
         else:
             result = _train(config, overrides, options, devices, directory, existing)
         text = results.summary_text(
@@ -78,6 +79,7 @@ def train(
             title=models.entry(result["model"]).title,
             data_title=sources.TITLES[result["data"]],
             workdir=directory,
+            network_file=models.registered_in(result["model"]),
             reported=reported.entry(result["entry"]) if result["entry"] else None,
         )
         console.log_text(text)

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 import importlib
+import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +32,7 @@ class _Registry(collections.UserDict[str, Any]):
 
 
 REGISTRY = _Registry(NETWORKS)
+_FILES: dict[str, str] = {}  # that registered networks
 
 
 def register(name: str, entry: Entry) -> None:
@@ -39,7 +42,14 @@ def register(name: str, entry: Entry) -> None:
     """
     if name in NETWORKS:
         raise ValueError(f"{name!r} is a network of jaxnets: choose another name")
-    REGISTRY[name] = entry
+    frame = inspect.currentframe()
+    REGISTRY[name], _FILES[name] = entry, frame.f_back.f_code.co_filename if frame and frame.f_back else ""
+
+
+def registered_in(name: str) -> str | None:
+    """The file that registered a network; None for those of the package, and without a file (a notebook)."""
+    file = _FILES.get(name, "")
+    return os.path.relpath(file) if os.path.isfile(file) else None
 
 
 def entry(name: str) -> Entry:

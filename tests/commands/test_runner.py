@@ -3,9 +3,12 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -72,16 +75,36 @@ def test_control_characters_in_errors_are_escaped(
 
 @pytest.mark.usefixtures("quiet_flags")
 @pytest.mark.parametrize("error", [ValueError("ours"), OSError(errno.EIO, "broken")])
-def test_unknown_error_prints_a_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    def main(arguments: Sequence[str]) -> None:
-        raise error
-
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_unknown_error_prints_a_traceback(
+    error: Exception, is_ours: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scope = {"error": error.with_traceback(None)}
+    file = runner.__file__ if is_ours else __file__  # where the error is raised
+    exec(compile("def main(arguments):\n    raise error\n", file, "exec"), scope)
+    main: Any = scope["main"]
     with pytest.raises(SystemExit) as exit_info:
         runner.execute(main, with_kernels=False)
     assert exit_info.value.code == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed
-    assert "please report it" in printed
+    assert ("internal error: please report it" in printed) is is_ours
+    assert ("test_runner.py, line 2: " in printed) is not is_ours
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--epochs=3", "unknown flag --epochs (did you mean --config.train.epochs?)"),
+        ("--wokdir=x", "unknown flag --wokdir (did you mean workdir?)"),
+        ("--config.train.epochs", "--config.train.epochs has no value: options are given as --name=value"),
+    ],
+)
+def test_invalid_flags_are_explained(argument: str, message: str, repository: Path) -> None:
+    command = [sys.executable, "scripts/train.py", "--config=configs/lung_resnet.py:smoke", argument]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 @pytest.mark.usefixtures("quiet_flags")

@@ -46,7 +46,9 @@ def test_own_network_is_trained_and_evaluated(run: Run, tmp_path: Path) -> None:
     small = [
         f"--config.{field}" for field in ("data.num_examples=60", "train.epochs=1", "data.image_size=16")
     ]
-    run("scripts/train.py", f"--config={file}", workdir, f"--config.data.root={tmp_path}", *small)
+    command = ("scripts/train.py", f"--config={file}", workdir, f"--config.data.root={tmp_path}", *small)
+    assert f"evaluate.py --workdir {tmp_path / 'run'} --import={file}" in run(*command)
+    assert "holds this run already: nothing was trained" in run(*command)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["model"] == "small"
     assert "pass --import=FILE" in run("scripts/evaluate.py", workdir, exit_code=4)
     assert "report" in run("scripts/evaluate.py", workdir, f"--import={file}")
@@ -102,3 +104,15 @@ def test_a_wrong_callback_raises(
         import_callbacks([name])
     assert message in str(raised.value)
     assert f"--callbacks={name}" in str(raised.value)
+
+
+def test_an_error_in_an_own_network_names_its_line(run: Run, repository: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    source = (repository / "examples" / "own_network.py").read_text()
+    broken.write_text(source.replace("self.convs, self.norms", "self.convz, self.norms"))
+    workdir, root = f"--workdir={tmp_path / 'run'}", f"--config.data.root={tmp_path}"
+    message = run("scripts/train.py", f"--config={broken}", workdir, root, exit_code=1)
+    last = message.splitlines()[-1]
+    assert "AttributeError in" in last
+    assert "broken.py, line " in last
+    assert "internal error" not in message

@@ -179,6 +179,21 @@ def test_head_only_steps_come_first_and_resume_is_bit_exact(
     assert not np.array_equal(before["classifier"]["kernel"], after_head["classifier"]["kernel"])
 
 
+def test_a_new_head_is_not_the_initial_one_of_the_pretraining_run(
+    smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
+) -> None:
+    """With the same seed, the backbone would have been trained for the new head already."""
+    overrides = {**from_trained, "train.epochs": 1, "optimizer.learning_rate": 1e-9}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    config = open_run(tmp_path / "run").config
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    initial = models.initialize(models.create(config.model), key, (1, 16, 16, 3))["params"]["classifier"][
+        "kernel"
+    ]
+    found = _variables(tmp_path / "run")["params"]["classifier"]["kernel"]
+    assert abs(np.corrcoef(np.ravel(initial), np.ravel(found))[0, 1]) < 0.5
+
+
 def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:
     """Writes a run's weights with `level` as mean and std of the preprocessing."""
     variables = jax.tree.map(np.asarray, _variables(run))

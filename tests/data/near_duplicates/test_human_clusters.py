@@ -15,7 +15,12 @@ from jaxnets.data.groups import read_groups, shipped_groups
 from jaxnets.data.sources.lc25000 import FOLDERS, IMAGES_PER_CLASS
 
 CLASSES = tuple(FOLDERS)
-KINDS = ("one original divided", "overlap left apart", "two originals joined")
+KINDS = {
+    "one original divided": "they divide one original",
+    "overlap left apart": "they separate two overlapping photographs",
+    "two originals joined": "they join two originals",
+}
+"""The kinds in corrections.csv, and their rows on the page."""
 ENDS = ("file", "other_file")
 
 
@@ -53,11 +58,11 @@ def test_corrections_match_the_table(repository: Path) -> None:
     counts = {kind: sum(row["kind"] == kind for row in rows) for kind in KINDS}
     assert sum(counts.values()) == len(rows)
     for kind, count in counts.items():
-        assert f"| {kind} | {count} |" in page
+        assert f"| {KINDS[kind]} | {count} |" in page
     for row in rows:
         (one, group), (other, its_group) = (shipped.members[row[end]] for end in ENDS)
         assert group == its_group, row
-        assert (one == other) == (row["kind"] == KINDS[0]), row
+        assert (one == other) == (row["kind"] == "one original divided"), row
 
 
 def test_page_has_the_recorded_numbers(repository: Path) -> None:
