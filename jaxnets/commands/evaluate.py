@@ -67,6 +67,8 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     restored = restore_state(run, data.shape)
     state, step = restored.state, restored.step
     console.warn(*restored.warnings)
+    if run.result is None:
+        console.warn(f"{run.path} has not finished training: step {step} is evaluated")
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
     with console.phase("evaluate") as phase:

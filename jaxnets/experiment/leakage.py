@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 from ml_collections import config_dict
 
@@ -9,6 +10,8 @@ from jaxnets.data import splits
 from jaxnets.data.dataset import Dataset
 from jaxnets.errors import DataError
 from jaxnets.evaluation import result as results
+from jaxnets.experiment.run_directory import open_run_if_exists
+from jaxnets.experiment.run_files import split_assignment
 from jaxnets.io import command
 from jaxnets.runtime import console
 
@@ -66,6 +69,19 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
         counted = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
         message += f"; {counted} images have exact duplicates in another subset"
     console.log("leakage", message)
+
+
+def warn_of_pretraining(data: Dataset, folder: Path) -> None:
+    """Warns if the run in `folder`, whose weights are used, was trained on test images of `data`."""
+    run = open_run_if_exists(folder, ignore_damage=True)
+    if run is None or not run.split or run.manifest["data_fingerprint"] != data.source.fingerprint:
+        return
+    seen = {int(row[0]) for row in split_assignment(run.split) if row[3] == "train"}
+    if count := sum(int(index) in seen for index in data.split.test):
+        console.warn(
+            f"{100 * count / len(data.split.test):.1f} % of the test images are training images of {folder}, "
+            "whose weights are used: the test accuracy will be too high; use the same split (--config.data)"
+        )
 
 
 def _is_known_leaky(data: Dataset) -> bool:

@@ -249,7 +249,8 @@ def open_network(
     else:
         run = open_run(directory, ignore_damage=ignore_damage)
         weights, max_pixels = read_run(run), run.config.data.max_pixels
-        messages = (*run.warnings, *weights.source["warnings"])
+        unfinished = () if run.result else (f"{directory} has not finished training",)
+        messages = (*run.warnings, *weights.source["warnings"], *unfinished)
     if weights.preprocessing is None:
         return Regressor(weights), messages
     return Predictor(weights, max_pixels=max_pixels, kernels=kernels), messages

@@ -94,7 +94,7 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
             f"(made by {command('import_weights')} and {command('train')})"
         )
     run = open_run(directory, ignore_damage=ignore_damage)
-    console.warn(*run.warnings)
+    console.warn(*run.warnings, *([] if run.result else [f"{directory} has not finished training"]))
     return read_run(run)
 
 

@@ -21,7 +21,7 @@ from jaxnets.experiment import environment, resolve, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, finish
-from jaxnets.experiment.leakage import measure_leakage, report_leakage
+from jaxnets.experiment.leakage import measure_leakage, report_leakage, warn_of_pretraining
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
 from jaxnets.runtime import console, signals, xla
@@ -111,6 +111,8 @@ def _train(
         data = with_cache(config, data)
         leakage = measure_leakage(data)
         report_leakage(config, data, leakage)
+        if pretrained is not None and pretrained.is_of_run:
+            warn_of_pretraining(data, pretrained.path)
     with devices.collective_section():
         network = make_network(config, model, data, pretrained)
         if config.transfer.freeze_backbone:

@@ -22,6 +22,7 @@ from jaxnets.runtime.xla import precision_of
 from jaxnets.training.checkpoint import Checkpoints
 
 SHAPE = (16, 16, 3)
+pytestmark = pytest.mark.filterwarnings("ignore:.* has not finished training")  # runs without results
 
 
 def _config(smoke_config: str, dtype: str) -> config_dict.ConfigDict:

@@ -179,6 +179,20 @@ def test_head_only_steps_come_first_and_resume_is_bit_exact(
     assert not np.array_equal(before["classifier"]["kernel"], after_head["classifier"]["kernel"])
 
 
+@pytest.mark.parametrize(("split_seed", "warns"), [(0, False), (1, True)])
+def test_test_images_of_the_pretraining_are_found(
+    split_seed: int,
+    warns: bool,
+    smoke_config: str,
+    from_trained: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    overrides = {**from_trained, "train.epochs": 1, "data.split_seed": split_seed}
+    jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
+    assert ("% of the test images are training images of" in capsys.readouterr().err) is warns
+
+
 def test_a_new_head_is_not_the_initial_one_of_the_pretraining_run(
     smoke_config: str, from_trained: dict[str, Any], tmp_path: Path
 ) -> None:
