@@ -185,7 +185,7 @@ def _receive(number: int) -> None:
             return
         _state.ending = True
     # In a thread, so that a second signal can end the process.
-    threading.Thread(target=_end, args=(number,), daemon=True).start()
+    _start(lambda: _end(number))
 
 
 def _end(number: int) -> None:
@@ -207,9 +207,19 @@ def _clean_up() -> None:
 
 def _run_for(action: Callable[[], None], seconds: float) -> None:
     """Calls `action` in a thread with a timeout, because it may block on a lock or a pipe."""
+    if (thread := _start(action)) is not None:
+        thread.join(seconds)
+
+
+def _start(action: Callable[[], None]) -> threading.Thread | None:
+    """Calls `action` in a thread or, if the interpreter is exiting (from Python 3.12 on), in this one."""
     thread = threading.Thread(target=action, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:
+        action()
+        return None
+    return thread
 
 
 def _leave_lost_terminal() -> None:
