@@ -235,12 +235,12 @@ def _cause(error: Exception) -> tuple[str, int]:
 
 def _place_in_other_code(error: Exception) -> str | None:
     """FILE, line N of the user's own code that failed, such as a registered network; None if it is ours."""
+    ours = [Path(__file__).parents[1], project_folder("scripts")]
     installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if any(path.is_relative_to(folder) for folder in installed) or not path.is_file():
             continue
-        ours = [Path(__file__).parents[1], project_folder("scripts").resolve()]
         if any(path.is_relative_to(folder) for folder in ours):
             return None
         return f"{os.path.relpath(path)}, line {frame.lineno}"

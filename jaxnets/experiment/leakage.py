@@ -80,7 +80,7 @@ def warn_of_pretraining(data: Dataset, folder: Path) -> None:
     if count := sum(int(index) in seen for index in data.split.test):
         console.warn(
             f"{100 * count / len(data.split.test):.1f} % of the test images are training images of {folder}, "
-            "whose weights are used: the test accuracy will be too high; use the same split (--config.data)"
+            "whose weights are used: the test accuracy will be too high; split the data as that run did"
         )
 
 

@@ -42,8 +42,8 @@ def register(name: str, entry: Entry) -> None:
     """
     if name in NETWORKS:
         raise ValueError(f"{name!r} is a network of jaxnets: choose another name")
-    frame = inspect.currentframe()
-    REGISTRY[name], _FILES[name] = entry, frame.f_back.f_code.co_filename if frame and frame.f_back else ""
+    REGISTRY[name] = entry
+    _FILES[name] = inspect.stack(context=0)[1].filename  # of the caller
 
 
 def registered_in(name: str) -> str | None:

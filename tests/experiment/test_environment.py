@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxnets import config as config_lib
+from jaxnets import models
 from jaxnets.experiment import environment
 from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.runtime import xla
@@ -58,3 +59,22 @@ def test_hardware_names_the_simd_level(
         config=config_lib.default_config(), execution={}
     )
     assert determinism_fingerprint["processor"] == message
+
+
+def test_the_fingerprint_changes_with_the_file_of_a_registered_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run is not resumed with another network of the same shapes."""
+    monkeypatch.setattr(models.REGISTRY, "data", dict(models.REGISTRY.data))
+    monkeypatch.setattr(models, "_FILES", {})
+    file, config, found = tmp_path / "own.py", config_lib.default_config(), []
+    config.model.name = "own"
+    for comment in ("first", "second"):
+        file.write_text(
+            f"from jaxnets import models\nmodels.register('own', models.entry('lenet5'))  # {comment}\n"
+        )
+        config_lib.import_file(file)
+        found.append(environment.determinism_fingerprint(config=config, execution={}))
+    assert found[0]["network_file"] != found[1]["network_file"]
+    config.model.name = "lenet5"
+    assert "network_file" not in environment.determinism_fingerprint(config=config, execution={})
