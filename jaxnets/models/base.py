@@ -101,7 +101,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         geometry = {"stride": self.stride, "padding": self.padding}
         conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
-        return nn.relu(self.layers.norm(name="norm")(conv(x), train=train))
+        return ops.conv_norm(conv, self.layers.norm(name="norm"), x, train=train, relu=True)
 
 
 class Network(nn.Module):

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxnets import ops
 from jaxnets.models.base import Entry, Network
 from jaxnets.models.inception import (
     Branched,
@@ -76,9 +77,8 @@ class Residual(Branched):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         projection = self.layers.conv(x.shape[-1], 1, use_bias=True, name="projection")
-        residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
-        y = x + self.scale * residual
-        return nn.relu(y) if self.relu else y
+        y = jnp.concatenate(self.outputs(x, train=train), axis=-1)
+        return ops.conv_norm(projection, None, y, train=train, scale=self.scale, residual=x, relu=self.relu)
 
 
 class InceptionResNetV2(Network):

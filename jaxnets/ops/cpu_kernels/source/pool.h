@@ -1,11 +1,12 @@
-// Max pooling by rows. Included by tiles.cc alone.
+// Max pooling by rows. Included by kernels.cc only.
 //
-// Channels are few in the nets where pooling counts most, so vectors reach over the end of a pixel:
-// what they read beyond it is not used, and what they write beyond it the next pixel writes again.
-// Only where a vector would leave the row is it cut.
+// Channels are few in the networks where pooling matters most, so vectors reach over the end of a
+// pixel: what they read beyond it is not used, and what they write beyond it the next pixel writes
+// again. A vector is cut only where it would leave the row.
 
 // The values from `from` on, as far as the tensor goes.
-inline Vector load_within(const float* from, const float* end) {
+template <typename T>
+inline Vector load_within(const T* from, const T* end) {
   return end - from >= kLanes ? load(from) : load_some(from, end - from);
 }
 
@@ -25,10 +26,11 @@ inline void clip(Index start, Index window, Index size, Index* first, Index* las
   *last = smaller(window, size - start);
 }
 
-void pool(const Pooling& p, Index image, Index pooled_row) {
+template <typename T>
+void pool(const Pooling<T>& p, Index image, Index pooled_row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
-  const float* x = p.x + image * p.rows * row_size;
-  const float* x_end = p.x + p.images * p.rows * row_size;
+  const T* x = p.x + image * p.rows * row_size;
+  const T* x_end = p.x + p.images * p.rows * row_size;
   const Index out = (image * p.pooled_rows + pooled_row) * pooled_size;
   const Index top = pooled_row * p.stride_down - p.pad_top;
   Index first_down, last_down;
@@ -38,7 +40,7 @@ void pool(const Pooling& p, Index image, Index pooled_row) {
     Index first_across, last_across;
     clip(left, p.window_across, p.columns, &first_across, &last_across);
     for (Index c = 0; c < p.channels; c += kLanes) {
-      const float* corner = x + (top * p.columns + left) * p.channels + c;
+      const T* corner = x + (top * p.columns + left) * p.channels + c;
       Vector largest = Vector{} - __builtin_inff();
       Integers chosen =
           Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
@@ -65,11 +67,12 @@ void pool(const Pooling& p, Index image, Index pooled_row) {
   }
 }
 
-void pool_gradient(const Pooling& p, Index image, Index row) {
+template <typename T>
+void pool_gradient(const Pooling<T>& p, Index image, Index row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
   const Index out = image * p.pooled_rows * pooled_size,
               end = p.images * p.pooled_rows * pooled_size;
-  float* x_gradient = p.x_gradient + (image * p.rows + row) * row_size;
+  T* x_gradient = p.x_gradient + (image * p.rows + row) * row_size;
   const Windows down = p.rows_windows[row];
   for (Index column = 0; column < p.columns; column++) {
     const Windows across = p.columns_windows[column];
