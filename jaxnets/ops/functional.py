@@ -340,7 +340,7 @@ def _batch_norm_gradients(
     like_residual = like_x if has_residual else jax.ShapeDtypeStruct((0,), x.dtype)
     results = (like_x, like_scale, like_scale, like_residual)
     arrays = (x, empty if y is None else y, gradients[0], scale, mean, var)
-    options = {"epsilon": np.float32(epsilon), "relu": relu}
+    options = {"epsilon": np.float32(epsilon), "relu": relu, "in_place": {2: 3 if has_residual else 0}}
     *found, residual = call(kernels, "batch_norm_gradient", results, *arrays, in_jax=in_jax, **options)
     return (*found, residual if has_residual else None)
 

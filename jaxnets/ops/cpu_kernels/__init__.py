@@ -59,17 +59,23 @@ def call(
     *arrays: jax.Array,
     in_jax: Callable[..., Any],
     geometry: Sequence[int] = (),
+    in_place: dict[int, int] | None = None,
     **options: Any,
 ) -> Any:
     """One of FUNCTIONS, with the derivatives of `in_jax(*arrays)`, or that where `kernels` is None.
 
     Both compute the same. `results` are the shapes and types of the results; `geometry` and `options` are
-    attributes, see ffi.cc.
+    attributes, see ffi.cc. `in_place` maps arguments to the results that may take their memory.
     """
     if kernels is None:
         return in_jax(*arrays)
     # One call for each example under vmap: correct, and nothing of ours maps over images.
-    target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
+    target = jax.ffi.ffi_call(
+        _target(kernels.library, function),
+        results,
+        vmap_method="sequential",
+        input_output_aliases=in_place,
+    )
     options["instructions"] = np.int32(INSTRUCTIONS.index(kernels.instructions))
     if geometry:
         options["geometry"] = np.array(geometry, np.int64)

@@ -117,15 +117,17 @@ inline Index look_up(const Correlation<T>& pass, const Place<T, kPixels>& place,
   return count;
 }
 
-// Adds the bias and the residual of a pixel, applies ReLU and stores the result.
+// Asks for the cache lines of `count` values, to be read or written.
+template <int kWrites, typename T>
+inline void fetch(const T* values, int count) {
+  for (int i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(values + i, kWrites);
+}
+
+// Adds the bias and the residual to the sums of a pixel, applies ReLU and stores the result.
 template <typename T, int kVectors>
-inline void finish(const Epilogue<T>& epilogue, Vector (&row)[kVectors], Index at, Index channel,
-                   T* out, Index channels) {
-  if (epilogue.bias != nullptr) {
-    Vector bias[kVectors];
-    load_row(epilogue.bias + channel, bias, channels);
-    for (int v = 0; v < kVectors; v++) row[v] += bias[v];
-  }
+inline void finish(const Epilogue<T>& epilogue, const Vector (&bias)[kVectors],
+                   Vector (&row)[kVectors], Index at, T* out, Index channels) {
+  for (int v = 0; v < kVectors; v++) row[v] += bias[v];
   if (epilogue.residual != nullptr) {
     Vector residual[kVectors];
     load_row(epilogue.residual + at, residual, channels);
@@ -134,6 +136,18 @@ inline void finish(const Epilogue<T>& epilogue, Vector (&row)[kVectors], Index a
   if (epilogue.relu)
     for (int v = 0; v < kVectors; v++) row[v] = relu(row[v]);
   store_row(out + at, row, channels);
+}
+
+template <typename T>
+inline bool is_used(const Epilogue<T>& epilogue) {
+  return epilogue.bias != nullptr || epilogue.residual != nullptr || epilogue.relu;
+}
+
+template <typename T, int kVectors>
+inline void load_bias(const Epilogue<T>& epilogue, Vector (&bias)[kVectors], Index channel,
+                      Index channels) {
+  for (int v = 0; v < kVectors; v++) bias[v] = Vector{};
+  if (epilogue.bias != nullptr) load_row(epilogue.bias + channel, bias, channels);
 }
 
 // The products of one tile and one panel. Sums stay in registers over all taps; where the pixels
@@ -148,11 +162,21 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
   const Index channels = pass.channels - first_channel;
   const T* panels = pass.panels + block * reach.taps_down * reach.taps_across * run * kWidth;
   const auto at = [&](int m) { return place.pixel[m] * pass.out_stride + first_channel; };
-  Vector sum[kPixels][kVectors] = {};
+  Vector sum[kPixels][kVectors];
+#pragma GCC unroll 12
+  for (int m = 0; m < kPixels; m++)  // unrolled: sums are registers, which have no index
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) sum[m][v] = Vector{};
   if (!begins)
 #pragma GCC unroll 12
-    for (int m = 0; m < kPixels; m++)  // unrolled: sums are registers, which have no index
+    for (int m = 0; m < kPixels; m++)
       if (m < place.count) load_row(pass.out + at(m), sum[m], channels);
+  // What the end of the tile reads and writes is fetched while it is computed.
+  if (ends)
+    for (int m = 0; m < kPixels; m++) {
+      fetch<1>(pass.out + at(m), kWidth);
+      if (pass.epilogue.residual != nullptr) fetch<0>(pass.epilogue.residual + at(m), kWidth);
+    }
   const T* from[kPixels];
   if constexpr (kShares)
     for (int m = 0; m < kPixels; m++) from[m] = place.start[m];
@@ -173,14 +197,17 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
       panel += kWidth * kStep<T>;
     }
   }
+  Vector bias[kVectors];
+  load_bias(pass.epilogue, bias, first_channel, channels);
+  if (ends && is_used(pass.epilogue)) {
 #pragma GCC unroll 12
-  for (int m = 0; m < kPixels; m++)
-    if (m < place.count) {
-      if (ends)
-        finish(pass.epilogue, sum[m], at(m), first_channel, pass.out, channels);
-      else
-        store_row(pass.out + at(m), sum[m], channels);
-    }
+    for (int m = 0; m < kPixels; m++)
+      if (m < place.count) finish(pass.epilogue, bias, sum[m], at(m), pass.out, channels);
+  } else {
+#pragma GCC unroll 12
+    for (int m = 0; m < kPixels; m++)
+      if (m < place.count) store_row(pass.out + at(m), sum[m], channels);
+  }
 }
 
 // Tiles whose taps are looked up together, for some rows of the filter.

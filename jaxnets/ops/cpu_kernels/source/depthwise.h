@@ -32,7 +32,8 @@ void depthwise(const Depthwise<T>& pass, Index image, Index row) {
     const auto load_here = [&](const auto* from) {
       return left == kLanes ? load(from) : load_some(from, left);
     };
-    Vector weights[kTapsUnrolled];
+    Vector weights[kTapsUnrolled], bias[1];
+    load_bias(pass.epilogue, bias, channel, left);
     if (unrolls)
       for (Index t = 0; t < kTapsUnrolled; t++)
         weights[t] = load_here(pass.kernel + t * channels + channel);
@@ -50,8 +51,7 @@ void depthwise(const Depthwise<T>& pass, Index image, Index row) {
           sum[0] += load_here(source + offsets[t] + channel) *
                     load_here(pass.kernel + tap_numbers[t] * channels + channel);
       }
-      finish(pass.epilogue, sum, (first_pixel + column) * channels + channel, channel, pass.out,
-             left);
+      finish(pass.epilogue, bias, sum, (first_pixel + column) * channels + channel, pass.out, left);
     }
   }
 }
