@@ -56,15 +56,18 @@ class DenseBlock(nn.Module):
 
 
 class Transition(nn.Module):
-    """Norm, ReLU, 1x1, 2x2 average: [B, H, W, C] -> [B, H // 2, W // 2, C // 2] ("Compression")."""
+    """Norm, ReLU, 1x1, 2x2 average: [B, H, W, C] -> [B, H // 2, W // 2, C // 2] ("Compression").
+
+    The average is taken before the 1x1 convolution: both are linear, and a quarter of the products is left.
+    """
 
     layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = self.layers.norm(name="norm")(x, train=train, relu=True)
-        y = ops.conv_norm(self.layers.conv(x.shape[-1] // 2, 1, name="conv"), None, y, train=train)
-        return ops.average_pool(y, (2, 2), strides=(2, 2))
+        y = self.layers.average_pool(y, 2, stride=2)
+        return ops.conv_norm(self.layers.conv(x.shape[-1] // 2, 1, name="conv"), None, y, train=train)
 
 
 class DenseNet(Network):

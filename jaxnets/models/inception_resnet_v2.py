@@ -18,7 +18,6 @@ from jaxnets.models.inception import (
     apply_inception_stem,
     chain,
     inception_stem,
-    same_average_pool,
 )
 
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
@@ -54,7 +53,7 @@ class Mixed5b(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = same_average_pool(x, count_include_pad=False)
+        pooled = self.layers.average_pool(x, 3, stride=1, padding=1, count_include_pad=False)
         pooled = self.apply_layers(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 

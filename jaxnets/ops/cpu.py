@@ -271,12 +271,20 @@ def _columns(x: jax.Array, windows: Windows) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Array:
     """The largest under each window: [B, H, W, C] -> [B, H', W', C]; in JAX where `kernels` is None."""
-    return _largest_and_its_tap(x, windows, kernels)[0]
+    return _pool(x, windows, kernels, chooses=False)[0]
 
 
 def _largest_and_its_tap(
     x: jax.Array, windows: Windows, kernels: Kernels | None
 ) -> tuple[jax.Array, jax.Array]:
+    return _pool(x, windows, kernels, chooses=True)
+
+
+def _pool(
+    x: jax.Array, windows: Windows, kernels: Kernels | None, *, chooses: bool
+) -> tuple[jax.Array, jax.Array]:
+    """The largest under each window, and the number of its tap (or an empty array) for the gradient."""
+
     def in_jax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, *others = windows.slices(x, fill=-jnp.inf)
         largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
@@ -285,10 +293,11 @@ def _largest_and_its_tap(
             larger = (tap > largest) | jnp.isnan(tap)
             largest = jnp.where(larger, tap, largest)
             chosen = jnp.where(larger, jnp.int8(number), chosen)
-        return largest, chosen
+        return largest, chosen if chooses else jnp.zeros((0,), jnp.int8)
 
     shape = (x.shape[0], *windows.output_size, x.shape[3])
-    results = (jax.ShapeDtypeStruct(shape, x.dtype), jax.ShapeDtypeStruct(shape, jnp.int8))
+    of_taps = jax.ShapeDtypeStruct(shape if chooses else (0,), jnp.int8)
+    results = (jax.ShapeDtypeStruct(shape, x.dtype), of_taps)
     geometry = (*windows.window, *windows.steps_and_corner)
     return call(kernels, "max_pool", results, x, in_jax=in_jax, geometry=geometry)
 

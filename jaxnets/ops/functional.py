@@ -186,6 +186,7 @@ def average_pool(
     strides: Pair,
     padding: Padding = ((0, 0), (0, 0)),
     count_include_pad: bool = True,
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Takes the mean of each window, as torch.nn.functional.avg_pool2d.
 
@@ -195,16 +196,21 @@ def average_pool(
         strides: (vertical, horizontal), in pixels.
         padding: ((top, bottom), (left, right)), in pixels of zeros.
         count_include_pad: the zeros count as pixels of the mean.
+        implementation: as for `convolution`.
 
     Returns:
         [B, H', W', C].
     """
-    windows = Windows(x.shape[1:3], window, strides, padding)
+    windows, area = Windows(x.shape[1:3], window, strides, padding), window[0] * window[1]
     sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
-    total = sums(x)
+    counts = area if count_include_pad else sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+    kernel = jnp.ones((*window, 1, x.shape[3]))
+    kernels = kernels_of(implementation) if cpu.supports(x, kernel, x.shape[3]) else None
+    if kernels is None or not on_cpu() or 0 in x.shape or min(windows.output_size) < 1:
+        return sums(x) / counts
     if count_include_pad:
-        return total / (window[0] * window[1])
-    return total / sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+        return cpu.convolution(x, kernel / area, windows, x.shape[3], kernels)
+    return cpu.convolution(x, kernel, windows, x.shape[3], kernels) / counts
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

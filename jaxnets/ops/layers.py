@@ -191,7 +191,7 @@ def conv_norm(
     residual: jax.Array | None = None,
     relu: bool = False,
 ) -> jax.Array:
-    """scale * norm(conv(x)) + residual, then ReLU: [B, H, W, C] -> [B, H', W', features].
+    """Scale * norm(conv(x)) + residual, then ReLU: [B, H, W, C] -> [B, H', W', features].
 
     With the variables of `jaxnets.models.fold_batch_norm` it is one operation, otherwise one for each layer.
     `scale` is for a convolution without norm.

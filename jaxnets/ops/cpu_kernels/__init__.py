@@ -71,10 +71,7 @@ def call(
         return in_jax(*arrays)
     # One call for each example under vmap: correct, and nothing of ours maps over images.
     target = jax.ffi.ffi_call(
-        _target(kernels.library, function),
-        results,
-        vmap_method="sequential",
-        input_output_aliases=in_place,
+        _target(kernels.library, function), results, vmap_method="sequential", input_output_aliases=in_place
     )
     options["instructions"] = np.int32(INSTRUCTIONS.index(kernels.instructions))
     if geometry:

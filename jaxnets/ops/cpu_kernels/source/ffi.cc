@@ -245,24 +245,28 @@ bool pooling_fits(const In& x, const In& y, const In& chosen, Numbers geometry) 
   for (int i = 0; i < 4; i++)
     if (geometry[i] < 1) return false;
   return geometry[0] * geometry[1] <= INT8_MAX && geometry[4] >= 0 && geometry[5] >= 0 &&
-         chosen.element_type() == ffi::DataType::S8 && count(chosen) == count(y);
+         chosen.element_type() == ffi::DataType::S8;
 }
 
+// `chosen` is empty if no gradient is needed.
 ffi::Error MaxPool(ffi::ThreadPool threads, In x, Out y, Out chosen, Numbers geometry,
                    int32_t instructions) {
-  const bool fits = pooling_fits(x, *y, *chosen, geometry);
+  const bool fits = pooling_fits(x, *y, *chosen, geometry) &&
+                    (count(*chosen) == 0 || count(*chosen) == count(*y));
   return run("max pooling", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& threads) {
                using T = decltype(type);
                Pooling<T> p = pooling_of<T>(x, *y, geometry);
-               p.x = data<T>(x), p.y = data<T>(y), p.chosen = data<int8_t>(chosen);
+               p.x = data<T>(x), p.y = data<T>(y);
+               p.chosen = count(*chosen) ? data<int8_t>(chosen) : nullptr;
                pool(p, kernels, threads);
              });
 }
 
 ffi::Error GradientOfPool(ffi::ThreadPool threads, In chosen, In y_gradient, Out x_gradient,
                           Numbers geometry, int32_t instructions) {
-  const bool fits = pooling_fits(*x_gradient, y_gradient, chosen, geometry);
+  const bool fits = pooling_fits(*x_gradient, y_gradient, chosen, geometry) &&
+                    count(chosen) == count(y_gradient);
   return run("max pooling's gradient", y_gradient, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& threads) {
                using T = decltype(type);

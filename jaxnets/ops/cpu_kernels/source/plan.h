@@ -131,7 +131,7 @@ struct Windows {
   Index first, last;
 };
 
-// Max pooling; `chosen` holds the number of the first largest tap of each window.
+// Max pooling; `chosen` holds the number of the first largest tap of each window, and may be null.
 template <typename T>
 struct Pooling {
   Index images, rows, columns, channels;

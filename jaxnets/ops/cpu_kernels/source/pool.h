@@ -26,8 +26,9 @@ inline void clip(Index start, Index window, Index size, Index* first, Index* las
   *last = smaller(window, size - start);
 }
 
-template <typename T>
-void pool(const Pooling<T>& p, Index image, Index pooled_row) {
+// The maximum of a window, and the number of its tap if `kChooses`.
+template <bool kChooses, typename T>
+void pool_row(const Pooling<T>& p, Index image, Index pooled_row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
   const T* x = p.x + image * p.rows * row_size;
   const T* x_end = p.x + p.images * p.rows * row_size;
@@ -39,32 +40,43 @@ void pool(const Pooling<T>& p, Index image, Index pooled_row) {
     const Index left = pooled * p.stride_across - p.pad_left;
     Index first_across, last_across;
     clip(left, p.window_across, p.columns, &first_across, &last_across);
+    const Index last = ((last_down - 1) * p.columns + last_across - 1) * p.channels;
     for (Index c = 0; c < p.channels; c += kLanes) {
       const T* corner = x + (top * p.columns + left) * p.channels + c;
+      const bool is_within = x_end - (corner + last) >= kLanes;
       Vector largest = Vector{} - __builtin_inff();
       Integers chosen =
           Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
       for (Index down = first_down; down < last_down; down++)
         for (Index across = first_across; across < last_across; across++) {
-          const Vector tap = load_within(corner + (down * p.columns + across) * p.channels, x_end);
+          const T* from = corner + (down * p.columns + across) * p.channels;
+          const Vector tap = is_within ? load(from) : load_within(from, x_end);
           // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before
           // it.
           const Integers wins = (tap > largest) | (tap != tap);
           largest = wins ? tap : largest;
-          chosen =
-              wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
+          if (kChooses)
+            chosen =
+                wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
         }
-      const Bytes numbers = narrow(chosen);
       const Index at = pooled * p.channels + c, left_over = pooled_size - at;
-      if (left_over >= kLanes) {
+      if (left_over >= kLanes)
         store(p.y + out + at, largest);
-        *reinterpret_cast<LooseBytes*>(p.chosen + out + at) = numbers;
-      } else {
+      else
         store_some(p.y + out + at, largest, left_over);
+      if (!kChooses) continue;
+      const Bytes numbers = narrow(chosen);
+      if (left_over >= kLanes)
+        *reinterpret_cast<LooseBytes*>(p.chosen + out + at) = numbers;
+      else
         for (Index lane = 0; lane < left_over; lane++) p.chosen[out + at + lane] = numbers[lane];
-      }
     }
   }
+}
+
+template <typename T>
+void pool(const Pooling<T>& p, Index image, Index pooled_row) {
+  p.chosen == nullptr ? pool_row<false>(p, image, pooled_row) : pool_row<true>(p, image, pooled_row);
 }
 
 template <typename T>
