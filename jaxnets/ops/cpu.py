@@ -36,11 +36,11 @@ def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
     return groups > 1 and shape[2:] == (1, groups)
 
 
-def supports(x: jax.Array, kernel: jax.Array, groups: int) -> bool:
+def supports(dtype: Any, kernel: jax.Array, groups: int) -> bool:
     """Whether a convolution can be computed in C++: in float32 or bfloat16, with a kernel in float32."""
     rows, columns, channels, features = kernel.shape
-    halves, depthwise = x.dtype == jnp.bfloat16, is_depthwise(kernel.shape, groups)
-    if kernel.dtype != jnp.float32 or x.dtype not in (jnp.float32, jnp.bfloat16) or columns > WIDEST:
+    halves, depthwise = dtype == jnp.bfloat16, is_depthwise(kernel.shape, groups)
+    if kernel.dtype != jnp.float32 or dtype not in (jnp.float32, jnp.bfloat16) or columns > WIDEST:
         return False
     if halves and groups > 1 and not depthwise and (channels % 2 or features // groups % 2):
         return False  # bfloat16 is multiplied in pairs

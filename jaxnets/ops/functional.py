@@ -42,9 +42,10 @@ def convolution(
     Raises:
         ValueError: the channels of `x` and `kernel` differ, or `groups` does not divide them.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     x, windows = _windows(x, kernel, strides, padding, groups)
     empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
-    kernels = kernels_of(implementation) if cpu.supports(x, kernel, groups) else None
+    kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, groups) else None
     if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
         return cpu.reference(x, kernel, windows, groups)
     return cpu.convolution(x, kernel, windows, groups, kernels)
@@ -98,8 +99,8 @@ def fold(
     """
     kernel, dtype = kernel * factor, jnp.dtype(dtype or kernel.dtype)
     kernels = kernels_of(implementation) if on_cpu() and kernel.size else None
-    images = jax.ShapeDtypeStruct((1, 1, 1, kernel.shape[2] * groups), dtype)
-    if kernels is None or not cpu.supports(images, kernel, groups):
+    window_size = kernel.shape[0] * kernel.shape[1]
+    if kernels is None or not cpu.supports(dtype, kernel, groups) or window_size > cpu.WIDEST:
         return FoldedKernel(kernel, offset)
     return FoldedKernel(cpu.pack(kernel, groups, dtype, kernels), offset)
 
@@ -168,7 +169,7 @@ def max_pool(
     Returns:
         [B, H', W', C].
     """
-    x, padding = apply_negative_padding(x, padding, -np.inf)
+    x, padding = apply_negative_padding(jnp.asarray(x), padding, -np.inf)
     windows = Windows(x.shape[1:3], window, strides, padding)
     reference = functools.partial(_reduce, windows=windows, operation=lax.max, initial=-np.inf)
     empty = 0 in x.shape or min(windows.output_size) < 1
@@ -205,7 +206,7 @@ def average_pool(
     sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
     counts = area if count_include_pad else sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
     kernel = jnp.ones((*window, 1, x.shape[3]))
-    kernels = kernels_of(implementation) if cpu.supports(x, kernel, x.shape[3]) else None
+    kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, x.shape[3]) else None
     if kernels is None or not on_cpu() or 0 in x.shape or min(windows.output_size) < 1:
         return sums(x) / counts
     if count_include_pad:

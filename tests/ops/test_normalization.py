@@ -124,7 +124,7 @@ def test_xla_and_custom_gradient_agree_over_several_devices() -> None:
         @functools.partial(jax.vmap, in_axes=(0, None, None, 0), axis_name="devices")
         def on_one_device(x, scale, bias, cotangent):
             y, pull, rest = jax.vjp(
-                lambda *a: _split_first(function(*a, 1e-3, "devices")), x, scale, bias, has_aux=True
+                lambda *a: _split_first(function(*a, 1e-3, axis_name="devices")), x, scale, bias, has_aux=True
             )
             return y, rest, pull(cotangent)
 

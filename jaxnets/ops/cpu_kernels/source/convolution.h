@@ -30,7 +30,8 @@ template <typename T>
 void pack_kernel(const Convolution& shape, const float* kernel, T* panels,
                  const KernelsOf<T>& kernels, Pool& pool);
 
-// `panels` is the packed kernel, or null to pack it here; depthwise filters are never packed.
+// `panels` is the packed kernel, or null to pack it here; depthwise filters are never packed. y may be
+// the residual, unless the filter has more than kTapsAcrossAtMost taps.
 template <typename T>
 void forward(const Convolution& shape, const T* x, const float* kernel, const T* panels,
              const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool);

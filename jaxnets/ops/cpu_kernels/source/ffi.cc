@@ -188,6 +188,7 @@ ffi::Error ConvolvePacked(ffi::ThreadPool threads, In x, In panels, In bias, In 
                           Numbers geometry, bool relu, int32_t instructions) {
   Convolution s;
   const bool fits = convolution_of(x, *y, geometry, &s) && is_float(bias, s.out_channels) &&
+                    s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost &&
                     is_packed(panels, x, s, instructions) && is_like_or_empty(residual, *y);
   return run("convolution with a packed filter", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& pool) {
