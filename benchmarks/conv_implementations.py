@@ -235,7 +235,7 @@ def _row(chosen: str, speeds: dict[str, list[float]]) -> BenchRow:
         "ours": statistics.median(speeds[chosen]),
         "theirs": statistics.median(speeds[other]),
         "ratio": statistics.median(ratios),
-        "ratio_tuned": None,
+        "dtype": "float32",
         "range": [min(ratios), max(ratios)],
         "rounds": len(ratios),
         "opponent": other,

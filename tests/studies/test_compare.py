@@ -36,8 +36,10 @@ ROW = {
     "unit": "images",
     "ours": 95.2,
     "theirs": 80.0,
+    "opponent": "OpenVINO",
     "ratio": 1.19,
-    "ratio_tuned": 1.02,
+    "ratio_eager": 1.4,
+    "ratio_eager_tuned": 1.02,
     "range": [1.1, 1.3],
     "rounds": 5,
 }
@@ -111,7 +113,7 @@ def test_the_benchmarks_of_the_newest_machine_are_shown(page: Path, tmp_path: Pa
     write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, {**ROW, "name": "pipeline/a", "title": "JPEG"})
     compare.compare(tmp_path, results)
     training, rest = page.read_text().split("<!-- end of training -->")
-    assert "| ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in training
+    assert "| ResNet-50 | 95 images/s | OpenVINO: 1.19 [1.10, 1.30] | 1.40, 1.02 |  |  |" in training
     assert "40 images/s" not in training
     assert "| JPEG | 95 images/s |" in rest.split("<!-- other -->")[1]
     assert rest.count("Not measured yet.") == 6
@@ -293,7 +295,7 @@ def test_every_stale_part_is_found(page: Path, tmp_path: Path, part: str) -> Non
 
 
 def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path) -> None:
-    alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
+    alone = dict.fromkeys(("ratio", "ratio_eager", "ratio_eager_tuned", "range"))
     other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
     write_bench(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
     write_bench(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
@@ -304,7 +306,7 @@ def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path)
     ]
     assert [(row["machine"], row["ratio"]) for row in rows if row["ratio"]] == [("n", 3.0), ("m", 2.0)]
     training, inference, rest = (bench_table.section(tmp_path / "bench", mark) for mark in PERFORMANCE[:3])
-    assert "| 2.00 [1.10, 1.30] |" in training
+    assert "| OpenVINO: 2.00 [1.10, 1.30] |" in training
     assert "| other | 95 points/s |  |  |  |  |" in rest
     assert inference == "Not measured yet."
 
@@ -351,14 +353,21 @@ def test_tables_have_at_most_six_columns(repository: Path, name: str) -> None:
 
 
 def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
-    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
-    message = ("0.50 [0.40, 0.60]", "0.25")
+    row = {**ROW, "ratio": 0.5, "range": [0.4, 0.6], "ratio_eager": None, "ratio_eager_tuned": 0.25}
+    message = ("OpenVINO: 0.50 [0.40, 0.60]", "0.25")
     assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", message[0], "")
     assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (*message, "", "")
 
 
 def test_the_peak_memory_of_both_processes_is_shown() -> None:
-    row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
-    memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
+    row = {
+        "name": "train/a",
+        "ours": 20.0,
+        "range": None,
+        "opponent": "OpenVINO",
+        "opponent_eager": "PyTorch",
+    }
+    memory = {"ours": 3 * 2**29, "PyTorch": 2**29, "OpenVINO": 2**30}
     assert bench_table.cells({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert bench_table.cells({**row, "peak_memory": memory, "opponent_eager": None})[-1] == "1.50 / 1.00"
     assert bench_table.cells({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""
