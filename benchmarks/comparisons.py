@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks import (
     conditions,
+    depthwise,
     end_to_end,
     jax_workloads,
     mlp_workloads,
@@ -35,7 +36,7 @@ LUNG_NETWORKS = ("resnet50", "inception_v1", "inception_v3", "inception_resnet_v
 TRAINING_SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
     "lenet5": ((28, 64),),
     "alexnet": ((32, 64),),
-    **{network: ((64, 16), (128, 16), (224, 16)) for network in ("resnet50", "densenet121")},
+    **{network: ((64, 16), (128, 16), (224, 16)) for network in ("resnet50", "densenet121", depthwise.NAME)},
     **{name: ((75, 16), (128, 16), (224, 16)) for name in LUNG_NETWORKS if name.startswith("inception")},
 }
 """(image size, batch size) by network; 75 px is the smallest size of two Inceptions."""
@@ -103,8 +104,9 @@ def network_row(
         raise MachineError(f"{name} is not measured: this processor has neither AMX nor AVX512-BF16")
     shape: dict[str, Any] = {"network": network, "image_size": image_size, "batch_size": batch_size}
     ours = jax_workloads.TrainingWorkload if trains else jax_workloads.InferenceWorkload
+    entry = depthwise.ENTRY if network == depthwise.NAME else models.entry(network)
     what = "training step" if trains else "inference"
-    title = f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}"
+    title = f"{what}, {entry.title}, {image_size} px, batch {batch_size}"
     found = opponents.of_network(context.opponents, trains=trains, bfloat16=bfloat16, threads=context.threads)
     in_float32 = Comparison(
         name,
@@ -241,7 +243,7 @@ def _jaxnets_pipeline(
 
 
 def _network_rows() -> dict[str, MakeComparison]:
-    """Training step and inference of every image network in the registry, then the rows in bfloat16."""
+    """Training step and inference of the networks, then the rows in bfloat16."""
     rows: dict[str, MakeComparison] = {}
     for kind, sizes in (("train", TRAINING_SIZES), ("inference", INFERENCE_SIZES)):
         for network, shapes in sizes.items():

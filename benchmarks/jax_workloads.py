@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import config_dict
 from PIL import Image
 
+from benchmarks import depthwise
 from benchmarks.clock import WARMUP_BATCHES, Clock
 from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.worker import process_peak_memory
@@ -96,6 +97,8 @@ class NetworkWorkload:
         learning_rate: float | None = None,
     ):
         del shared
+        if network == depthwise.NAME:
+            depthwise.register()
         self.config = make_config(network, image_size, batch_size)
         if learning_rate is not None:
             self.config.optimizer.learning_rate = learning_rate
@@ -107,11 +110,9 @@ class NetworkWorkload:
 
     def shared_data(self) -> dict[str, Any]:
         """Returns the config, the initial weights by PyTorch name, and the batch."""
-        arrays = {
-            name: array
-            for tree in self._variables.values()
-            for name, array in to_torch(self.config.model.name, tree).items()
-        }
+        network, arrays = self.config.model.name, {}
+        for tree in self._variables.values():
+            arrays |= depthwise.to_torch(tree) if network == depthwise.NAME else to_torch(network, tree)
         return {"config": self.config, "arrays": arrays, "batch": self.batch}
 
     def outputs(self) -> np.ndarray:

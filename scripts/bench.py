@@ -21,7 +21,9 @@ ROWS = flags.DEFINE_list("rows", [], "Row names, such as train/lenet5/28/64; emp
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per row.", lower_bound=5)
 SECONDS = flags.DEFINE_float("seconds", 3.0, "Approximate seconds per measurement.", lower_bound=0.1)
 OPPONENTS = flags.DEFINE_list(
-    "opponents", opponents.KINDS, f"cpu: what networks are compared with, of {', '.join(opponents.KINDS)}."
+    "opponents",
+    list(opponents.KINDS),
+    f"cpu: what networks are compared with, of {', '.join(opponents.KINDS)}.",
 )
 IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, one folder per class.")
 BUDGET = flags.DEFINE_float(

@@ -22,8 +22,11 @@ CSV_HEADS = (
     *("ratio_without_kernels", "ratio_eager_without_kernels", "ratio_eager_same_allocator_without_kernels"),
     *("ratio_to_our_float32", "peak_bytes", "peak_bytes_opponent", "ratio_memory"),
 )
-SECTIONS = {"training": "training step, ", "inference": "inference, ", "other": ""}
-"""Marks of docs/performance.md, and how the titles of their rows begin; the first that fits is taken."""
+BFLOAT16 = "bfloat16"
+"""Mark of docs/performance.md whose rows have this dtype; it has our float32 instead of the kernels."""
+BFLOAT16_HEADS = tuple("our float32: ratio" if head == "without kernels" else head for head in HEADS)
+SECTIONS = {"training": "training step, ", "inference": "inference, ", BFLOAT16: "", "other": ""}
+"""Marks of docs/performance.md, and how the titles of their rows begin."""
 REPORT_A_MLP = "report A's MLP"
 """Begins the titles of rows without images, which are not among the training steps."""
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
@@ -45,7 +48,7 @@ def section(folder: Path, mark: str) -> str:
         if found == mark:
             title, *others = cells(row)
             rows.append((title.removeprefix(prefix), *others))
-    return table_or_empty(HEADS, rows) or NOT_MEASURED
+    return table_or_empty(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows) or NOT_MEASURED
 
 
 def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -75,8 +78,10 @@ def _compared_rows(folder: Path, machine: str) -> list[tuple[BenchFile, BenchRow
 def _section(row: BenchRow) -> tuple[str, str]:
     """Returns the mark of a row's table, and the prefix that its title loses there."""
     title = row.get("title", row["name"])
+    if row.get("dtype") == BFLOAT16:
+        return BFLOAT16, ""
     for mark, prefix in SECTIONS.items():
-        if title.startswith(prefix) and not title.removeprefix(prefix).startswith(REPORT_A_MLP):
+        if prefix and title.startswith(prefix) and not title.startswith(f"{prefix}{REPORT_A_MLP}"):
             return mark, prefix
     return "other", ""
 
@@ -154,4 +159,5 @@ def cells(row: BenchRow) -> tuple[str, ...]:
         ratio = f"{row['opponent'].partition(',')[0]}: {ratio} [{low:.2f}, {high:.2f}]"
     if row.get("implementation") == IN_JAX_ALONE:
         return title, ours, "", "", ratio, peaks
-    return title, ours, ratio, eager, formatted("ratio_in_jax"), peaks
+    other = "ratio_float32" if row.get("dtype") == BFLOAT16 else "ratio_in_jax"
+    return title, ours, ratio, eager, formatted(other), peaks

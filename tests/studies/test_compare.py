@@ -29,7 +29,7 @@ between
 <!-- end of missing -->
 after
 """
-PERFORMANCE = ("training", "inference", "other", "ops", "layers", "profile", "growth", "gpu")
+PERFORMANCE = ("training", "inference", "bfloat16", "other", "ops", "layers", "profile", "growth", "gpu")
 ROW = {
     "name": "train/resnet50/64/16",
     "title": "training step, ResNet-50",
@@ -110,18 +110,22 @@ def test_the_benchmarks_of_the_newest_machine_are_shown(page: Path, tmp_path: Pa
     results = tmp_path / "results"
     write_marks(page, *PERFORMANCE)
     write_bench(results, "m-cpu-2026-01-01.json", "old", {**ROW, "ours": 40.0})
-    write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, {**ROW, "name": "pipeline/a", "title": "JPEG"})
+    pipeline = {**ROW, "name": "pipeline/a", "title": "JPEG"}
+    bfloat16 = {**ROW, "name": "train/a/bfloat16", "dtype": "bfloat16", "ratio_float32": 1.5}
+    write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, pipeline, bfloat16)
     compare.compare(tmp_path, results)
     training, rest = page.read_text().split("<!-- end of training -->")
     assert "| ResNet-50 | 95 images/s | OpenVINO: 1.19 [1.10, 1.30] | 1.40, 1.02 |  |  |" in training
     assert "40 images/s" not in training
     assert "| JPEG | 95 images/s |" in rest.split("<!-- other -->")[1]
+    (line,) = rest.split("<!-- bfloat16 -->")[1].split("<!-- end of bfloat16 -->")[0].splitlines()[3:]
+    assert line.endswith("| OpenVINO: 1.19 [1.10, 1.30] | 1.40, 1.02 | 1.50 |  |")
     assert rest.count("Not measured yet.") == 6
     lines = (tmp_path / "docs" / "tables" / "benchmarks.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines] == [
         ["machine", "jax"],
         *[["old", "0.10.2"]],
-        *[["new", "0.10.2"]] * 2,
+        *[["new", "0.10.2"]] * 3,
     ]
 
 
@@ -305,7 +309,9 @@ def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path)
         dict(zip(bench_table.CSV_HEADS, row, strict=True)) for row in bench_table.csv_rows(tmp_path / "bench")
     ]
     assert [(row["machine"], row["ratio"]) for row in rows if row["ratio"]] == [("n", 3.0), ("m", 2.0)]
-    training, inference, rest = (bench_table.section(tmp_path / "bench", mark) for mark in PERFORMANCE[:3])
+    training, inference, rest = (
+        bench_table.section(tmp_path / "bench", mark) for mark in ("training", "inference", "other")
+    )
     assert "| OpenVINO: 2.00 [1.10, 1.30] |" in training
     assert "| other | 95 points/s |  |  |  |  |" in rest
     assert inference == "Not measured yet."
