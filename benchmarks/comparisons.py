@@ -29,6 +29,7 @@ from jaxnets.runtime import console
 from studies.pages.bench_table import IN_JAX_ALONE
 
 CPU, PIPELINE, STARTUP = "cpu", "pipeline", "startup"
+TRAIN, INFERENCE = "train", "inference"
 IMAGES, IMAGE_SIZE, JPEG_QUALITY = 1500, 224, 75
 PIPELINE_BATCH = 32
 JPEG_TITLE = f"JPEG against a DataLoader on JPEG, {IMAGE_SIZE} px"
@@ -43,8 +44,8 @@ TRAINING_SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
 INFERENCE_SIZES = {**TRAINING_SIZES, **{name: ((128, 16), (224, 16)) for name in LUNG_NETWORKS}}
 INFERENCE_SIZES["resnet50"] = TRAINING_SIZES["resnet50"]
 BFLOAT16_ROWS = (
-    *(("train", "resnet50", size) for size in (64, 128, 224)),
-    *(("inference", network, 224) for network in ("resnet50", "densenet121")),
+    *((TRAIN, "resnet50", size) for size in (64, 128, 224)),
+    *((INFERENCE, network, 224) for network in ("resnet50", "densenet121")),
 )
 BFLOAT16 = "bfloat16"
 BFLOAT16_TOLERANCE = 0.02
@@ -244,21 +245,24 @@ def _jaxnets_pipeline(
 
 def _network_rows() -> dict[str, MakeComparison]:
     """Training step and inference of the networks, then the rows in bfloat16."""
-    rows: dict[str, MakeComparison] = {}
-    for kind, sizes in (("train", TRAINING_SIZES), ("inference", INFERENCE_SIZES)):
-        for network, shapes in sizes.items():
-            for image_size, batch_size in shapes:
-                rows[f"{kind}/{network}/{image_size}/{batch_size}"] = functools.partial(
-                    network_row,
-                    network=network,
-                    image_size=image_size,
-                    batch_size=batch_size,
-                    trains=kind == "train",
-                )
-    for kind, network, image_size in BFLOAT16_ROWS:
-        name = f"{kind}/{network}/{image_size}/16"
-        rows[f"{name}/{BFLOAT16}"] = functools.partial(rows[name], bfloat16=True)
-    return rows
+    shapes = [
+        (kind, network, image_size, batch_size, False)
+        for kind, sizes in ((TRAIN, TRAINING_SIZES), (INFERENCE, INFERENCE_SIZES))
+        for network, found in sizes.items()
+        for image_size, batch_size in found
+    ]
+    shapes += [(*row, 16, True) for row in BFLOAT16_ROWS]
+    return {
+        f"{kind}/{network}/{image_size}/{batch_size}{f'/{BFLOAT16}' * bfloat16}": functools.partial(
+            network_row,
+            network=network,
+            image_size=image_size,
+            batch_size=batch_size,
+            trains=kind == TRAIN,
+            bfloat16=bfloat16,
+        )
+        for kind, network, image_size, batch_size, bfloat16 in shapes
+    }
 
 
 SUITES: Mapping[str, Mapping[str, MakeComparison]] = {

@@ -36,7 +36,7 @@ class EngineWorkload:
             warnings.simplefilter("ignore", DeprecationWarning)
             # dynamo=False: OpenVINO reads this exporter's files of every network.
             source.torch.onnx.export(
-                source.network, source.images, str(path), opset_version=ONNX_OPSET, dynamo=False
+                source.network, (source.images,), str(path), opset_version=ONNX_OPSET, dynamo=False
             )
             self._run = ENGINES[engine](path, self._inputs, threads, bfloat16)
         self._clock = Clock(self._run)
@@ -65,7 +65,7 @@ def _onnxruntime(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: inputs})[0]
+    return lambda: np.asarray(session.run(None, {name: inputs})[0])
 
 
 def _openvino(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -> Run:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ GPU_MEMORY_FRACTION = "0.45"
 """Fraction of the GPU's memory that JAX preallocates; PyTorch's process gets as much."""
 COOLDOWN_SECONDS = 0.5
 """Pause between measurements, in which data loader workers fill their queues and become idle."""
+TRIAL_ROUNDS = 3
+"""Rounds that choose the fastest form of eager PyTorch, such as its memory layout, before the others start.
+
+At 224 px, the processes of all forms would not fit into the memory of small computers.
+"""
 OURS, IN_JAX, IN_FLOAT32 = "ours", "ours, in JAX", "ours, in float32"
 """jaxnets, and if they are measured too, jaxnets without the C++ kernels and in another precision."""
 WITH_KERNELS = "C++ kernels"
@@ -41,7 +46,8 @@ class Comparison:
       name: The row's name, such as train/lenet5/28/64.
       title: The description shown in tables.
       ours: Creates the jaxnets workload.
-      opponents: The opponents by name; the fastest one counts.
+      opponents: The opponents by name; the fastest one counts. Of eager PyTorch with one allocator
+        setting, only the form that is fastest in a trial is measured.
       needs_torch: Whether the opponents need PyTorch.
       has_kernels: Whether to use the C++ kernels; float32 is also measured without them.
       implementation: What jaxnets uses, if `has_kernels` is False and it matters.
@@ -87,15 +93,14 @@ def measure_row(
     kernels = kernels if comparison.has_kernels else None
     flop_rates: Mapping[str, float] = {}
     with contextlib.ExitStack() as stack:
-        workers = _start_workers(comparison, stack, worker_class, kernels, with_opponents=with_opponents)
-        _check_agreement(comparison, workers)
-        speeds: dict[str, list[float]] = {name: [] for name in workers}
-        names = list(workers)
-        for number in range(comparison.warmup + rounds):
-            first = number % len(names)  # rotates, so that no implementation always follows the same other
-            for name in names[first:] + names[:first]:
-                time.sleep(cooldown)
-                speeds[name].append(workers[name].call("measure", seconds))
+        workers = _start_workers(
+            comparison,
+            lambda *arguments, **options: stack.enter_context(worker_class(*arguments, **options)),
+            kernels,
+            with_opponents=with_opponents,
+            measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
+        )
+        speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
         memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
@@ -114,52 +119,83 @@ def measure_row(
     return row
 
 
+def _measure_rounds(workers: Mapping[str, Any], rounds: int, seconds: float, cooldown: float) -> Speeds:
+    """Returns the speed of each worker in each round."""
+    speeds: dict[str, list[float]] = {name: [] for name in workers}
+    names = list(workers)
+    for number in range(rounds):
+        first = number % len(names)  # rotates, so that no implementation always follows the same other
+        for name in names[first:] + names[:first]:
+            time.sleep(cooldown)
+            speeds[name].append(workers[name].call("measure", seconds))
+    return speeds
+
+
 def _start_workers(
     comparison: Comparison,
-    stack: contextlib.ExitStack,
-    worker_class: Callable[..., Any],
+    start: Callable[..., Any],
     kernels: Path | None,
     *,
     with_opponents: bool,
+    measure_trial: Callable[[Mapping[str, Any]], Speeds],
 ) -> dict[str, Any]:
-    """Starts a worker per implementation; they end with the stack."""
+    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets."""
     options: dict[str, Any] = {}
     if comparison.on_gpu:
         options["environment"] = {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
-    ours = worker_class(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
-    workers = {OURS: stack.enter_context(ours)}
+    ours = start(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
+    workers, check = {OURS: ours}, _make_check(comparison, ours)
     if comparison.in_float32 is not None:
-        worker = worker_class(comparison.in_float32, None, keep_memory=True, kernels=kernels)
-        workers[IN_FLOAT32] = stack.enter_context(worker)
+        workers[IN_FLOAT32] = start(comparison.in_float32, None, keep_memory=True, kernels=kernels)
+        check(IN_FLOAT32, workers[IN_FLOAT32])
     elif kernels is not None:
-        workers[IN_JAX] = stack.enter_context(worker_class(comparison.ours, None, keep_memory=True))
+        workers[IN_JAX] = start(comparison.ours, None, keep_memory=True)
+        check(IN_JAX, workers[IN_JAX])
     if not with_opponents:
         return workers
     shared = ours.call("shared_data")
-    for name, opponent in comparison.opponents.items():
-        worker = worker_class(opponent.make, shared, keep_memory=opponent.keep_memory)
-        workers[name] = stack.enter_context(worker)
+    for forms in _forms(comparison.opponents):
+        started = {}
+        for name in forms:
+            opponent = comparison.opponents[name]
+            started[name] = start(opponent.make, shared, keep_memory=opponent.keep_memory)
+            check(name, started[name])
+        fastest = _fastest(measure_trial(started)) if len(started) > 1 else forms[0]
+        for name, worker in started.items():
+            if name == fastest:
+                workers[name] = worker
+            else:
+                worker.close()
     return workers
 
 
-def _check_agreement(comparison: Comparison, workers: Mapping[str, Any]) -> None:
-    """Raises CheckFailedError unless all outputs and training losses equal those of jaxnets."""
-    ours, row = workers[OURS], comparison.name
-    outputs = ours.call("outputs")
-    measured = None if comparison.tolerance is None else ours.call("measured_outputs")
-    losses, lr_fraction = (None, None) if comparison.loss_tolerance is None else ours.call("losses")
-    if measured is not None:
-        check_outputs_match(f"{row}, its program,", "the network", measured, outputs, comparison.tolerance)
-    for name, worker in workers.items():
-        if name == OURS:
-            continue
+def _forms(opponents: Iterable[str]) -> list[list[str]]:
+    """Returns the names of opponents, with the forms of eager PyTorch with one allocator setting together."""
+    forms: dict[object, list[str]] = {}
+    for name in opponents:
+        key = name.endswith(TUNED_ALLOCATOR) if name.startswith(PYTORCH) else name
+        forms.setdefault(key, []).append(name)
+    return list(forms.values())
+
+
+def _make_check(comparison: Comparison, ours: Any) -> Callable[[str, Any], None]:
+    """Returns a function that raises CheckFailedError if a worker, by its name, disagrees with ours."""
+    row, outputs, tolerance = comparison.name, ours.call("outputs"), comparison.tolerance
+    program, training_step = f"{row}, its program,", f"{row}, its training step,"
+    measured = ours.call("measured_outputs") if tolerance is not None else None
+    losses, lr_fraction = ours.call("losses") if comparison.loss_tolerance is not None else (None, None)
+    if measured is not None and tolerance is not None:
+        check_outputs_match(program, "the network", measured, outputs, tolerance)
+
+    def check(name: str, worker: Any) -> None:
         check_outputs_match(row, name, outputs, worker.call("outputs"))
-        if measured is not None:
-            theirs = worker.call("measured_outputs")
-            check_outputs_match(f"{row}, its program,", name, measured, theirs, comparison.tolerance)
-        if losses is not None:
+        if measured is not None and tolerance is not None:
+            check_outputs_match(program, name, measured, worker.call("measured_outputs"), tolerance)
+        if losses is not None and comparison.loss_tolerance is not None:
             theirs, _ = worker.call("losses", lr_fraction)
-            check_outputs_match(f"{row}, its training step,", name, losses, theirs, comparison.loss_tolerance)
+            check_outputs_match(training_step, name, losses, theirs, comparison.loss_tolerance)
+
+    return check
 
 
 def check_outputs_match(

@@ -16,12 +16,12 @@ from studies.pages.markdown import milliseconds
 Suite = Mapping[str, Callable[[], Iterable[BenchRow]]]
 """Functions that measure a row, or several rows, by name."""
 OTHER_RATIOS = (
-    ("ratio_eager", "to eager PyTorch"),
-    ("ratio_eager_tuned", "with our allocator setting"),
-    ("ratio_float32", "to our float32"),
-    ("ratio_memory", "times its memory"),
+    ("ratio_eager", "eager PyTorch"),
+    ("ratio_eager_tuned", "eager PyTorch with our allocator setting"),
+    ("ratio_float32", "our float32"),
+    ("ratio_memory", "memory"),
 )
-"""Ratios of a row that are printed too, and what they compare with."""
+"""Ratios of a row that are printed too, and what they compare."""
 
 
 def measure_suite(
@@ -104,7 +104,7 @@ def format_row(row: BenchRow) -> str:
         return f"{ours}; not compared: PyTorch is not installed (pip install {TORCH})"
     low, high = row["range"] or (0.0, 0.0)
     others = "".join(
-        f"; {ratio:.2f} {what}" for field, what in OTHER_RATIOS if (ratio := row.get(field)) is not None
+        f", {what} {ratio:.2f}" for field, what in OTHER_RATIOS if (ratio := row.get(field)) is not None
     )
     return (
         f"{ours}, {row['opponent']} {format_rate(row['theirs'], unit)}: "

@@ -47,7 +47,7 @@ class Workload(Protocol):
 
 
 class SharingWorkload(Workload, Protocol):
-    """A workload that provides the inputs of the baselines."""
+    """A workload that provides the inputs of the opponents."""
 
     def shared_data(self) -> Any:
         """Returns picklable inputs, such as weights and a batch, or file names."""
@@ -90,7 +90,7 @@ class Worker:
         try:
             self._exchange((make, shared))
         except BaseException:
-            self._end()
+            self.close()
             raise
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -111,7 +111,8 @@ class Worker:
             raise RuntimeError(f"in a worker process:\n{error}")
         return value
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Ends the process; it may be called again."""
         self._connection.close()
         try:
             self._process.wait(SHUTDOWN_SECONDS)
@@ -123,7 +124,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.close()
 
 
 def serve(connection: Connection, kernels: str) -> None:
