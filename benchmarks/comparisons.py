@@ -43,7 +43,7 @@ TRAINING_SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
 """(image size, batch size) by network; 75 px is the smallest size of two Inceptions."""
 INFERENCE_SIZES = {**TRAINING_SIZES, **{name: ((128, 16), (224, 16)) for name in LUNG_NETWORKS}}
 INFERENCE_SIZES["resnet50"] = TRAINING_SIZES["resnet50"]
-BFLOAT16_ROWS = (
+BFLOAT16_ROWS: Sequence[tuple[str, str, int]] = (
     *((TRAIN, "resnet50", size) for size in (64, 128, 224)),
     *((INFERENCE, network, 224) for network in ("resnet50", "densenet121")),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import bench_file
 from benchmarks.conditions import code_conditions, measurement_conditions
-from benchmarks.oracles import TORCH
+from benchmarks.oracles import TORCH, has_torch
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
 from jaxnets.runtime import console
@@ -101,7 +101,8 @@ def format_row(row: BenchRow) -> str:
     if "seconds_a_step" in row:
         return f"{ours}, {milliseconds(row['seconds_a_step'])} ms per step"
     if row["theirs"] is None:
-        return f"{ours}; not compared: PyTorch is not installed (pip install {TORCH})"
+        reason = "no opponent is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
+        return f"{ours}; not compared: {reason}"
     low, high = row["range"] or (0.0, 0.0)
     others = "".join(
         f", {what} {ratio:.2f}" for field, what in OTHER_RATIOS if (ratio := row.get(field)) is not None

@@ -5,6 +5,9 @@ import functools
 import importlib.util
 from pathlib import Path
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,7 +17,7 @@ from benchmarks.jax_workloads import InferenceWorkload, PipelineWorkload, Traini
 from benchmarks.measure import check_outputs_match
 from benchmarks.mlp_workloads import ScalarEngineWorkload, ScannedMlpWorkload
 from benchmarks.opponents import TUNED_ALLOCATOR
-from jaxnets import models, reported
+from jaxnets import models, ops, reported
 from jaxnets.errors import ConfigError, DataError, MachineError
 
 CONTEXT = comparisons.BenchContext(threads=2, images=Path("images"), data_root=Path("data"))
@@ -155,6 +158,30 @@ def test_a_given_folder_is_read_and_not_changed(jpegs: Path) -> None:
     assert [path for path in sorted(jpegs.parent.rglob("*")) if "-cache" not in str(path)] == [
         path for path in before if "-cache" not in str(path)
     ]
+
+
+class Normalization(nn.Module):
+    """A network that is one batch normalization."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return ops.BatchNorm(name="norm")(x, train=train)
+
+
+def test_the_statistics_of_the_batch_are_those_of_numpy() -> None:
+    x = np.random.default_rng(0).normal(3.0, 1e-3, (4, 5, 5, 2)).astype(np.float32)
+    workload = object.__new__(InferenceWorkload)
+    workload.float32_model, workload.inputs = Normalization(), lambda: jnp.asarray(x)
+    workload._variables = workload.float32_model.init(jax.random.key(0), x, train=False)
+    found = workload._with_statistics_of_batch()["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], x.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found["var"], x.var((0, 1, 2), ddof=1), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_logits_of_inception_v1_depend_on_the_image() -> None:
+    outputs = InferenceWorkload(None, network="inception_v1", image_size=32, batch_size=4).outputs()
+    assert np.ptp(outputs, axis=0).max() > 0.01 * np.abs(outputs).max()
 
 
 def test_the_mlp_and_the_scalar_engine_match_report_a() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import comparisons, conditions, suite
+from benchmarks import comparisons, conditions, runner, suite
 from benchmarks.measure import Comparison, summarize
 from benchmarks.opponents import Opponent
 from benchmarks.schema import BenchRow
@@ -93,7 +93,8 @@ def test_an_unknown_row_raises_before_anything_is_done(
 def test_without_pytorch_only_jaxnets_is_measured(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(suite, "has_torch", lambda: False)
+    for module in (suite, runner):
+        monkeypatch.setattr(module, "has_torch", lambda: False)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(output=path))
     assert [options["with_opponents"] for _, options in measured] == [False, True]
