@@ -101,7 +101,9 @@ def format_row(row: BenchRow) -> str:
     if "seconds_a_step" in row:
         return f"{ours}, {milliseconds(row['seconds_a_step'])} ms per step"
     if row["theirs"] is None:
-        reason = "no opponent is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
+        reason = (
+            "no opponent is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
+        )
         return f"{ours}; not compared: {reason}"
     low, high = row["range"] or (0.0, 0.0)
     others = "".join(

@@ -103,7 +103,11 @@ class Worker:
             value, error = self._connection.recv()
         except (EOFError, ConnectionError) as problem:
             code = self._process.wait()
-            hint = ": out of memory? Close other programs, or choose fewer --opponents" if code == -signal.SIGKILL else ""
+            hint = (
+                ": out of memory? Close other programs, or choose fewer --opponents"
+                if code == -signal.SIGKILL
+                else ""
+            )
             raise MachineError(f"a worker process died (exit code {code}){hint}") from problem
         if isinstance(error, JaxnetsError):
             raise error

@@ -142,6 +142,8 @@ def test_a_signal_ends_the_suite(tmp_path: Path, measured: list, monkeypatch: py
     [
         ("training", {"budget": 5.0}),
         ("training", {"dry_run": True}),
+        ("training", {"opponents": ("eager",)}),
+        ("cpu", {"opponents": ("eagre",)}),
         ("training", {"images": Path("/")}),
         ("pipeline", {"images": Path("/nowhere")}),
     ],
