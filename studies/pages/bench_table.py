@@ -47,7 +47,7 @@ def section(folder: Path, mark: str) -> str:
         found, prefix = _section(row)
         if found == mark:
             title, *others = cells(row)
-            rows.append((title.removeprefix(prefix), *others))
+            rows.append((title.removeprefix(prefix).removesuffix(f", {BFLOAT16}"), *others))
     return table_or_empty(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows) or NOT_MEASURED
 
 
