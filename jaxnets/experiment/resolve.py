@@ -237,7 +237,7 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
 def check_bfloat16(config: config_dict.ConfigDict) -> None:
     """Raises ConfigError on a CPU where training in bfloat16 would be slower than in float32.
 
-    XLA computes bfloat16 convolutions in float32 there, with conversions around them, at a fifth of the speed.
+    XLA computes its convolutions in float32 there, with conversions around them, at a fifth of the speed.
     """
     if config.model.compute_dtype != "bfloat16" or jax.default_backend() != "cpu":
         return
@@ -246,8 +246,8 @@ def check_bfloat16(config: config_dict.ConfigDict) -> None:
         raise ConfigError(f"{flag} needs the C++ kernels on a CPU ({command('build_kernels')} builds them)")
     if not (kernels.multiply_bfloat16 or cpu_kernels.emulates_bfloat16()):
         raise ConfigError(
-            f"{flag}: this CPU has no instructions for bfloat16 (AVX512-BF16 or AMX), so that float32 is faster; "
-            f"{cpu_kernels.EMULATE_BFLOAT16}=1 emulates them, for tests only"
+            f"{flag}: this CPU has no instructions for bfloat16 (AVX512-BF16 or AMX), so that float32 is "
+            f"faster; {cpu_kernels.EMULATE_BFLOAT16}=1 emulates them, for tests only"
         )
 
 
