@@ -17,11 +17,23 @@ inline void pack_sources(const Meeting<float>* meetings, Index count, Index offs
     for (int m = 0; m < kHeight; m++) packed[q * kHeight + m] = meetings[q].source[offset + m];
 }
 
+// Where the sums of a tile go: [height][stride], of which `channels` are left; they are stored, or
+// added to what is there.
+struct Target {
+  float* sums;
+  Index channels, stride;
+  bool adds;
+
+  Target at(Index row, Index channel) const {
+    return {sums + row * stride + channel, channels - channel, stride, adds};
+  }
+};
+
 // Outer products of kHeight values of the run, packed or where they lie, and one packed row, summed
 // over the meetings.
 template <int kHeight, int kVectors, bool kPacked, typename T>
 inline void sum_products(const Meeting<T>* meetings, Index count, const T* packed, Index offset,
-                         Index gradient_offset, float* sums, Index channels, Index stride) {
+                         Index gradient_offset, const Target& target) {
   Vector sum[kHeight][kVectors] = {};
   for (Index q = 0; q < count; q++) {
     const T* source = kPacked ? packed + q * kHeight : meetings[q].source + offset * kStep<T>;
@@ -36,10 +48,13 @@ inline void sum_products(const Meeting<T>* meetings, Index count, const T* packe
   }
   // Chunks are summed apart and then added: a long sum in one register would lose digits.
   for (int m = 0; m < kHeight; m++) {
-    Vector total[kVectors];
-    load_row(sums + m * stride, total, channels);
-    for (int v = 0; v < kVectors; v++) total[v] += sum[m][v];
-    store_row(sums + m * stride, total, channels);
+    float* to = target.sums + m * target.stride;
+    if (target.adds) {
+      Vector total[kVectors];
+      load_row(to, total, target.channels);
+      for (int v = 0; v < kVectors; v++) sum[m][v] += total[v];
+    }
+    store_row(to, sum[m], target.channels);
   }
 }
 
@@ -47,32 +62,27 @@ inline void sum_products(const Meeting<T>* meetings, Index count, const T* packe
 // would have too few general registers for their pointers.
 template <int kHeight, int kVectors, typename T>
 [[gnu::noinline]] void sum_blocks(const Meeting<T>* meetings, Index count, Index offset,
-                                  Index blocks, Index block_size, float* sums, Index channels,
-                                  Index stride) {
+                                  Index blocks, Index block_size, const Target& target) {
   constexpr Index kWidth = kVectors * kLanes;
   constexpr bool kPacked = kStep<T> == 1;  // pairs are packed by tap already
   alignas(64) T packed[kPacked ? kPixelsPacked * kHeight : 1];
   if constexpr (kPacked) pack_sources<kHeight>(meetings, count, offset, packed);
   for (Index block = 0; block < blocks; block++)
     sum_products<kHeight, kVectors, kPacked>(meetings, count, packed, offset, block * block_size,
-                                             sums + block * kWidth, channels - block * kWidth,
-                                             stride);
+                                             target.at(0, block * kWidth));
 }
 
-// `height` values of the run from `offset` on; `channels` are left from the first block on.
+// `height` values of the run from `offset` on.
 template <int kVectors, typename T, int kHeight = tallest(kVectors)>
 inline void sum_tile(Index height, const Meeting<T>* meetings, Index count, Index offset,
-                     Index blocks, Index block_size, float* sums, Index channels, Index stride) {
+                     Index blocks, Index block_size, const Target& target) {
   if (height != kHeight) {
     if constexpr (kHeight > 1)
-      sum_tile<kVectors, T, kHeight - 1>(height, meetings, count, offset, blocks, block_size, sums,
-                                         channels, stride);
+      sum_tile<kVectors, T, kHeight - 1>(height, meetings, count, offset, blocks, block_size, target);
   } else if (blocks == 1) {  // packing would not pay
-    sum_products<kHeight, kVectors, false, T>(meetings, count, nullptr, offset, 0, sums, channels,
-                                              stride);
+    sum_products<kHeight, kVectors, false, T>(meetings, count, nullptr, offset, 0, target);
   } else {
-    sum_blocks<kHeight, kVectors>(meetings, count, offset, blocks, block_size, sums, channels,
-                                  stride);
+    sum_blocks<kHeight, kVectors>(meetings, count, offset, blocks, block_size, target);
   }
 }
 
@@ -183,21 +193,20 @@ void kernel_gradient_tiles(const KernelGradient<T>& pass, Index group, Index fir
                            Index last_block, Index first_tap, Index last_tap) {
   constexpr Index kWidth = kVectors * kLanes;
   const Reach<T>& reach = pass.reach;
-  const Index run = reach.run, size = pass.sums_stride;
+  const Index run = reach.run, begin_pixel = group * pass.pixels_per_group;
   const Index pixels =
-      smaller((group + 1) * pass.pixels_per_group, reach.images * reach.rows * reach.columns);
+      smaller(begin_pixel + pass.pixels_per_group, reach.images * reach.rows * reach.columns);
   const Index blocks = last_block - first_block, channel = first_block * kWidth;
-  const Index left = pass.channels - channel, channels = smaller(blocks * kWidth, left);
-  float* sums = pass.sums + group * pass.group_stride + channel;
-  for (Index r = first_tap * run; r < last_tap * run; r++)
-    for (Index c = 0; c < channels; c++) sums[r * size + c] = 0;
+  Target target = {pass.sums + group * pass.group_stride + channel, pass.channels - channel,
+                   pass.sums_stride, false};
 
   Chunk<T, kVectors> chunk;
   Meeting<T> meetings[kPixelsPacked];
   // Without padding every tap reads every pixel, at a distance of its own: one list will do.
   const bool shares = reach.all_inside && kStep<T> == 1;
   const Index run_at_once = kStep<T> == 1 ? run : chunk.kRunPacked;
-  for (Index pixel = group * pass.pixels_per_group; pixel < pixels; pixel += kPixelsPacked) {
+  for (Index pixel = begin_pixel; pixel < pixels; pixel += kPixelsPacked) {
+    target.adds = pixel > begin_pixel;
     chunk.take(pass, pixel, smaller(pixel + kPixelsPacked, pixels), first_block, blocks);
     Index count = shares ? chunk.meet(pass, 0, 0, run, meetings) : 0;
     for (Index tap = first_tap; tap < last_tap; tap++)
@@ -209,8 +218,7 @@ void kernel_gradient_tiles(const KernelGradient<T>& pass, Index group, Index fir
         for (Index tile = 0; tile < tiles; tile++) {
           const Index begin = here * tile / tiles, end = here * (tile + 1) / tiles;
           sum_tile<kVectors, T>(end - begin, meetings, count, distance + begin, blocks,
-                                chunk.kBlockSize, sums + (tap * run + first + begin) * size, left,
-                                size);
+                                chunk.kBlockSize, target.at(tap * run + first + begin, 0));
         }
       }
   }
