@@ -246,8 +246,7 @@ def _merge_moments(mean: jax.Array, var: jax.Array, axis_name: str) -> tuple[jax
     As exact as two passes over all values (Chan, Golub and LeVeque, 1983); one all-reduce would cancel.
     """
     means, variances = lax.all_gather(jnp.stack([mean, var]), axis_name, axis=1)
-    mean = means.mean(axis=0)
-    return mean, (variances + jnp.square(means - mean)).mean(axis=0)
+    return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
 
 def _sum_over_devices(
