@@ -133,8 +133,10 @@ def test_per_device_batch_norm_averages_running_statistics(tmp_path: Path) -> No
 
 
 def test_collectives_of_a_compiled_step() -> None:
-    """One all-reduce a step, and one collective per synchronised batch norm in each pass, of which XLA may
-    merge two that do not depend on each other."""
+    """One all-reduce a step, and one collective per synchronised batch norm in each pass.
+
+    XLA may merge two that do not depend on each other.
+    """
     with _start(2, worker=COUNT_WORKER) as process:
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
