@@ -58,7 +58,7 @@ class Run:
         return {name: values[self.rank * size : (self.rank + 1) * size] for name, values in batch.items()}
 
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1e-5
 """So small that the loss after an update does not depend on rounding."""
 RUNS = (Run("resnet50", 64, 16),)
 

@@ -1,7 +1,7 @@
 """Two processes of one core over one process of two."""
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ STEPS_PER_SECOND = {
 class FakeWorker:
     """A worker with a fixed speed; the second of two is slower by half."""
 
-    started: list[tuple[Run, set[int]]] = []
+    started: ClassVar[list[tuple[Run, set[int]]]] = []
     torch_loss = 1.0
 
     def __init__(self, make: Any, shared: Any, **options: Any):
