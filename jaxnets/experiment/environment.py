@@ -31,16 +31,16 @@ def implementation(config: config_dict.ConfigDict) -> str:
         return "xla"
     if jax.default_backend() != "cpu":
         return "lax"
-    if (config.model.compute_dtype or config.model.dtype) == "bfloat16":
-        return "cpu: XLA's convolutions, pooling by taps"
     kernels = kernels_of(config)
+    if kernels is None and (config.model.compute_dtype or config.model.dtype) == "bfloat16":
+        return "cpu: XLA's convolutions, pooling by taps"
     return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
     """The C++ kernels, if they are loaded and the config can use them."""
     dtype = config.model.compute_dtype or config.model.dtype
-    usable = dtype == "float32" and config.model.implementation == "auto"
+    usable = dtype in ("float32", "bfloat16") and config.model.implementation == "auto"
     return in_use() if usable else None
 
 
