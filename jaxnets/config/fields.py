@@ -69,7 +69,9 @@ FIELDS: Mapping[str, Field] = {
         used=when.IMAGES,
     ),
     "model.sync_batch_norm": field(
-        True, "compute batch statistics over all devices, not per device", used=when.BATCH_NORM
+        True,
+        "compute batch statistics over all devices; False: per device, which is faster (docs/scale.md)",
+        used=when.BATCH_NORM,
     ),
     # The data.
     "data.name": field(

@@ -382,7 +382,7 @@ def _gradients(
     normalized = (x.astype(scale.dtype) - center) * spread
     sums = values.sum(axis=PIXELS), (values * normalized).sum(axis=PIXELS)
     # A device's own sums are its share of the parameters' gradient; the images' takes those of all.
-    of_all = sums if axis_name is None else lax.psum(sums, axis_name)
+    of_all = sums if axis_name is None else lax.psum(jnp.stack(sums), axis_name)
     count = values_per_channel(x, axis_name)
     shift, tilt = (each / count for each in of_all)
     factor, shift, tilt = per_channel(x.ndim, scale * deviation, shift, tilt)
@@ -394,13 +394,14 @@ _batch_norm.defvjp(_normalize_and_save, _batch_norm_gradients)
 
 
 def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
-    def mean(values: jax.Array) -> jax.Array:
-        of_device = values.mean(axis=PIXELS)
-        return of_device if axis_name is None else lax.pmean(of_device, axis_name)
-
-    center = mean(values)
     # Two passes: the one-pass form (mean of squares less square of mean) cancels.
-    return center, mean(jnp.square(values - lax.broadcast_to_rank(center, values.ndim)))
+    mean = values.mean(axis=PIXELS)
+    var = jnp.square(values - lax.broadcast_to_rank(mean, values.ndim)).mean(axis=PIXELS)
+    if axis_name is None:
+        return mean, var
+    # As exact as two passes over the values of all devices (Chan, Golub and LeVeque, 1983).
+    means, variances = lax.all_gather(jnp.stack([mean, var]), axis_name, axis=1)
+    return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

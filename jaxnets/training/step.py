@@ -16,6 +16,7 @@ from jax import lax
 
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
+from jaxnets.training.devices import all_reduce_sum
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Preprocess
 
@@ -127,8 +128,9 @@ def make_train_step(
             grad_fn, state.batch_stats, examples, dropout_key, grad_accum_steps
         )
         if axis_name is not None:
-            gradient, metrics = lax.psum((gradient, metrics), axis_name)
-            batch_stats = lax.pmean(batch_stats, axis_name)
+            summed = all_reduce_sum((gradient, metrics, batch_stats), axis_name)
+            gradient, metrics, batch_stats = summed
+            batch_stats = jax.tree.map(lambda x: x / lax.axis_size(axis_name), batch_stats)
         if "weight_sum" in metrics:
             gradient = jax.tree.map(lambda g: g / metrics["weight_sum"], gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, trainable)
@@ -234,7 +236,7 @@ def make_eval_step(
         weight, classes = batch["weight"].astype(targets.dtype), batch["label"].ndim == 1
         metrics = _sums(loss(outputs, targets, weight), outputs, targets, weight, classes)
         if axis_name is not None:
-            metrics = lax.psum(metrics, axis_name)
+            metrics = all_reduce_sum(metrics, axis_name)
         if not classes:
             return metrics
 

@@ -135,6 +135,39 @@ def test_xla_and_custom_gradient_agree_over_several_devices() -> None:
     chex.assert_trees_all_close(gradients(plain), gradients(batch_norm), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_several_devices_match_double_precision(kernels: tuple[Kernels, ...], offset: float) -> None:
+    """Their merged moments do not cancel; a large mean differs between the devices."""
+    generator = np.random.default_rng(0)
+    x, cotangent = generator.normal(size=(2, 4, 3, 5, 5, 7)).astype(np.float32)
+    x += np.float32(offset) * np.arange(1, 5, dtype=np.float32).reshape(4, 1, 1, 1, 1)
+    scale, bias = generator.normal(1, 0.3, size=(2, 7)).astype(np.float32)
+    images = (4 * 3, 5, 5, 7)
+    exact = _exact(x.reshape(images), scale, bias, cotangent.reshape(images))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def results(implementation, x, cotangent):
+        @functools.partial(jax.vmap, axis_name="devices")
+        def on_one_device(x, cotangent):
+            (y, *moments), pull = jax.vjp(
+                lambda *a: batch_norm(*a, 1e-5, axis_name="devices", implementation=implementation),
+                x,
+                scale,
+                bias,
+            )
+            return y, *pull((cotangent, *map(jnp.zeros_like, moments))), *moments
+
+        return on_one_device(x, cotangent)
+
+    for implementation in ("xla", "by_shape", *kernels):
+        y, grad_x, grad_scale, grad_bias, mean, var = results(implementation, x, cotangent)
+        found = (y.reshape(images), grad_x.reshape(images), grad_scale.sum(0), grad_bias.sum(0))
+        moments = 0.1 * mean[0], 0.9 + 0.1 * var[0] * (300 / 299)
+        for mine, expected in zip((*found, *moments), exact, strict=True):
+            # The mean is up to 2.3 deviations; rounding of x near 400 is relative to a deviation of 112.
+            assert np.abs(mine - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def _split_first(results):
     return results[0], results[1:]
 

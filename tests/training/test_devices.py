@@ -1,6 +1,7 @@
 """One device, eight devices and two processes give the same training steps."""
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -8,7 +9,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,18 +19,19 @@ from jaxnets.config import default_config
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.experiment.resolve import check_divisible
 from jaxnets.runtime import xla
-from jaxnets.training.devices import Devices, initialize_distributed
+from jaxnets.training.devices import Devices, all_reduce_sum, initialize_distributed
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
+COUNT_WORKER = str(Path(__file__).with_name("count_worker.py"))
 COLLECTIVE_WORKER = str(Path(__file__).with_name("together_worker.py"))
 
 
-def _start(devices: int, *arguments: str) -> "subprocess.Popen[str]":
+def _start(devices: int, *arguments: str, worker: str = WORKER) -> "subprocess.Popen[str]":
     flags = f"--xla_force_host_platform_device_count={devices} {os.environ['XLA_FLAGS']}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     xla.set_safe_flags(environment)  # like scripts
     return subprocess.Popen(
-        [sys.executable, WORKER, *arguments],
+        [sys.executable, worker, *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -126,6 +130,40 @@ def test_per_device_batch_norm_averages_running_statistics(tmp_path: Path) -> No
     for name in names:
         mean = np.mean([each[name] for each in statistics], axis=0)
         np.testing.assert_allclose(eight[f"first/{name}"], mean, rtol=1e-9, atol=1e-13)
+
+
+def test_collectives_of_a_compiled_step() -> None:
+    """One all-reduce a step, and one collective per synchronised batch norm in each pass.
+
+    XLA may merge two that do not depend on each other.
+    """
+    with _start(2, worker=COUNT_WORKER) as process:
+        output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    found = json.loads(output.splitlines()[-1])
+    assert found["per_device"] == [["all-reduce", found["reduced"]]]
+    norms = found["norms"]
+    forward = [size for name, size in found["sync"] if name == "all-gather"]
+    backward = [size for name, size in found["sync"] if name == "all-reduce"]
+    assert len(forward) + len(backward) == len(found["sync"])
+    assert norms - 1 <= len(forward) <= norms
+    assert norms <= len(backward) <= norms + 1
+    assert max(backward) == found["reduced"]
+
+
+def test_all_reduce_sum_preserves_structure_and_types() -> None:
+    """On an axis of 3, with two dtypes."""
+    tree = {"a": np.arange(12.0, dtype=np.float32).reshape(3, 2, 2), "b": [np.arange(3), np.zeros((3, 0))]}
+
+    def reduce(tree):
+        return all_reduce_sum(tree, "devices")
+
+    summed = jax.vmap(reduce, axis_name="devices", out_axes=None)(tree)
+    expected = jax.tree.map(lambda x: jnp.asarray(x).sum(axis=0), tree)
+    chex.assert_trees_all_equal(summed, expected)
+    chex.assert_trees_all_equal_dtypes(summed, expected)
+    traced = jax.make_jaxpr(reduce, axis_env=[("devices", 3)])(tree)
+    assert [each.primitive.name for each in traced.eqns].count("psum") == 2
 
 
 def test_batch_size_not_divisible_by_devices_raises() -> None:
