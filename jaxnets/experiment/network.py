@@ -26,6 +26,7 @@ from jaxnets.training.optimizer import (
     learning_rate,
     make_optimizer,
     optimizer_numbers,
+    schedule_of,
     schedule_numbers,
 )
 from jaxnets.training.preprocess import make_preprocess
@@ -211,16 +212,15 @@ def make_optimizer_bundle(
     """The optimizer of a config; `numbers`, its `hyperparameters`, may be traced."""
     transfer = config.transfer
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
-    schedule, backbone_schedule = (
-        functools.partial(learning_rate, numbers[part]) for part in ("head", "backbone")
-    )
+    schedule = functools.partial(learning_rate, numbers["head"])
+    head_schedule, backbone_schedule = schedule_of(numbers["head"]), schedule_of(numbers["backbone"])
     if parts is None or not (
         transfer.freeze_backbone or head_only_steps or transfer.backbone_lr_multiplier != 1
     ):
-        optimizer = make_optimizer(config, schedule, numbers["optimizer"])
+        optimizer = make_optimizer(config, head_schedule, numbers["optimizer"])
         return OptimizerBundle(optimizer, schedule, None, None)
     frozen = transfer.freeze_backbone
     optimizer = make_transfer_optimizer(
-        config, parts, schedule, None if frozen else backbone_schedule, numbers["optimizer"]
+        config, parts, head_schedule, None if frozen else backbone_schedule, numbers["optimizer"]
     )
     return OptimizerBundle(optimizer, schedule, parts, None if frozen else head_only_steps)

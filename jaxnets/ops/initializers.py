@@ -1,7 +1,8 @@
 """Initial weights as PyTorch or Flax draws them.
 
-A network has kernels of about fifty shapes, and XLA takes half a second to compile a program that draws
-random numbers. So each draw has a power-of-two size, and a small program slices and reshapes it.
+A network has kernels of about thirty shapes, and XLA takes a tenth of a second or more to compile a program
+that draws random numbers. So outside of a program, kernels are drawn in pieces of one size, which one program
+of each distribution computes.
 """
 
 import functools
@@ -14,12 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.extend.random import threefry_2x32
+from jax.interpreters import batching, mlir
 
 Initializer = nn.initializers.Initializer
 Distribution = Literal["normal", "uniform"]
 
-MAX_OVERDRAW = 1 << 20
-"""Numbers that may be drawn beyond those that are wanted."""
+PIECE = 1 << 16
+"""Random numbers of a piece."""
 
 
 class Initialization(NamedTuple):
@@ -50,29 +54,72 @@ def normal(deviation: float) -> Initializer:
 
 def _initializer(distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]) -> Initializer:
     def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        number, size = np.dtype(dtype).type, math.prod(shape)
-        drawn = 1 << (size - 1).bit_length()
-        count = drawn if drawn - size <= MAX_OVERDRAW else size
-        factors = factor(tuple(shape), number)
+        number, shape = np.dtype(dtype).type, tuple(shape)
+        factors = factor(shape, number)
         if distribution == "normal":
             factors *= number(math.sqrt(2))  # XLA makes one of two constants; so do we
-        return _cut(_draw(key, count, number, distribution), factors, tuple(shape))
+        keys = {"implementation": str(jax.random.key_impl(key))}
+        return _draw_p.bind(
+            jax.random.key_data(key), factor=factors, shape=shape, distribution=distribution, **keys
+        )
 
     return init
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _draw(key: jax.Array, count: int, dtype: Any, distribution: Distribution) -> jax.Array:
-    """Uniform on [-1, 1), or what is normal after multiplication by sqrt(2); the first are of any count."""
-    if distribution == "uniform":
-        return jax.random.uniform(key, (count,), dtype, -1)
-    least = np.nextafter(dtype(-1), dtype(0), dtype=dtype)
-    return lax.erf_inv(jax.random.uniform(key, (count,), dtype, least, dtype(1)))
+_draw_p = Primitive("draw_kernel")
+"""Draws a kernel from the data of a key; computed in pieces unless it is part of a program."""
+
+
+def _draw(
+    data: jax.Array, *, factor: Any, shape: tuple[int, ...], distribution: Distribution, implementation: str
+) -> jax.Array:
+    """The kernel in one piece."""
+    key = jax.random.wrap_key_data(data, impl=implementation)
+    low, _ = _range(distribution, factor.dtype)
+    uniform = jax.random.uniform(key, (math.prod(shape),), factor.dtype, low)
+    return (_transform(uniform, distribution) * factor).reshape(shape)
+
+
+def _draw_in_pieces(data: jax.Array, **params: Any) -> jax.Array:
+    """The same numbers: the bits of each depend on the key and on its place alone."""
+    factor, distribution, size = params["factor"], params["distribution"], math.prod(params["shape"])
+    by_place = params["implementation"] == "threefry2x32" and jax.config.jax_threefry_partitionable
+    if not by_place or factor.dtype != np.float32 or size >= 1 << 32:
+        return jax.jit(functools.partial(_draw, **params))(data)
+    pieces = [_piece(data, np.uint32(start), distribution) for start in range(0, size, PIECE)]
+    return jnp.asarray((np.concatenate(pieces)[:size] * factor).reshape(params["shape"]))
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _cut(drawn: jax.Array, factor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return (drawn[: math.prod(shape)] * factor).reshape(shape)
+def _piece(data: jax.Array, start: jax.Array, distribution: Distribution) -> jax.Array:
+    """The numbers from place `start` on, as jax.random.uniform draws them, before they are scaled."""
+    places = start + lax.iota(np.uint32, PIECE)
+    first, second = jnp.split(threefry_2x32(data, jnp.concatenate([jnp.zeros_like(places), places])), 2)
+    mantissa = ((first ^ second) >> np.uint32(9)) | np.float32(1).view(np.uint32)
+    low, high = _range(distribution, np.float32)
+    uniform = (lax.bitcast_convert_type(mantissa, np.float32) - np.float32(1)) * (high - low) + low
+    return _transform(lax.max(low, uniform), distribution)
+
+
+def _range(distribution: Distribution, dtype: Any) -> tuple[Any, Any]:
+    number = np.dtype(dtype).type
+    low = number(-1)
+    return np.nextafter(low, number(0)) if distribution == "normal" else low, number(1)
+
+
+def _transform(uniform: jax.Array, distribution: Distribution) -> jax.Array:
+    """Uniform on [-1, 1), or what is normal after multiplication by sqrt(2)."""
+    return lax.erf_inv(uniform) if distribution == "normal" else uniform
+
+
+def _batch(arguments: Any, axes: Any, **params: Any) -> tuple[jax.Array, int]:
+    return jax.vmap(functools.partial(_draw, **params), in_axes=axes)(*arguments), 0
+
+
+_draw_p.def_impl(_draw_in_pieces)
+_draw_p.def_abstract_eval(lambda _, *, factor, shape, **__: jax.core.ShapedArray(shape, factor.dtype))
+mlir.register_lowering(_draw_p, mlir.lower_fun(_draw, multiple_results=False))
+batching.primitive_batchers[_draw_p] = _batch
 
 
 @functools.cache  # JAX compiles one initialiser once

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import config_dict
 
@@ -18,15 +19,25 @@ def schedule_numbers(
     config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
 ) -> Numbers:
     """Returns the numbers of a config's learning-rate schedule, see `make_schedule`."""
+    number = np.dtype(jnp.result_type(float)).type
     warmup = float(steps(config, "schedule.warmup_", steps_per_epoch) or 0)
-    numbers = {"peak": multiplier * config.optimizer.learning_rate} | ({"warmup": warmup} if warmup else {})
+    numbers = {"peak": multiplier * config.optimizer.learning_rate}
+    if warmup:
+        numbers |= {"warmup": warmup, "warmup_inverse": float(1 / number(warmup))}
     if config.schedule.name == "cosine":
-        final = config.schedule.final_fraction
-        return {**numbers, "steps": max(total_steps - warmup, 1.0), "final": final, "range": 1 - final}
+        remaining, final = max(total_steps - warmup, 1.0), config.schedule.final_fraction
+        angle = float(number(np.pi) * (1 / number(remaining)))
+        return {**numbers, "remaining": remaining, "angle": angle, "final": final, "range": 1 - final}
     if config.schedule.name == "step":
         interval = float(steps(config, "schedule.decay_every_", steps_per_epoch) or 0)
         return {**numbers, "interval": interval, "factor": config.schedule.decay_factor}
     return numbers
+
+
+def schedule_of(numbers: Numbers) -> optax.ScalarOrSchedule:
+    """Returns the schedule of these numbers, or the learning rate if it is constant."""
+    is_constant = numbers.keys() == {"peak"}
+    return numbers["peak"] if is_constant else functools.partial(learning_rate, numbers)
 
 
 def make_schedule(
@@ -50,19 +61,23 @@ def make_schedule(
 
 
 def learning_rate(numbers: Numbers, step: Any) -> Any:
-    """Returns the learning rate of a step; optax's schedules do not accept traced numbers of steps."""
+    """Returns the learning rate of a step, as optax's schedules, which do not accept traced numbers of steps.
+
+    Where XLA multiplies by the inverse of a constant, so does this, to give the same bits.
+    """
     # JAX divides integers in single precision, even if everything else is double.
     step, peak, warmup = jnp.asarray(step, jnp.result_type(float)), numbers["peak"], numbers.get("warmup")
     count, rate = step if warmup is None else step - warmup, peak
-    if "steps" in numbers:
-        angle = jnp.pi * jnp.minimum(count, numbers["steps"]) / numbers["steps"]
-        rate = peak * (numbers["range"] * (0.5 * (1 + jnp.cos(angle))) + numbers["final"])
+    if "angle" in numbers:
+        cosine = jnp.cos(jnp.minimum(count, numbers["remaining"]) * numbers["angle"])
+        rate = peak * (numbers["range"] * (0.5 * (1 + cosine)) + numbers["final"])
     elif "interval" in numbers:
         decayed = peak * jnp.power(numbers["factor"], jnp.floor(count / numbers["interval"]))
         rate = jnp.where(count <= 0, peak, decayed)
     if warmup is None:
         return rate
-    return jnp.where(step < warmup, -peak * (1 - jnp.clip(step, 0, warmup) / warmup) + peak, rate)
+    left = 1 - jnp.clip(step, 0, warmup) * numbers["warmup_inverse"]
+    return jnp.where(step < warmup, -peak * left + peak, rate)
 
 
 def optimizer_numbers(config: config_dict.ConfigDict) -> Numbers:
@@ -75,13 +90,13 @@ def optimizer_numbers(config: config_dict.ConfigDict) -> Numbers:
 
 
 def make_optimizer(
-    config: config_dict.ConfigDict, schedule: optax.Schedule, numbers: Numbers | None = None
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
 ) -> optax.GradientTransformation:
     """Makes the optimizer of a config, with PyTorch's momentum and weight decay.
 
     Args:
         config: a whole config; its sections `optimizer` and `train` are used.
-        schedule: the learning rate by step.
+        schedule: the learning rate by step, or a constant.
         numbers: replace those of the config, `optimizer_numbers(config)`.
     """
     return optax.chain(*make_clipping(config, numbers), *make_transforms(config, schedule, numbers))
@@ -96,7 +111,7 @@ def make_clipping(
 
 
 def make_transforms(
-    config: config_dict.ConfigDict, schedule: optax.Schedule, numbers: Numbers | None = None
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
 ) -> list[optax.GradientTransformation]:
     """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
@@ -104,8 +119,12 @@ def make_transforms(
     """
     settings, numbers = config.optimizer, numbers or optimizer_numbers(config)
     decay = [optax.add_decayed_weights(numbers["weight_decay"])] if settings.weight_decay else []
-    multiplier = optax.inject_hyperparams(optax.scale)(step_size=1.0)
-    rate = (optax.scale_by_learning_rate(schedule), multiplier)
+    if callable(schedule):
+        scaled, factor = optax.scale_by_learning_rate(schedule), 1.0
+    else:  # one multiplication
+        scaled, factor = optax.scale_by_schedule(lambda _: 1.0), -schedule
+    multiplier = optax.inject_hyperparams(lambda step_size: optax.scale(factor * step_size))
+    rate = (scaled, multiplier(step_size=1.0))
     if settings.name == "adam":
         core = _scale_by_adam(numbers)
     elif settings.momentum:

@@ -38,15 +38,15 @@ class BackboneHeadPartition:
 def make_transfer_optimizer(
     config: config_dict.ConfigDict,
     partition: BackboneHeadPartition,
-    head_schedule: optax.Schedule,
-    backbone_schedule: optax.Schedule | None = None,
+    head_schedule: optax.ScalarOrSchedule,
+    backbone_schedule: optax.ScalarOrSchedule | None = None,
     numbers: Numbers | None = None,
 ) -> optax.GradientTransformation:
     """Returns an optimizer for the head and, with `backbone_schedule`, the backbone.
 
     `numbers` are those of `make_optimizer`. Gradients are clipped by their global norm, over head and backbone.
     """
-    schedules = {"head": head_schedule} | ({"backbone": backbone_schedule} if backbone_schedule else {})
+    schedules = {"head": head_schedule} | ({} if backbone_schedule is None else {"backbone": backbone_schedule})
     transforms = {name: optax.chain(*make_transforms(config, each, numbers)) for name, each in schedules.items()}
 
     def split(tree: Any) -> dict[str, Any]:
