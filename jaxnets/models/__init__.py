@@ -199,7 +199,7 @@ def init_eqn_by_eqn(function: Callable[..., Any], *arguments: Any) -> Any:
         value = equation.invars[0]
         if equation.primitive is broadcast_in_dim_p and isinstance(value, Literal):
             array = np.broadcast_to(value.val, equation.params["shape"])
-            constants[equation.outvars[0]] = jnp.asarray(array)
+            constants[equation.outvars[0]] = jax.device_put(array)
         else:
             equations.append(equation)
     needed = traced.jaxpr.replace(eqns=equations, constvars=list(constants))

@@ -1,8 +1,7 @@
 """Initial weights as PyTorch or Flax draws them.
 
 A network has kernels of about thirty shapes, and XLA takes a tenth of a second or more to compile a program
-that draws random numbers. So outside of a program, kernels are drawn in pieces of one size, which one program
-of each distribution computes.
+that draws random numbers. So outside of a program they are drawn in pieces of one size, by one program.
 """
 
 import functools
@@ -52,64 +51,85 @@ def normal(deviation: float) -> Initializer:
     return _initializer("normal", lambda _, dtype: dtype(deviation))
 
 
+def torch_default_bias(fan_in: int) -> Initializer:
+    """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
+    bound = fan_in**-0.5
+    return _drawing("uniform", lambda _, dtype: (dtype(-bound), dtype(bound), dtype(1)))
+
+
 def _initializer(distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]) -> Initializer:
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        number, shape = np.dtype(dtype).type, tuple(shape)
-        factors = factor(shape, number)
+    def numbers(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:
+        low, factors = dtype(-1), factor(shape, dtype)
         if distribution == "normal":
-            factors *= number(math.sqrt(2))  # XLA makes one of two constants; so do we
-        keys = {"implementation": str(jax.random.key_impl(key))}
+            low = np.nextafter(low, dtype(0))
+            factors *= dtype(math.sqrt(2))  # XLA makes one of two constants; so do we
+        return low, dtype(1), factors
+
+    return _drawing(distribution, numbers)
+
+
+def _drawing(distribution: Distribution, numbers: Callable[..., tuple[Any, Any, Any]]) -> Initializer:
+    """Draws uniform numbers from [low, high), maps them to normal ones if wanted, and multiplies them."""
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        low, high, factor = numbers(tuple(shape), np.dtype(dtype).type)
         return _draw_p.bind(
-            jax.random.key_data(key), factor=factors, shape=shape, distribution=distribution, **keys
+            jax.random.key_data(key),
+            implementation=str(jax.random.key_impl(key)),
+            shape=tuple(shape),
+            distribution=distribution,
+            low=low,
+            high=high,
+            factor=factor,
         )
 
     return init
 
 
-_draw_p = Primitive("draw_kernel")
-"""Draws a kernel from the data of a key; computed in pieces unless it is part of a program."""
+_draw_p = Primitive("draw_weights")
+"""Draws an array from the data of a key; computed in pieces unless it is part of a program."""
 
 
 def _draw(
-    data: jax.Array, *, factor: Any, shape: tuple[int, ...], distribution: Distribution, implementation: str
+    data: jax.Array,
+    *,
+    implementation: str,
+    shape: tuple[int, ...],
+    distribution: Distribution,
+    low: Any,
+    high: Any,
+    factor: Any,
 ) -> jax.Array:
-    """The kernel in one piece."""
+    """The array in one piece."""
     key = jax.random.wrap_key_data(data, impl=implementation)
-    low, _ = _range(distribution, factor.dtype)
-    uniform = jax.random.uniform(key, (math.prod(shape),), factor.dtype, low)
-    return (_transform(uniform, distribution) * factor).reshape(shape)
+    drawn = jax.random.uniform(key, shape, factor.dtype, low, high)
+    return (lax.erf_inv(drawn) if distribution == "normal" else drawn) * factor
 
 
 def _draw_in_pieces(data: jax.Array, **params: Any) -> jax.Array:
     """The same numbers: the bits of each depend on the key and on its place alone."""
-    factor, distribution, size = params["factor"], params["distribution"], math.prod(params["shape"])
+    factor, shape, size = params["factor"], params["shape"], math.prod(params["shape"])
     by_place = params["implementation"] == "threefry2x32" and jax.config.jax_threefry_partitionable
     if not by_place or factor.dtype != np.float32 or size >= 1 << 32:
         return jax.jit(functools.partial(_draw, **params))(data)
-    pieces = [_piece(data, np.uint32(start), distribution) for start in range(0, size, PIECE)]
-    return jnp.asarray((np.concatenate(pieces)[:size] * factor).reshape(params["shape"]))
+    starts = np.arange(0, size, PIECE, np.uint32)
+    pieces = [_uniform_piece(data, start, params["low"], params["high"]) for start in starts]
+    if params["distribution"] == "normal":
+        pieces = [_erf_inv(piece) for piece in pieces]
+    return jax.device_put((np.concatenate(pieces)[:size] * factor).reshape(shape))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _piece(data: jax.Array, start: jax.Array, distribution: Distribution) -> jax.Array:
-    """The numbers from place `start` on, as jax.random.uniform draws them, before they are scaled."""
+@jax.jit
+def _uniform_piece(data: jax.Array, start: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """The numbers from place `start` on, as jax.random.uniform draws them."""
     places = start + lax.iota(np.uint32, PIECE)
     first, second = jnp.split(threefry_2x32(data, jnp.concatenate([jnp.zeros_like(places), places])), 2)
     mantissa = ((first ^ second) >> np.uint32(9)) | np.float32(1).view(np.uint32)
-    low, high = _range(distribution, np.float32)
-    uniform = (lax.bitcast_convert_type(mantissa, np.float32) - np.float32(1)) * (high - low) + low
-    return _transform(lax.max(low, uniform), distribution)
+    uniform = lax.bitcast_convert_type(mantissa, np.float32) - np.float32(1)
+    return lax.max(low, uniform * (high - low) + low)
 
 
-def _range(distribution: Distribution, dtype: Any) -> tuple[Any, Any]:
-    number = np.dtype(dtype).type
-    low = number(-1)
-    return np.nextafter(low, number(0)) if distribution == "normal" else low, number(1)
-
-
-def _transform(uniform: jax.Array, distribution: Distribution) -> jax.Array:
-    """Uniform on [-1, 1), or what is normal after multiplication by sqrt(2)."""
-    return lax.erf_inv(uniform) if distribution == "normal" else uniform
+_erf_inv = jax.jit(lax.erf_inv)
 
 
 def _batch(arguments: Any, axes: Any, **params: Any) -> tuple[jax.Array, int]:
@@ -117,21 +137,9 @@ def _batch(arguments: Any, axes: Any, **params: Any) -> tuple[jax.Array, int]:
 
 
 _draw_p.def_impl(_draw_in_pieces)
-_draw_p.def_abstract_eval(lambda _, *, factor, shape, **__: jax.core.ShapedArray(shape, factor.dtype))
+_draw_p.def_abstract_eval(lambda _, *, shape, factor, **__: jax.core.ShapedArray(shape, factor.dtype))
 mlir.register_lowering(_draw_p, mlir.lower_fun(_draw, multiple_results=False))
 batching.primitive_batchers[_draw_p] = _batch
-
-
-@functools.cache  # JAX compiles one initialiser once
-def torch_default_bias(fan_in: int) -> Initializer:
-    """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
-    bound = fan_in**-0.5
-
-    @functools.partial(jax.jit, static_argnums=(1, 2))
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return draw
 
 
 def zero_bias(fan_in: int) -> Initializer:
