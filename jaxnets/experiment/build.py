@@ -18,12 +18,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.experiment import environment
 from jaxnets.experiment.evaluator import Evaluator, make_evaluator
 from jaxnets.experiment.execution import plan_execution
-from jaxnets.experiment.network import (
-    Network,
-    OptimizerBundle,
-    hyperparameters,
-    make_optimizer_bundle,
-)
+from jaxnets.experiment.network import Network, OptimizerBundle, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
 from jaxnets.runtime import console
 from jaxnets.training import step
@@ -105,7 +100,10 @@ def build_run(
         one_step = make_step(optimizer=make_bundle(numbers).optimizer)
         return (wrap(one_step) if stored else one_step)(state, batch, *stored)
 
-    shared = (devices.replicate(jax.tree.map(jnp.asarray, numbers)), *([] if examples is None else [examples]))
+    shared = (
+        devices.replicate(jax.tree.map(jnp.asarray, numbers)),
+        *([] if examples is None else [examples]),
+    )
     compiled = devices.compile_step(train_step, donate=True, shared=shared)
     run = Run(
         config=config,

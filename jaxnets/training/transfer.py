@@ -46,8 +46,12 @@ def make_transfer_optimizer(
 
     `numbers` are those of `make_optimizer`. Gradients are clipped by their global norm, over head and backbone.
     """
-    schedules = {"head": head_schedule} | ({} if backbone_schedule is None else {"backbone": backbone_schedule})
-    transforms = {name: optax.chain(*make_transforms(config, each, numbers)) for name, each in schedules.items()}
+    schedules = {"head": head_schedule} | (
+        {} if backbone_schedule is None else {"backbone": backbone_schedule}
+    )
+    transforms = {
+        name: optax.chain(*make_transforms(config, each, numbers)) for name, each in schedules.items()
+    }
 
     def split(tree: Any) -> dict[str, Any]:
         return dict(zip(("head", "backbone"), partition.split(tree), strict=True))
