@@ -26,8 +26,8 @@ from jaxnets.training.optimizer import (
     learning_rate,
     make_optimizer,
     optimizer_numbers,
-    schedule_of,
     schedule_numbers,
+    schedule_of,
 )
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer

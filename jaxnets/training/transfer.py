@@ -44,7 +44,7 @@ def make_transfer_optimizer(
 ) -> optax.GradientTransformation:
     """Returns an optimizer for the head and, with `backbone_schedule`, the backbone.
 
-    `numbers` are those of `make_optimizer`. Gradients are clipped by their global norm, over head and backbone.
+    `numbers` are those of `make_optimizer`. Gradients are clipped by their norm over head and backbone.
     """
     schedules = {"head": head_schedule} | (
         {} if backbone_schedule is None else {"backbone": backbone_schedule}
