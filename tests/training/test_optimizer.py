@@ -122,6 +122,15 @@ def test_numbers_as_arguments_give_the_updates_of_constants(case: str, settings:
     chex.assert_trees_all_close(state, expected_state, rtol=1e-5)
 
 
+def test_steps_of_the_schedule_are_exact() -> None:
+    # 41 times the inverse of 41, with which XLA replaces a division by a constant, is below 1.
+    config = _config()
+    config.schedule.update({"name": "step", "decay_every_steps": 41, "decay_factor": 0.5})
+    numbers = schedule_numbers(config, total_steps=99, steps_per_epoch=5)
+    rates = [jax.jit(learning_rate)(jax.tree.map(jnp.asarray, numbers), step) for step in (40, 41, 82)]
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.025])
+
+
 def test_multiplier_scales_the_update() -> None:
     optimizer = make_optimizer(_config(), optax.constant_schedule(0.1))
     params = {"w": jnp.array([1.0])}
