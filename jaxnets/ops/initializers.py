@@ -109,10 +109,12 @@ def _draw(
 def _draw_in_pieces(data: jax.Array, **params: Any) -> jax.Array:
     """The same numbers: the bits of each depend on the key and on its place alone."""
     factor, shape, size = params["factor"], params["shape"], math.prod(params["shape"])
-    by_place = params["implementation"] == "threefry2x32" and jax.config.jax_threefry_partitionable
+    by_place = params["implementation"] == "threefry2x32" and getattr(
+        jax.config, "jax_threefry_partitionable", True
+    )
     if not by_place or factor.dtype != np.float32 or size >= 1 << 32:
         return jax.jit(functools.partial(_draw, **params))(data)
-    starts = np.arange(0, size, PIECE, np.uint32)
+    starts = np.arange(0, size, PIECE, dtype=np.uint32)
     pieces = [_uniform_piece(data, start, params["low"], params["high"]) for start in starts]
     if params["distribution"] == "normal":
         pieces = [_erf_inv(piece) for piece in pieces]
