@@ -1,4 +1,4 @@
-"""Runs that differ in numbers of the optimizer alone share their compiled programs."""
+"""Runs that differ only in numbers of the optimizer share their compiled programs."""
 
 import collections
 from pathlib import Path
@@ -46,7 +46,7 @@ CHANGES = {
 
 @pytest.mark.usefixtures("optax_promotion")
 @pytest.mark.parametrize("case", CHANGES)
-def test_other_numbers_compile_nothing_anew(
+def test_other_numbers_compile_nothing(
     case: str, smoke_config: str, smoke_overrides: dict[str, object], tmp_path: Path
 ) -> None:
     overrides, changes = CHANGES[case]
