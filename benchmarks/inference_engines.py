@@ -36,7 +36,11 @@ class EngineWorkload:
             path = Path(folder) / "model.onnx"
             # dynamo=False: OpenVINO reads this exporter's files of every network.
             source.torch.onnx.export(
-                source.network.eval(), source.images, str(path), opset_version=ONNX_OPSET, dynamo=False
+                source.network.eval(),
+                source.images,
+                str(path),
+                opset_version=ONNX_OPSET,
+                dynamo=False,
             )
             self._run = ENGINES[engine](path, self._inputs, threads, bfloat16)
         self._clock = Clock(self._run)
