@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import functools
+import gc
 import hashlib
 import json
 import os
@@ -19,8 +21,11 @@ from jaxnets.data.images import PIXELS, all_unreadable, resize_image
 from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
 from jaxnets.errors import DataError, MachineError
 from jaxnets.io import atomic_write, file_lock, file_sha256
+from jaxnets.runtime.processes import worker_pool
 
 FORMAT = 2
+DRAWN_AT_A_TIME, FEWEST_DRAWN_BY_PROCESSES = 50, 500
+"""Images of a call to a process that draws; for fewer images no processes are started."""
 DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
@@ -192,6 +197,9 @@ def open_cache(
     """
 
     def fill(images: np.ndarray) -> None:
+        if source.is_drawn and len(source) >= FEWEST_DRAWN_BY_PROCESSES:
+            _draw_in_processes(source, images, resize, threads, progress)
+            return
         unreadable: list[str] = []
 
         def decode(index: int) -> None:
@@ -213,6 +221,18 @@ def open_cache(
     about |= {"pixels": PIXELS, "pillow": PIL.__version__}  # what decodes and resizes
     images, _ = cached_memmap(folder, "images", fill, shape=shape, dtype=np.uint8, about=about)
     return CachedSource(source, images)
+
+
+def _draw_in_processes(
+    source: Source, images: np.ndarray, resize: Resize, workers: int, progress: Progress | None
+) -> None:
+    """Fills `images` with drawn ones, which threads would draw one at a time: Python's lock is held."""
+    parts = np.array_split(np.arange(len(source)), len(source) // DRAWN_AT_A_TIME)
+    with worker_pool(workers, gc.freeze) as pool:
+        for part, drawn in zip(parts, pool.map(functools.partial(gather, source), parts), strict=True):
+            images[part] = [resize_image(image, images.shape[1], resize) for image in drawn["image"]]
+            if progress is not None:
+                progress(int(part[-1]) + 1, len(source))
 
 
 def writable_cache_root(preferred: Path, fallback: Path) -> Path:

@@ -4,17 +4,21 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.dataset import Dataset, IndexBatches
+from jaxnets.data.sources.base import Batch
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import environment
 from jaxnets.experiment.evaluator import Evaluator, make_evaluator
 from jaxnets.experiment.execution import plan_execution
-from jaxnets.experiment.network import Network, OptimizerBundle, make_optimizer_bundle
+from jaxnets.experiment.network import Network, OptimizerBundle, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
 from jaxnets.runtime import console
 from jaxnets.training import step
@@ -37,9 +41,11 @@ def build_run(
 ) -> tuple[Run, Evaluator]:
     """A run before its first step, and the evaluator of its states."""
     plan = make_plan(config, data.sampler(devices.shard).steps_per_epoch)
-    bundle = make_optimizer_bundle(
-        config, network.parts, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
+    numbers = hyperparameters(config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+    make_bundle = functools.partial(
+        make_optimizer_bundle, config, network.parts, steps_per_epoch=plan.steps_per_epoch
     )
+    bundle = make_bundle(numbers)
     _warn_of_unreachable_phases(config, plan, bundle)
     with_ema = config.train.ema_decay is not None
     state = step.TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
@@ -73,10 +79,10 @@ def build_run(
         make_step = functools.partial(
             make_transfer_step, partition=bundle.parts, head_only_steps=bundle.head_only_steps
         )
-    train_step = make_step(
+    make_step = functools.partial(
+        make_step,
         network.model,
         make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
-        bundle.optimizer,
         preprocess=make_preprocess(config, train=True),
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
@@ -84,12 +90,21 @@ def build_run(
     )
     if examples is None:
         batches = data.train_batches(devices.shard)
-        compiled = devices.compile_step(train_step, donate=True)
     else:
         steps = execution.steps_per_execution
         batches = IndexBatches(data.sampler(devices.shard), steps_per_execution=steps)
-        wrap = step.with_on_device_gather if steps == 1 else step.multi_step
-        compiled = devices.compile_step(wrap(train_step), donate=True, shared=(examples,))
+    wrap = step.multi_step if execution.steps_per_execution > 1 else step.with_on_device_gather
+
+    def train_step(state: step.TrainState, batch: Batch, numbers: Any, *stored: Any) -> Any:
+        """As arguments of the program, other learning rates do not need another program."""
+        one_step = make_step(optimizer=make_bundle(numbers).optimizer)
+        return (wrap(one_step) if stored else one_step)(state, batch, *stored)
+
+    shared = (
+        devices.replicate(jax.tree.map(jnp.asarray, numbers)),
+        *([] if examples is None else [examples]),
+    )
+    compiled = devices.compile_step(train_step, donate=True, shared=shared)
     run = Run(
         config=config,
         workdir=directory,

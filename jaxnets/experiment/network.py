@@ -21,7 +21,14 @@ from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
-from jaxnets.training.optimizer import make_optimizer, make_schedule
+from jaxnets.training.optimizer import (
+    Numbers,
+    learning_rate,
+    make_optimizer,
+    optimizer_numbers,
+    schedule_numbers,
+    schedule_of,
+)
 from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer
 
@@ -172,7 +179,7 @@ def backbone_sha256(variables: Mapping[str, Any], parts: BackboneHeadPartition) 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerBundle:
-    """The optimizer, the head's learning rate schedule, and the arguments of `make_train_step`."""
+    """The optimizer, the head's learning rate schedule, and the arguments of `make_transfer_step`."""
 
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -180,26 +187,40 @@ class OptimizerBundle:
     head_only_steps: int | None
 
 
+def hyperparameters(
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int
+) -> dict[str, Numbers]:
+    """The numbers of the optimizer and of the schedules of head and backbone, by these names."""
+    transfer = config.transfer
+    numbers = functools.partial(schedule_numbers, config, steps_per_epoch=steps_per_epoch)
+    head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
+    backbone_steps = max(total_steps - head_only_steps, 1)
+    return {
+        "optimizer": optimizer_numbers(config),
+        "head": numbers(total_steps=total_steps),
+        "backbone": numbers(total_steps=backbone_steps, multiplier=transfer.backbone_lr_multiplier),
+    }
+
+
 def make_optimizer_bundle(
     config: config_dict.ConfigDict,
     parts: BackboneHeadPartition | None,
+    numbers: Mapping[str, Numbers],
     *,
-    total_steps: int,
     steps_per_epoch: int,
 ) -> OptimizerBundle:
-    """The optimizer of a config; the shapes of its state do not depend on the numbers of steps."""
+    """The optimizer of a config; `numbers`, its `hyperparameters`, may be traced."""
     transfer = config.transfer
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
-    schedule = make_schedule(config, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    if parts is not None and transfer.freeze_backbone:
-        return OptimizerBundle(make_transfer_optimizer(config, parts, schedule), schedule, parts, None)
-    if parts is None or (head_only_steps == 0 and transfer.backbone_lr_multiplier == 1):
-        return OptimizerBundle(make_optimizer(config, schedule), schedule, None, None)
-    backbone_schedule = make_schedule(
-        config,
-        total_steps=max(total_steps - head_only_steps, 1),
-        steps_per_epoch=steps_per_epoch,
-        multiplier=transfer.backbone_lr_multiplier,
+    schedule = functools.partial(learning_rate, numbers["head"])
+    head_schedule, backbone_schedule = schedule_of(numbers["head"]), schedule_of(numbers["backbone"])
+    if parts is None or not (
+        transfer.freeze_backbone or head_only_steps or transfer.backbone_lr_multiplier != 1
+    ):
+        optimizer = make_optimizer(config, head_schedule, numbers["optimizer"])
+        return OptimizerBundle(optimizer, schedule, None, None)
+    frozen = transfer.freeze_backbone
+    optimizer = make_transfer_optimizer(
+        config, parts, head_schedule, None if frozen else backbone_schedule, numbers["optimizer"]
     )
-    optimizer = make_transfer_optimizer(config, parts, schedule, backbone_schedule)
-    return OptimizerBundle(optimizer, schedule, parts, head_only_steps)
+    return OptimizerBundle(optimizer, schedule, parts, None if frozen else head_only_steps)

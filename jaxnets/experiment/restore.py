@@ -12,7 +12,7 @@ from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
-from jaxnets.experiment.network import RANDOM, Pretrained, make_optimizer_bundle
+from jaxnets.experiment.network import RANDOM, Pretrained, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.io import command
@@ -68,7 +68,8 @@ def abstract_state(config: config_dict.ConfigDict, model: nn.Module, shape: tupl
     """Shapes and dtypes of a run's state, for inputs of `shape`."""
     transfer = config.transfer.weights is not None
     parts = BackboneHeadPartition.of(model, (1, *shape)) if transfer else None
-    optimizer = make_optimizer_bundle(config, parts, total_steps=1, steps_per_epoch=1).optimizer
+    numbers = hyperparameters(config, total_steps=1, steps_per_epoch=1)
+    optimizer = make_optimizer_bundle(config, parts, numbers, steps_per_epoch=1).optimizer
 
     def initial_state() -> TrainState:
         variables = models.initialize(model, jax.random.key(0), (1, *shape))

@@ -12,7 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core.primitives import broadcast_in_dim_p
 from ml_collections import config_dict
 
 from jaxnets import ops
@@ -207,13 +209,25 @@ def init_eqn_by_eqn(function: Callable[..., Any], *arguments: Any) -> Any:
     """Computes a jitted `function(*arguments)` without one program of it all; may be traced itself.
 
     XLA's time grows with a program, and a network's initial weights make a very long one; equations of one
-    shape are compiled once, and those that the result does not need are left out. A jitted function inside
-    is one equation, and rounds as it does within a larger program.
+    shape are compiled once, constant arrays not at all, and equations that the result does not need are left
+    out. A jitted function inside is one equation, and rounds as it does within a larger program.
     """
+    leaves = jax.tree.leaves(arguments)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return function(*arguments)
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    needed = traced.jaxpr.replace(eqns=_needed_equations(traced.jaxpr))
-    leaves = jaxpr_as_fun(ClosedJaxpr(needed, traced.consts))(*jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    constants = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
+    equations = []
+    for equation in _needed_equations(traced.jaxpr):
+        value = equation.invars[0]
+        if equation.primitive is broadcast_in_dim_p and isinstance(value, Literal):
+            array = np.broadcast_to(value.val, equation.params["shape"])
+            constants[equation.outvars[0]] = jax.device_put(array)
+        else:
+            equations.append(equation)
+    needed = traced.jaxpr.replace(eqns=equations, constvars=list(constants))
+    results = jaxpr_as_fun(ClosedJaxpr(needed, list(constants.values())))(*leaves)
+    return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
 def _needed_equations(jaxpr: Jaxpr) -> list[Any]:

@@ -1,7 +1,7 @@
 """Initial weights as PyTorch or Flax draws them.
 
-A network has kernels of about fifty shapes, and XLA takes half a second to compile a program that draws
-random numbers. So each draw has a power-of-two size, and a small program slices and reshapes it.
+A network has kernels of about thirty shapes, and XLA takes a tenth of a second or more to compile a program
+that draws random numbers. So outside of a program they are drawn in pieces of one size, by one program.
 """
 
 import functools
@@ -14,12 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.extend.random import threefry_2x32
+from jax.interpreters import batching, mlir
 
 Initializer = nn.initializers.Initializer
 Distribution = Literal["normal", "uniform"]
 
-MAX_OVERDRAW = 1 << 20
-"""Numbers that may be drawn beyond those that are wanted."""
+PIECE = 1 << 16
+"""Random numbers of a piece."""
 
 
 class Initialization(NamedTuple):
@@ -48,43 +51,97 @@ def normal(deviation: float) -> Initializer:
     return _initializer("normal", lambda _, dtype: dtype(deviation))
 
 
+def torch_default_bias(fan_in: int) -> Initializer:
+    """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
+    bound = fan_in**-0.5
+    return _drawing("uniform", lambda _, dtype: (dtype(-bound), dtype(bound), dtype(1)))
+
+
 def _initializer(distribution: Distribution, factor: Callable[[tuple[int, ...], Any], Any]) -> Initializer:
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
-        number, size = np.dtype(dtype).type, math.prod(shape)
-        drawn = 1 << (size - 1).bit_length()
-        count = drawn if drawn - size <= MAX_OVERDRAW else size
-        factors = factor(tuple(shape), number)
+    def numbers(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:
+        low, factors = dtype(-1), factor(shape, dtype)
         if distribution == "normal":
-            factors *= number(math.sqrt(2))  # XLA makes one of two constants; so do we
-        return _cut(_draw(key, count, number, distribution), factors, tuple(shape))
+            low = np.nextafter(low, dtype(0))
+            factors *= dtype(math.sqrt(2))  # XLA makes one of two constants; so do we
+        return low, dtype(1), factors
+
+    return _drawing(distribution, numbers)
+
+
+def _drawing(distribution: Distribution, numbers: Callable[..., tuple[Any, Any, Any]]) -> Initializer:
+    """Draws uniform numbers from [low, high), maps them to normal ones if wanted, and multiplies them."""
+
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        low, high, factor = numbers(tuple(shape), np.dtype(dtype).type)
+        return _draw_p.bind(
+            jax.random.key_data(key),
+            implementation=str(jax.random.key_impl(key)),
+            shape=tuple(shape),
+            distribution=distribution,
+            low=low,
+            high=high,
+            factor=factor,
+        )
 
     return init
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _draw(key: jax.Array, count: int, dtype: Any, distribution: Distribution) -> jax.Array:
-    """Uniform on [-1, 1), or what is normal after multiplication by sqrt(2); the first are of any count."""
-    if distribution == "uniform":
-        return jax.random.uniform(key, (count,), dtype, -1)
-    least = np.nextafter(dtype(-1), dtype(0), dtype=dtype)
-    return lax.erf_inv(jax.random.uniform(key, (count,), dtype, least, dtype(1)))
+_draw_p = Primitive("draw_weights")
+"""Draws an array from the data of a key; computed in pieces unless it is part of a program."""
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _cut(drawn: jax.Array, factor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return (drawn[: math.prod(shape)] * factor).reshape(shape)
+def _draw(
+    data: jax.Array,
+    *,
+    implementation: str,
+    shape: tuple[int, ...],
+    distribution: Distribution,
+    low: Any,
+    high: Any,
+    factor: Any,
+) -> jax.Array:
+    """The array in one piece."""
+    key = jax.random.wrap_key_data(data, impl=implementation)
+    drawn = jax.random.uniform(key, shape, factor.dtype, low, high)
+    return (lax.erf_inv(drawn) if distribution == "normal" else drawn) * factor
 
 
-@functools.cache  # JAX compiles one initialiser once
-def torch_default_bias(fan_in: int) -> Initializer:
-    """Uniform on ±1/sqrt(fan_in), PyTorch's default for the bias of a dense layer or convolution."""
-    bound = fan_in**-0.5
+def _draw_in_pieces(data: jax.Array, **params: Any) -> jax.Array:
+    """The same numbers: the bits of each depend on the key and on its place alone."""
+    factor, shape, size = params["factor"], params["shape"], math.prod(params["shape"])
+    by_place = params["implementation"] == "threefry2x32" and getattr(
+        jax.config, "jax_threefry_partitionable", True
+    )
+    if not by_place or factor.dtype != np.float32 or size >= 1 << 32:
+        return jax.jit(functools.partial(_draw, **params))(data)
+    starts = np.arange(0, size, PIECE, dtype=np.uint32)
+    pieces = [_uniform_piece(data, start, params["low"], params["high"]) for start in starts]
+    if params["distribution"] == "normal":
+        pieces = [_erf_inv(piece) for piece in pieces]
+    return jax.device_put((np.concatenate(pieces)[:size] * factor).reshape(shape))
 
-    @functools.partial(jax.jit, static_argnums=(1, 2))
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return draw
+@jax.jit
+def _uniform_piece(data: jax.Array, start: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """The numbers from place `start` on, as jax.random.uniform draws them."""
+    places = start + lax.iota(np.uint32, PIECE)
+    first, second = jnp.split(threefry_2x32(data, jnp.concatenate([jnp.zeros_like(places), places])), 2)
+    mantissa = ((first ^ second) >> np.uint32(9)) | np.float32(1).view(np.uint32)
+    uniform = lax.bitcast_convert_type(mantissa, np.float32) - np.float32(1)
+    return lax.max(low, uniform * (high - low) + low)
+
+
+_erf_inv = jax.jit(lax.erf_inv)
+
+
+def _batch(arguments: Any, axes: Any, **params: Any) -> tuple[jax.Array, int]:
+    return jax.vmap(functools.partial(_draw, **params), in_axes=axes)(*arguments), 0
+
+
+_draw_p.def_impl(_draw_in_pieces)
+_draw_p.def_abstract_eval(lambda _, *, shape, factor, **__: jax.core.ShapedArray(shape, factor.dtype))
+mlir.register_lowering(_draw_p, mlir.lower_fun(_draw, multiple_results=False))
+batching.primitive_batchers[_draw_p] = _batch
 
 
 def zero_bias(fan_in: int) -> Initializer:

@@ -9,12 +9,13 @@ scripts set XLA_FLAGS before JAX starts, and `jit` compiles with it in a user's 
 import contextlib
 import ctypes
 import functools
+import gc
 import hashlib
 import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     import jax  # scripts call set_safe_flags before JAX is imported
 
     return jax.jit(function, compiler_options=compiler_options(), **options)
+
+
+@contextlib.contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Pauses the collector, which takes a tenth of the time of tracing: nearly all objects are retained."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @functools.cache

@@ -117,7 +117,8 @@ class CompiledStep:
             return self._function
         shapes = tuple((name, np.shape(batch[name])) for name in sorted(batch))
         if shapes not in self._compiled:
-            lowered = self._function.lower(state, batch, *self._shared)
+            with xla.paused_garbage_collection():
+                lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[shapes] = lowered.compile(compiler_options=xla.compiler_options())
         return self._compiled[shapes]
 

@@ -1,13 +1,43 @@
 """The optax optimizer and learning rate schedule of a config, with PyTorch's conventions."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import config_dict
 
 from jaxnets.config import steps
+
+Numbers = dict[str, Any]
+"""Numbers by name: Python's, which are constants of a program, or scalars that are arguments of it."""
+
+
+def schedule_numbers(
+    config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
+) -> Numbers:
+    """Returns the numbers of a config's learning-rate schedule, see `make_schedule`."""
+    number = np.dtype(jnp.result_type(float)).type
+    warmup = float(steps(config, "schedule.warmup_", steps_per_epoch) or 0)
+    numbers = {"peak": multiplier * config.optimizer.learning_rate}
+    if warmup:
+        numbers |= {"warmup": warmup, "warmup_inverse": float(1 / number(warmup))}
+    if config.schedule.name == "cosine":
+        remaining, final = max(total_steps - warmup, 1.0), config.schedule.final_fraction
+        angle = float(number(np.pi) * (1 / number(remaining)))
+        return {**numbers, "remaining": remaining, "angle": angle, "final": final, "range": 1 - final}
+    if config.schedule.name == "step":
+        interval = float(steps(config, "schedule.decay_every_", steps_per_epoch) or 0)
+        return {**numbers, "interval": interval, "factor": config.schedule.decay_factor}
+    return numbers
+
+
+def schedule_of(numbers: Numbers) -> optax.ScalarOrSchedule:
+    """Returns the schedule of these numbers, or the learning rate if it is constant."""
+    is_constant = numbers.keys() == {"peak"}
+    return numbers["peak"] if is_constant else functools.partial(learning_rate, numbers)
 
 
 def make_schedule(
@@ -24,58 +54,108 @@ def make_schedule(
     Returns:
         The learning rate by step, as optax's schedules.
     """
-    peak = multiplier * config.optimizer.learning_rate
-    warmup = steps(config, "schedule.warmup_", steps_per_epoch) or 0
-    if config.schedule.name == "cosine":
-        remaining = max(total_steps - warmup, 1)
-        main = optax.cosine_decay_schedule(peak, remaining, alpha=config.schedule.final_fraction)
-    elif config.schedule.name == "step":
-        interval = steps(config, "schedule.decay_every_", steps_per_epoch) or 0
-        main = optax.exponential_decay(peak, interval, config.schedule.decay_factor, staircase=True)
-    else:
-        main = optax.constant_schedule(peak)
-    if warmup:
-        main = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+    numbers = schedule_numbers(
+        config, total_steps=total_steps, steps_per_epoch=steps_per_epoch, multiplier=multiplier
+    )
+    return functools.partial(learning_rate, numbers)
+
+
+def learning_rate(numbers: Numbers, step: Any) -> Any:
+    """Returns the learning rate of a step, as optax's schedules, which do not accept traced numbers of steps.
+
+    Where XLA multiplies by the inverse of a constant, so does this, to give the same bits.
+    """
     # JAX divides integers in single precision, even if everything else is double.
-    return lambda count: main(jnp.asarray(count, jnp.result_type(float)))
+    step, peak, warmup = jnp.asarray(step, jnp.result_type(float)), numbers["peak"], numbers.get("warmup")
+    count, rate = step if warmup is None else step - warmup, peak
+    if "angle" in numbers:
+        cosine = jnp.cos(jnp.minimum(count, numbers["remaining"]) * numbers["angle"])
+        rate = peak * (numbers["range"] * (0.5 * (1 + cosine)) + numbers["final"])
+    elif "interval" in numbers:
+        decayed = peak * jnp.power(numbers["factor"], jnp.floor(count / numbers["interval"]))
+        rate = jnp.where(count <= 0, peak, decayed)
+    if warmup is None:
+        return rate
+    left = 1 - jnp.clip(step, 0, warmup) * numbers["warmup_inverse"]
+    return jnp.where(step < warmup, -peak * left + peak, rate)
 
 
-def make_optimizer(config: config_dict.ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+def optimizer_numbers(config: config_dict.ConfigDict) -> Numbers:
+    """Returns the numbers of a config's optimizer, see `make_optimizer`."""
+    settings = config.optimizer
+    names = ("weight_decay", "momentum", "beta1", "beta2", "epsilon")
+    numbers = {name: settings[name] for name in names if settings[name] is not None}
+    numbers |= {f"one_minus_{name}": 1 - settings[name] for name in ("beta1", "beta2")}
+    return numbers | {"max_norm": config.train.clip_grad_norm or 0.0}
+
+
+def make_optimizer(
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
+) -> optax.GradientTransformation:
     """Makes the optimizer of a config, with PyTorch's momentum and weight decay.
 
     Args:
         config: a whole config; its sections `optimizer` and `train` are used.
-        schedule: the learning rate by step.
+        schedule: the learning rate by step, or a constant.
+        numbers: replace those of the config, `optimizer_numbers(config)`.
     """
-    return optax.chain(*make_clipping(config), *make_transforms(config, schedule))
+    return optax.chain(*make_clipping(config, numbers), *make_transforms(config, schedule, numbers))
 
 
-def make_clipping(config: config_dict.ConfigDict) -> list[optax.GradientTransformation]:
+def make_clipping(
+    config: config_dict.ConfigDict, numbers: Numbers | None = None
+) -> list[optax.GradientTransformation]:
     """Returns the clipping of gradients by their global norm, or an empty list without it."""
-    max_norm = config.train.clip_grad_norm
-    return [optax.clip_by_global_norm(max_norm)] if max_norm else []
+    numbers = numbers or optimizer_numbers(config)
+    return [optax.clip_by_global_norm(numbers["max_norm"])] if config.train.clip_grad_norm else []
 
 
 def make_transforms(
-    config: config_dict.ConfigDict, schedule: optax.Schedule
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
 ) -> list[optax.GradientTransformation]:
     """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
     Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
-    settings = config.optimizer
-    decay = [optax.add_decayed_weights(settings.weight_decay)] if settings.weight_decay else []
-    multiplier = optax.inject_hyperparams(optax.scale)(step_size=1.0)
-    rate = (optax.scale_by_learning_rate(schedule), multiplier)
+    settings, numbers = config.optimizer, numbers or optimizer_numbers(config)
+    decay = [optax.add_decayed_weights(numbers["weight_decay"])] if settings.weight_decay else []
+    if callable(schedule):
+        scaled, factor = optax.scale_by_learning_rate(schedule), 1.0
+    else:  # one multiplication
+        scaled, factor = optax.scale_by_schedule(lambda _: 1.0), -schedule
+    multiplier = optax.inject_hyperparams(lambda step_size: optax.scale(factor * step_size))
+    rate = (scaled, multiplier(step_size=1.0))
     if settings.name == "adam":
-        core = optax.scale_by_adam(b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
+        core = _scale_by_adam(numbers)
     elif settings.momentum:
-        core = optax.trace(settings.momentum, nesterov=settings.nesterov)
+        core = optax.trace(numbers["momentum"], nesterov=settings.nesterov)
     else:
         core = optax.identity()
     if settings.decoupled_weight_decay:
         return [core, *decay, *rate]
     return [*decay, core, *rate]
+
+
+def _scale_by_adam(numbers: Numbers) -> optax.GradientTransformation:
+    """As optax.scale_by_adam, which would round 1 - beta differently if beta is an argument."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        count, moments, corrected = optax.safe_increment(state.count), [], []
+        for name, order, old in (("beta1", 1, state.mu), ("beta2", 2, state.nu)):
+            new = jax.tree.map(
+                lambda g, t, name=name, order=order: (
+                    numbers[f"one_minus_{name}"] * g**order + numbers[name] * t
+                ),
+                updates,
+                old,
+            )
+            moments.append(new)
+            corrected.append(optax.tree.bias_correction(new, numbers[name], count))
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + numbers["epsilon"]), *corrected)
+        return updates, optax.ScaleByAdamState(count, *moments)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
 def set_multiplier(opt_state: Any, value: float) -> Any:

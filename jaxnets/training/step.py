@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
 from jaxnets.training.devices import all_reduce_sum
@@ -59,7 +60,7 @@ class TrainState:
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats=variables["batch_stats"],
-            opt_state=optimizer.init(params),
+            opt_state=models.init_eqn_by_eqn(optimizer.init, params),
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,  # a buffer cannot be donated twice
             key=jax.random.key_data(jax.random.key(seed)),
         )

@@ -13,7 +13,7 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
-from jaxnets.training.optimizer import make_clipping, make_transforms
+from jaxnets.training.optimizer import Numbers, make_clipping, make_transforms
 from jaxnets.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 
@@ -38,15 +38,20 @@ class BackboneHeadPartition:
 def make_transfer_optimizer(
     config: config_dict.ConfigDict,
     partition: BackboneHeadPartition,
-    head_schedule: optax.Schedule,
-    backbone_schedule: optax.Schedule | None = None,
+    head_schedule: optax.ScalarOrSchedule,
+    backbone_schedule: optax.ScalarOrSchedule | None = None,
+    numbers: Numbers | None = None,
 ) -> optax.GradientTransformation:
     """Returns an optimizer for the head and, with `backbone_schedule`, the backbone.
 
-    Gradients are clipped by their global norm, over head and backbone.
+    `numbers` are those of `make_optimizer`. Gradients are clipped by their norm over head and backbone.
     """
-    schedules = {"head": head_schedule} | ({"backbone": backbone_schedule} if backbone_schedule else {})
-    transforms = {name: optax.chain(*make_transforms(config, each)) for name, each in schedules.items()}
+    schedules = {"head": head_schedule} | (
+        {} if backbone_schedule is None else {"backbone": backbone_schedule}
+    )
+    transforms = {
+        name: optax.chain(*make_transforms(config, each, numbers)) for name, each in schedules.items()
+    }
 
     def split(tree: Any) -> dict[str, Any]:
         return dict(zip(("head", "backbone"), partition.split(tree), strict=True))
@@ -65,7 +70,7 @@ def make_transfer_optimizer(
                 merged |= updated
         return merged, new_state
 
-    return optax.chain(*make_clipping(config), optax.GradientTransformation(init, update))
+    return optax.chain(*make_clipping(config, numbers), optax.GradientTransformation(init, update))
 
 
 def make_transfer_step(

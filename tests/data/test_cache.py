@@ -43,6 +43,18 @@ def test_second_open_decodes_nothing(source: SyntheticTissue, tmp_path: Path) ->
     assert seen == list(range(1, 13))
 
 
+def test_drawing_in_processes_gives_the_same_images(
+    source: SyntheticTissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    expected = np.stack([source[index]["image"] for index in range(len(source))])
+    monkeypatch.setattr(cache, "FEWEST_DRAWN_BY_PROCESSES", 12)
+    monkeypatch.setattr(cache, "DRAWN_AT_A_TIME", 5)
+    cached = open_cache(source, tmp_path, 16, threads=2, progress=lambda done, total: seen.append(done))
+    np.testing.assert_array_equal(cached.images, expected)
+    assert seen == [6, 12]
+
+
 def test_changed_byte_rebuilds_the_cache(source: SyntheticTissue, tmp_path: Path) -> None:
     open_cache(source, tmp_path, 16)
     file = cache.cache_folder(tmp_path, source, 16, "crop") / "images.npy"

@@ -20,7 +20,7 @@ from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
 from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.experiment import cached_features, environment, network
-from jaxnets.experiment.network import Pretrained, make_optimizer_bundle
+from jaxnets.experiment.network import Pretrained, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.resolve import _follow_pretrained
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run, read_result
@@ -127,7 +127,8 @@ def test_the_backbone_learning_rate_is_multiplied(smoke_config: str, multiplier:
     model = models.create(config.model)
     params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
     parts = BackboneHeadPartition.of(model, (1, 32, 32, 3))
-    rule = make_optimizer_bundle(config, parts, total_steps=9, steps_per_epoch=3)
+    numbers = hyperparameters(config, total_steps=9, steps_per_epoch=3)
+    rule = make_optimizer_bundle(config, parts, numbers, steps_per_epoch=3)
     ones = jax.tree.map(np.ones_like, params)
     updates, _ = rule.optimizer.update(ones, rule.optimizer.init(params), params)
     rate = config.optimizer.learning_rate

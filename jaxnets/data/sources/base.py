@@ -47,6 +47,8 @@ class Source(abc.ABC):
     """A name of each example for split.csv and reports: a relative path, or a made-up name."""
     ships_groups = False
     """Whether jaxnets/data has a table of its near-duplicates, for `jaxnets.data.groups`."""
+    is_drawn = False
+    """Whether images are computed in Python, of the size that the config asks for, and not decoded."""
     official_split: Mapping[str, np.ndarray] | None
     """Indices of the official split by name ("train", "test"); None if there is none."""
 

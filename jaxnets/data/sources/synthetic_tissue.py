@@ -34,6 +34,7 @@ class SyntheticTissue(Source):
     name = "synthetic_tissue"
     kind = "image"
     classes = CLASSES
+    is_drawn = True
     official_split = None
 
     def __init__(self, num_examples: int, image_size: int, seed: int = 0):
