@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
 from jaxnets.ops import cpu
@@ -402,6 +403,19 @@ def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
     # As exact as two passes over the values of all devices (Chan, Golub and LeVeque, 1983).
     means, variances = lax.all_gather(jnp.stack([mean, var]), axis_name, axis=1)
     return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
+
+
+def norm(tree: Any, *, implementation: Implementation = "auto") -> jax.Array:
+    """The Euclidean norm of all values of a pytree, as optax.tree.norm.
+
+    XLA stores the squares of each array before it adds them; in C++ the arrays are read once.
+    """
+    arrays = jax.tree.leaves(tree)
+    is_single = arrays and all(each.dtype == jnp.float32 for each in arrays)
+    kernels = kernels_of(implementation) if is_single and on_cpu() else None
+    result = jax.ShapeDtypeStruct((), jnp.float32)
+    in_jax = lambda *arrays: jnp.square(optax.tree.norm(arrays))  # noqa: E731
+    return jnp.sqrt(call(kernels, "sum_of_squares", result, *arrays, in_jax=in_jax))
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

@@ -28,7 +28,7 @@ EMULATE_BFLOAT16 = "JAXNETS_EMULATE_BF16"
 """The environment variable of `emulates_bfloat16`."""
 FUNCTIONS = (
     *("convolution", "input_gradient", "kernel_gradient", "pack_kernel", "convolution_packed"),
-    *("max_pool", "max_pool_gradient", "batch_norm", "batch_norm_gradient"),
+    *("max_pool", "max_pool_gradient", "batch_norm", "batch_norm_gradient", "sum_of_squares"),
 )
 REMEDY = f"{command('build_kernels')} builds it again, --nokernels runs without it"
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "convolution.h"
 #include "normalization.h"
@@ -329,6 +330,24 @@ ffi::Error GradientOfBatchNorm(ffi::ThreadPool threads, In x, In y, In gradient,
              });
 }
 
+ffi::Error SumOfSquares(ffi::ThreadPool threads, ffi::RemainingArgs arrays, Out sum,
+                        int32_t instructions) {
+  bool fits = arrays.size() > 0 && is_float(*sum, 1);
+  std::vector<In> buffers;
+  for (size_t i = 0; fits && i < arrays.size(); i++) {
+    const auto array = arrays.get<In>(i);
+    fits = array.has_value() && array->element_type() == kType<float>;
+    if (fits) buffers.push_back(*array);
+  }
+  return run("sum of squares", *sum, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               std::vector<Values<T>> values;
+               for (const In& array : buffers) values.push_back({data<T>(array), count(array)});
+               *data<float>(sum) = static_cast<float>(sum_of_squares(values, kernels, pool));
+             });
+}
+
 }  // namespace
 
 // What __init__.py looks for.
@@ -377,6 +396,7 @@ JAXNETS_DEFINE(jaxnets_batch_norm_gradient, GradientOfBatchNorm,
                .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
                    .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>()
                    .Ret<ffi::AnyBuffer>() JAXNETS_NORMALIZATION);
+JAXNETS_DEFINE(jaxnets_sum_of_squares, SumOfSquares, .RemainingArgs().Ret<ffi::AnyBuffer>());
 
 #pragma GCC visibility pop
 

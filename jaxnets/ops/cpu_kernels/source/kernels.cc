@@ -37,6 +37,7 @@ const KernelsOf<JAXNETS_TYPE> JAXNETS_KERNELS = {
     gradient_sums<JAXNETS_TYPE>,
     normalize<JAXNETS_TYPE>,
     normalize_gradient<JAXNETS_TYPE>,
+    sum_of_squares<JAXNETS_TYPE>,
     add_groups,
 };
 

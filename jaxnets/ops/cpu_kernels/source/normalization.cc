@@ -90,12 +90,30 @@ void normalize_gradient(Normalization<T> pass, const float* mean, const float* v
                  [&](Index first, Index last) { kernels.normalize_gradient(pass, first, last); });
 }
 
+template <typename T>
+double sum_of_squares(const std::vector<Values<T>>& arrays, const KernelsOf<T>& kernels, Pool& pool) {
+  std::vector<Values<T>> pieces;
+  for (const Values<T>& array : arrays)
+    for (Index i = 0; i < array.count; i += kValuesInGroup)
+      pieces.push_back({array.values + i, std::min(kValuesInGroup, array.count - i)});
+  std::vector<float> sums(pieces.size());
+  const Index together = 16, count = pieces.size();
+  for_each(pool, (count + together - 1) / together, [&](Index i) {
+    for (Index piece = i * together; piece < std::min((i + 1) * together, count); piece++)
+      sums[piece] = kernels.sum_of_squares(pieces[piece].values, pieces[piece].count);
+  });
+  double total = 0;
+  for (const float sum : sums) total += sum;
+  return total;
+}
+
 #define JAXNETS_INSTANTIATE(T)                                                                   \
   template void moments(Normalization<T>, float*, float*, const KernelsOf<T>&, Pool&);           \
   template void normalize(Normalization<T>, const float*, const float*, const float*,            \
                           const float*, float, const KernelsOf<T>&, Pool&);                      \
   template void normalize_gradient(Normalization<T>, const float*, const float*, const float*,   \
-                                   float, float*, float*, const KernelsOf<T>&, Pool&);
+                                   float, float*, float*, const KernelsOf<T>&, Pool&);           \
+  template double sum_of_squares(const std::vector<Values<T>>&, const KernelsOf<T>&, Pool&);
 
 JAXNETS_INSTANTIATE(float)
 JAXNETS_INSTANTIATE(Bfloat16)

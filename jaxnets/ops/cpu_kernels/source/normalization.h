@@ -1,5 +1,8 @@
-// Batch normalisation of [pixels][channels], in float or bfloat16; statistics are float.
+// Batch normalisation of [pixels][channels], in float or bfloat16, and the norm of several arrays;
+// statistics are float.
 #pragma once
+
+#include <vector>
 
 #include "parallel.h"
 #include "plan.h"
@@ -24,5 +27,15 @@ template <typename T>
 void normalize_gradient(Normalization<T> pass, const float* mean, const float* variance,
                         const float* scale, float epsilon, float* scale_gradient,
                         float* bias_gradient, const KernelsOf<T>& kernels, Pool& pool);
+
+// Values that belong together, such as the gradients of all parameters.
+template <typename T>
+struct Values {
+  const T* values;
+  Index count;
+};
+
+template <typename T>
+double sum_of_squares(const std::vector<Values<T>>& arrays, const KernelsOf<T>& kernels, Pool& pool);
 
 }  // namespace jaxnets

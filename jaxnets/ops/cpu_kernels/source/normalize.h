@@ -1,4 +1,4 @@
-// Batch normalisation. Included by kernels.cc only.
+// Batch normalisation and norms. Included by kernels.cc only.
 //
 // Sums read memory once: pixels are taken in chunks that stay in the nearest cache, and what needs a
 // second look, such as the distance from the mean, looks at the chunk.
@@ -156,4 +156,20 @@ void normalize_gradient(const Normalization<T>& pass, Index begin, Index end) {
       store_row(pass.x_gradient + at, value, channels);
     }
   });
+}
+
+template <typename T>
+float sum_of_squares(const T* values, Index count) {
+  Vector sum[kAcross] = {};
+  Index i = 0;
+  for (; i + kAcross * kLanes <= count; i += kAcross * kLanes)
+    for (int v = 0; v < kAcross; v++) {
+      const Vector value = load(values + i + v * kLanes);
+      sum[v] += value * value;
+    }
+  const Vector total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  float result = 0;
+  for (int lane = 0; lane < kLanes; lane++) result += total[lane];
+  for (; i < count; i++) result += to_float(values[i]) * to_float(values[i]);
+  return result;
 }

@@ -174,6 +174,7 @@ struct KernelsOf {
   // The values from pixel `first` to before `last`.
   void (*normalize)(const Normalization<T>&, Index first, Index last);
   void (*normalize_gradient)(const Normalization<T>&, Index first, Index last);
+  float (*sum_of_squares)(const T* values, Index count);
   // total[i] = the sum over groups of sums[group * stride + i], i from first to last, in the order
   // of the groups.
   void (*add_groups)(const float* sums, Index groups, Index stride, Index first, Index last,
