@@ -194,9 +194,9 @@ ffi::Error MomentProducts(ffi::ThreadPool threads, Images x, Images gradient, Ch
 // What load.py looks for.
 #pragma GCC visibility push(default)
 
-extern "C" const char* jaxnets_jaxlib() {
-  return JAXNETS_JAXLIB;
-}  // the version that this was built against
+extern "C" const char* jaxnets_ffi_version() {
+  return JAXNETS_FFI_VERSION;
+}  // the version of the FFI that this was compiled against
 extern "C" int jaxnets_supports(int instructions) { return supports(instructions); }
 
 #define JAXNETS_DEFINE(name, function, buffers)                                               \
