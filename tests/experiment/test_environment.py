@@ -27,6 +27,7 @@ def test_kernels_are_named_if_used(
     monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, message: str
 ) -> None:
     config = config_lib.default_config()
+    config.model.name = "lenet5"
     config.model.update(overrides)
     assert environment.implementation(config) == without
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))

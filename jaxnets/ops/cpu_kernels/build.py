@@ -141,7 +141,7 @@ class Compilers:
                 self._running.add(process)
         except OSError as error:
             cause = f"{command[0]} cannot be run ({error.strerror})"
-            raise MachineError(f"{cause}: choose another --compiler") from error
+            raise MachineError(f"{cause}: set CXX to another compiler") from error
         errors = process.communicate()[1]
         with self._lock:
             self._running.remove(process)
@@ -152,16 +152,18 @@ class Compilers:
             first = next((line for line in lines if "error" in line), lines[0])
             raise CompilerError(
                 f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
-                "choose another --compiler, or continue without: the kernels are optional"
+                "set CXX to another compiler, or continue without: the kernels are optional"
             )
 
     def stop(self) -> None:
-        """Kills the running processes; no further one starts."""
+        """Ends the running processes; no further one starts."""
         with self._lock:
-            self._stopped = True
-            for process in self._running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            self._stopped, running = True, list(self._running)
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # compilers remove their temporary files
+        for process in running:
+            process.wait()
 
 
 def build(folder: Path, compiler: str | None = None, compilers: Compilers | None = None) -> Path:
