@@ -40,6 +40,14 @@ def test_kernels_are_named_if_used(
     assert determinism_fingerprint.get("kernels") == ("0123456789ab" if "C++" in message else None)
 
 
+def test_networks_of_vectors_do_not_use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for a build without need."""
+    monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
+    config = config_lib.default_config()
+    config.model.name = "mlp"
+    assert environment.implementation(config) == BY_SHAPE
+
+
 @pytest.mark.parametrize(
     ("cpuinfo", "message"),
     [
@@ -56,9 +64,9 @@ def test_hardware_names_the_simd_level(
     monkeypatch.setattr(xla, "CPUINFO", path)
     monkeypatch.setattr(xla, "cpu_threads", lambda: 2)
     assert xla.hardware() == f"2 cores of {message}"
-    determinism_fingerprint = environment.determinism_fingerprint(
-        config=config_lib.default_config(), execution={}
-    )
+    config = config_lib.default_config()
+    config.model.name = "lenet5"
+    determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
     assert determinism_fingerprint["processor"] == message
 
 

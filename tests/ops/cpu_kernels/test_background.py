@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from training_runs import SignalAfterStep
 
 import jaxnets
-from jaxnets.errors import MachineError
+from jaxnets.errors import CheckpointError, InterruptedRunError, MachineError
 from jaxnets.ops import convolution, cpu_kernels
 from jaxnets.ops.cpu_kernels import background, build
 
@@ -190,6 +192,30 @@ def test_train_builds_and_load_does_not(
     result = jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run")
     assert result["implementation"].startswith("cpu: C++ kernels")
     assert build.find() == build.library_path(tmp_path / "kernels")
+
+
+def test_a_resume_continues_with_the_kernels_of_its_beginning(
+    compiler_at: Callable[..., Path],
+    smoke_config: str,
+    smoke_overrides: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiler_at()
+    monkeypatch.setattr(build, "user_cache_folder", lambda: tmp_path)
+
+    def train(name: str, **options: Any) -> Any:
+        return jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / name, **options)
+
+    for name, kernels in (("without", False), ("with", True)):
+        with pytest.raises(InterruptedRunError):
+            train(name, kernels=kernels, callbacks=[SignalAfterStep(2, signal.SIGTERM)])
+    with pytest.raises(CheckpointError, match="not be bit-exact .* --nokernels continues without"):
+        train("without")
+    assert train("without", kernels=False)["implementation"] == "cpu: by shape"
+    with pytest.raises(CheckpointError, match="began with the C[+][+] kernels: leave out --nokernels"):
+        train("with", kernels=False)
+    assert train("with")["implementation"].startswith("cpu: C++ kernels")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
