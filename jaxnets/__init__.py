@@ -56,7 +56,8 @@ def train(
     Args:
         config: a config file, `PATH` or `PATH:VARIANT`, or a config made from `config.default_config()`.
         overrides: values of fields by dotted path.
-        kernels: use the C++ kernels for CPUs, as scripts do; the first run builds them if there is a compiler.
+        kernels: use the C++ kernels for CPUs, as scripts do; the first run builds them if it finds a compiler
+            (not with the environment variable JAXNETS_BUILD_KERNELS=0).
         keep_freed_memory: glibc's allocator retains freed memory from now on, as in scripts: training on CPUs
             is faster, and the process keeps its peak memory.
         **options: those of `jaxnets.experiment.train.Options`: `workdir`, `callbacks` (additional

@@ -1,8 +1,9 @@
 """Convolution, max pooling and batch norm's sums for CPUs in C++: optional, built on the user's machine.
 
-`build` compiles source/ against the headers of the installed jaxlib, at the first start of a script that needs
-them (`background`) or by `python scripts/build_kernels.py`. Where a library is enabled, the operations of
-`jaxnets.ops` take these kernels on CPUs, in single precision. The forms in JAX give the same results to rounding.
+`build` compiles source/ against the headers of the installed jaxlib, when a script first needs the library
+(`background`) or by `python scripts/build_kernels.py`. Where a library is enabled, the operations of
+`jaxnets.ops` take these kernels on CPUs, in single precision. The forms in JAX give the same results to
+rounding.
 """
 
 import contextlib

@@ -38,8 +38,8 @@ def enabled(folder: Path | None = None) -> Iterator[None]:
 class BackgroundBuild:
     """Builds the library in `folder` in a thread, from `start` on.
 
-    Of several processes, one builds and the others wait for it. A file beside the library remembers a compiler
-    that has failed, which is not tried again.
+    Of several processes, one builds and the others wait for it. A file beside the library remembers a
+    compiler that has failed, which is not tried again.
     """
 
     def __init__(self, folder: Path):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +55,9 @@ def tiles() -> tuple[Tiles, ...]:
 def ffi_version() -> tuple[int, int]:
     """The version (major, minor) of XLA's FFI in the installed jaxlib.
 
-    XLA calls functions that were compiled against this or an earlier version, and refuses those of a later one
-    (`IsSupportedApiVersion` in xla/ffi). jaxlib 0.9.2 to 0.11.0 have 0.3, 0.11.1 and 0.11.2 have 0.4, and 0.12.0
-    has 0.5. Raises MachineError if the package of jaxlib has no headers.
+    XLA calls functions that were compiled for this or an earlier version, and refuses those for a later one
+    (`IsSupportedApiVersion` in xla/ffi). jaxlib 0.9.2 to 0.11.0 have 0.3, 0.11.1 and 0.11.2 have 0.4, and
+    0.12.0 has 0.5. Raises MachineError if the package of jaxlib has no headers.
     """
     header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
     try:
@@ -225,7 +225,7 @@ def compile_all(
 
 
 def link(compiler: str, objects: Sequence[Path], path: Path, compilers: Compilers | None = None) -> None:
-    """Links objects into the library `path`, which is renamed to it, so that no process loads a partial file."""
+    """Links objects into the library `path`, which is written atomically: no process loads a partial file."""
     linked = objects[0].with_name(path.name)
     (compilers or Compilers()).run([compiler, "-shared", "-pthread", *map(str, objects), "-o", str(linked)])
     atomic_write(path, linked.read_bytes())

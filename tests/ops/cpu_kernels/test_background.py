@@ -31,7 +31,7 @@ case "$*" in *-shared*) cp '{library}' "$last";; esac
 
 @pytest.fixture
 def compiler_at(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Returns a function that makes a compiler with an action the default one; it returns the compiler's log."""
+    """Returns a function that makes a compiler with an action the default one, and returns its log."""
     monkeypatch.delenv(background.VARIABLE)
     library, log = build.library_path(built), tmp_path / "log"
 
