@@ -1,10 +1,11 @@
 """Builds the library when a network first needs it, in a thread, while the run prepares its data."""
 
 import contextlib
+import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxnets.errors import MachineError
@@ -47,9 +48,7 @@ class BackgroundBuild:
         self._failed = build.library_path(folder).with_suffix(".failed")
         self._thread = threading.Thread(target=self._run, name="kernels", daemon=True)
         self._library: Path | None = None
-        self._seconds: float | None = None
-        self._notes: list[str] = []
-        self._warnings: list[str] = []
+        self._report: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Starts the thread, once."""
@@ -62,12 +61,7 @@ class BackgroundBuild:
         if self._thread.is_alive():
             console.log_progress("kernels", "waiting for the C++ compiler (only at the first start)")
         self._thread.join()
-        if self._seconds is not None:
-            built = f"C++ kernels for CPUs, built in {self._seconds:.0f} s"
-            console.log("kernels", f"{built}: {self._library}; --nokernels runs without them")
-        for note in self._notes:
-            console.log("note", note)
-        console.warn(*self._warnings)
+        self._report()
         return self._library
 
     def close(self) -> None:
@@ -83,9 +77,10 @@ class BackgroundBuild:
                 self._library = build.find(self._folder) or self._build()
         except OSError as error:
             place = error.filename or self._folder
-            self._warnings.append(f"no C++ kernels, since {place} cannot be written ({error.strerror})")
+            text = f"no C++ kernels, since {place} cannot be written ({error.strerror})"
+            self._report = functools.partial(console.warn, text)
         except MachineError as error:
-            self._warnings.append(f"no C++ kernels ({REMEDY}): {error}")
+            self._report = functools.partial(console.warn, f"no C++ kernels ({REMEDY}): {error}")
 
     def _build(self) -> Path | None:
         last, _, reason = self._failed.read_text().partition("\n") if self._failed.is_file() else ("", "", "")
@@ -94,7 +89,7 @@ class BackgroundBuild:
         except MachineError as error:
             if last != NO_COMPILER:
                 atomic_write(self._failed, f"{NO_COMPILER}\n{error}\n")
-                self._notes.append(str(error))
+                self._report = functools.partial(console.log, "note", str(error))
             return None
         file = Path(compiler).resolve()
         version = f"{file} {file.stat().st_mtime_ns}"
@@ -106,5 +101,6 @@ class BackgroundBuild:
         except build.CompilerError as error:
             atomic_write(self._failed, f"{version}\n{error}\n")
             raise
-        self._seconds = time.perf_counter() - start
+        text = f"C++ kernels for CPUs, built in {time.perf_counter() - start:.0f} s: {library}"
+        self._report = functools.partial(console.log, "kernels", f"{text}; --nokernels runs without them")
         return library
