@@ -203,7 +203,8 @@ class InferenceWorkload(NetworkWorkload):
 
     def __init__(self, shared: None, **shape: Any):
         super().__init__(shared, **shape)
-        self._inputs = jax.device_put((self._variables, self.inputs()))
+        fold = jax.jit(functools.partial(models.fold_batch_norm, self.built.model))
+        self._inputs = jax.device_put((fold(self._variables, self.inputs()), self.inputs()))
         self._apply = jax.jit(self.logits).lower(*self._inputs).compile()
         self._logits: Any = None
         self._clock = Clock(self.take_step, self.wait)

@@ -22,7 +22,7 @@ from jaxnets.evaluation.result import test_entry
 from jaxnets.evaluation.statistics import Comparison, compare_paired
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.evaluator import make_evaluator
+from jaxnets.experiment.evaluator import fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
@@ -65,12 +65,13 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
     if len(indices) == 0:
         raise ConfigError(f"--split={part}: this run has no {part} examples")
     restored = restore_state(run, data.shape)
-    state, step = restored.state, restored.step
+    step = restored.step
     console.warn(*restored.warnings)
     if run.result is None:
         console.warn(f"{run.path} has not finished training: step {step} is evaluated")
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
+    state = fold_state(config, restored.model, restored.state, data.shape)
     with console.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"

@@ -92,7 +92,8 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
 
     def logits(arrays: dict[str, Any], images: jax.Array) -> Any:
         inputs = normalize(scale(images, jnp.dtype(weights.model.dtype)), given.mean, given.std)
-        return network.apply(unflatten(arrays), inputs, train=False)
+        variables = models.fold_batch_norm(network, unflatten(arrays), inputs)
+        return network.apply(variables, inputs, train=False)
 
     with xla.precision_of(weights.model):
         return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)

@@ -1,11 +1,13 @@
 """Computes the features of a frozen backbone once per image and caches them on disk."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -42,6 +44,8 @@ def with_features(config: config_dict.ConfigDict, data: Dataset, network: Networ
         return data
     compute = xla.jit(_make_backbone_fn(config, network.model))
     first = next(_batches(data, 1))
+    fold = functools.partial(models.fold_batch_norm, network.model)
+    inputs = jnp.zeros((1, *data.shape), config.model.dtype)
     shape = jax.eval_shape(compute, network.variables, first).shape[1:]
     key = cache_key(config, data, network.backbone_sha256)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -49,9 +53,10 @@ def with_features(config: config_dict.ConfigDict, data: Dataset, network: Networ
     with console.phase("features") as phase, console.counter("features") as progress:
 
         def fill(features: np.ndarray) -> None:
+            variables = xla.jit(fold)(network.variables, inputs)
             for batch in _batches(data, BATCH_SIZE):
                 rows = batch["index"][batch["weight"] > 0]
-                features[rows] = np.asarray(compute(network.variables, batch))[: len(rows)]
+                features[rows] = np.asarray(compute(variables, batch))[: len(rows)]
                 progress(int(rows[-1]) + 1, len(features))
 
         features, seconds = cached_memmap(
@@ -74,6 +79,7 @@ def cache_key(config: config_dict.ConfigDict, data: Dataset, backbone_sha256: st
         "source": data.source.name,
         "fingerprint": data.source.fingerprint,
         "backbone": backbone_sha256,
+        "batch_norm": "folded",
         "model": backbone_fields(config.model),
         "image_size": config.data.image_size,
         "resize": config.data.resize,

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -28,6 +31,31 @@ from jaxnets.training.run import Run
 from jaxnets.training.step import StoredExamples, TrainState, make_eval_step, with_on_device_gather
 
 
+@flax.struct.dataclass
+class InferenceState:
+    """A state for evaluation only, whose batch normalisations are folded into the convolutions."""
+
+    folded: dict[str, Any]
+    key: jax.Array  # as in TrainState
+
+    def variables(self, *, ema: bool = False) -> dict[str, Any]:
+        """Returns the variables for `model.apply`."""
+        del ema  # chosen when they were folded
+        return self.folded
+
+
+def fold_state(
+    config: config_dict.ConfigDict, model: nn.Module, state: TrainState, shape: tuple[int, ...]
+) -> InferenceState:
+    """Folds the variables that the config evaluates, for examples of a shape without the batch.
+
+    Validation during training does not use this: early stopping and the best checkpoint depend on its bits.
+    """
+    inputs = jnp.zeros((1, *shape), config.model.dtype)
+    fold = xla.jit(lambda variables: models.fold_batch_norm(model, variables, inputs))
+    return InferenceState(fold(state.variables(ema=config.eval.ema)), state.key)
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
     """Evaluates a state on examples of the data; padding is not counted."""
@@ -39,7 +67,7 @@ class Evaluator:
 
     def __call__(
         self,
-        state: TrainState,
+        state: TrainState | InferenceState,
         indices: np.ndarray,
         extra: Mapping[str, Any] | None = None,
         *,

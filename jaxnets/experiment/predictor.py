@@ -99,6 +99,14 @@ class Predictor:
         )
         self._apply = xla.jit(self._probabilities)
 
+    @functools.cached_property
+    def _folded(self) -> dict[str, Any]:
+        """The variables with batch normalisations folded into the convolutions."""
+        side, channels = self.preprocess.image_size, self.preprocess.channels
+        inputs = jnp.zeros((1, side, side, channels), self._model_config.dtype)
+        fold = functools.partial(models.fold_batch_norm, self._model)
+        return xla.jit(fold)(self._variables, inputs)
+
     def _inputs(self, images: jax.Array) -> jax.Array:
         """Scales and normalises uint8 images."""
         dtype = jnp.dtype(self._model_config.dtype)
@@ -151,7 +159,7 @@ class Predictor:
         with xla.precision_of(self._model_config):
             for start in range(0, count, BATCH_SIZE):
                 batch = [array[start : start + BATCH_SIZE] for array in padded]
-                outputs.append(jax.device_get(apply(self._variables, *batch)))
+                outputs.append(jax.device_get(apply(self._folded, *batch)))
         joined = np.concatenate(outputs)[:count]
         if not np.isfinite(joined).all():
             raise CheckpointError("the network's outputs are not finite: its weights are damaged")

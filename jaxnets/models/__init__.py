@@ -11,9 +11,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from ml_collections import config_dict
 
+from jaxnets import ops
 from jaxnets.errors import ConfigError, suggest
 from jaxnets.models.base import Entry
 from jaxnets.registry import NETWORKS, WITHOUT_BATCH_NORM
@@ -90,6 +92,27 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
         **{name: config[name] for name in found.fields if config[name] is not None},
     }
     return found.factory(**{name: value for name, value in given.items() if name in accepted})
+
+
+def fold_batch_norm(model: nn.Module, variables: dict[str, Any], inputs: jax.Array) -> dict[str, Any]:
+    """Folds each batch normalisation that follows a convolution into it, for faster inference.
+
+    Args:
+        model: a network, such as `create` makes.
+        variables: its "params" and "batch_stats".
+        inputs: images [B, H, W, C] of any size that the network accepts; only their shape and dtype matter.
+
+    Returns:
+        Variables for `model.apply(..., train=False)` in this process. Kernels are packed for the C++ kernels
+        if these are enabled. A network without `jaxnets.ops.conv_norm` gets its variables unchanged.
+    """
+    _, updates = model.apply(variables, inputs, train=False, mutable=[ops.FOLDED])
+    folded = traverse_util.flatten_dict(updates.get(ops.FOLDED, {}))
+    replaced = {path for path in folded if path[-1] == "kernel"}
+    params = traverse_util.flatten_dict(variables["params"])
+    remaining = {path: value for path, value in params.items() if path not in replaced}
+    params, folded = traverse_util.unflatten_dict(remaining), traverse_util.unflatten_dict(folded)
+    return {**variables, "params": params, ops.FOLDED: folded}
 
 
 def variant_of(config: config_dict.ConfigDict) -> str | None:

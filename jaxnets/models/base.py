@@ -81,11 +81,24 @@ class Layers:
             x, (window, window), strides=(stride, stride), padding=edges, implementation=self.implementation
         )
 
+    def average_pool(
+        self, x: jax.Array, window: int, *, stride: int, padding: int = 0, count_include_pad: bool = True
+    ) -> jax.Array:
+        """torch.nn.AvgPool2d: [B, H, W, C] -> [B, H', W', C]."""
+        return ops.average_pool(
+            x,
+            (window, window),
+            strides=(stride, stride),
+            padding=((padding, padding), (padding, padding)),
+            count_include_pad=count_include_pad,
+            implementation=self.implementation,
+        )
+
     def pool(self, x: jax.Array, kind: str, window: int, *, stride: int) -> jax.Array:
         """Pools [B, H, W, C] as config.model.pooling says: "max" or "average"."""
         if kind == "max":
             return self.max_pool(x, window, stride=stride)
-        return ops.average_pool(x, (window, window), strides=(stride, stride))
+        return self.average_pool(x, window, stride=stride)
 
 
 class ConvNorm(nn.Module):
@@ -101,7 +114,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         geometry = {"stride": self.stride, "padding": self.padding}
         conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
-        return nn.relu(self.layers.norm(name="norm")(conv(x), train=train))
+        return ops.conv_norm(conv, self.layers.norm(name="norm"), x, train=train, relu=True)
 
 
 class Network(nn.Module):

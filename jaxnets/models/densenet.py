@@ -1,5 +1,7 @@
 """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993): each layer sees all earlier ones of its block."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,10 +31,11 @@ class DenseLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv, norm = self.layers.conv, self.layers.norm
-        y = nn.relu(norm(name="norm1")(x, train=train))
-        y = conv(BOTTLENECK * self.growth_rate, 1, name="conv1")(y)
-        y = nn.relu(norm(name="norm2")(y, train=train))
-        y = conv(self.growth_rate, 3, padding=1, name="conv2")(y)
+        conv_norm = functools.partial(ops.conv_norm, train=train)
+        y = norm(name="norm1")(x, train=train, relu=True)
+        conv1 = conv(BOTTLENECK * self.growth_rate, 1, name="conv1")
+        y = conv_norm(conv1, norm(name="norm2"), y, relu=True)
+        y = conv_norm(conv(self.growth_rate, 3, padding=1, name="conv2"), None, y)
         return nn.Dropout(self.dropout)(y, deterministic=not train)
 
 
@@ -53,15 +56,18 @@ class DenseBlock(nn.Module):
 
 
 class Transition(nn.Module):
-    """Norm, ReLU, 1x1, 2x2 average: [B, H, W, C] -> [B, H // 2, W // 2, C // 2] ("Compression")."""
+    """Norm, ReLU, 1x1, 2x2 average: [B, H, W, C] -> [B, H // 2, W // 2, C // 2] ("Compression").
+
+    The average is taken before the 1x1 convolution: both are linear, and a quarter of the products is left.
+    """
 
     layers: Layers
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = nn.relu(self.layers.norm(name="norm")(x, train=train))
-        y = self.layers.conv(x.shape[-1] // 2, 1, name="conv")(y)
-        return ops.average_pool(y, (2, 2), strides=(2, 2))
+        y = self.layers.norm(name="norm")(x, train=train, relu=True)
+        y = self.layers.average_pool(y, 2, stride=2)
+        return ops.conv_norm(self.layers.conv(x.shape[-1] // 2, 1, name="conv"), None, y, train=train)
 
 
 class DenseNet(Network):
@@ -98,12 +104,12 @@ class DenseNet(Network):
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""
-        x = nn.relu(self.norm0(self.conv0(x), train=train))
+        x = ops.conv_norm(self.conv0, self.norm0, x, train=train, relu=True)
         x = self.layers().max_pool(x, 3, stride=2, padding=1)
         for block, transition in zip(self.dense_blocks, self.transitions, strict=False):
             x = transition(block(x, train=train), train=train)
         x = self.dense_blocks[-1](x, train=train)
-        return nn.relu(self.norm5(x, train=train))
+        return self.norm5(x, train=train, relu=True)
 
 
 ENTRY = Entry(

@@ -6,7 +6,6 @@ from typing import ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 
-from jaxnets import ops
 from jaxnets.models.base import ConvNorm, Layers, ModelOutput, Network
 from jaxnets.ops.windows import Pair
 
@@ -74,12 +73,6 @@ class Branched(nn.Module):
             padding = "same" if stride == 1 else 0
             x = self.layers.conv_norm(features, kernel_size, stride, padding, name=name)(x, train=train)
         return x
-
-
-def same_average_pool(x: jax.Array, *, count_include_pad: bool) -> jax.Array:
-    """The mean of the 3x3 pixels around each: [B, H, W, C] -> [B, H, W, C]."""
-    edges = ((1, 1), (1, 1))
-    return ops.average_pool(x, (3, 3), strides=(1, 1), padding=edges, count_include_pad=count_include_pad)
 
 
 STEM = {

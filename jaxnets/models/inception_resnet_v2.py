@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxnets import ops
 from jaxnets.models.base import Entry, Network
 from jaxnets.models.inception import (
     Branched,
@@ -17,7 +18,6 @@ from jaxnets.models.inception import (
     apply_inception_stem,
     chain,
     inception_stem,
-    same_average_pool,
 )
 
 SCALE_A, SCALE_B, SCALE_C = 0.17, 0.10, 0.20
@@ -53,7 +53,7 @@ class Mixed5b(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = same_average_pool(x, count_include_pad=False)
+        pooled = self.layers.average_pool(x, 3, stride=1, padding=1, count_include_pad=False)
         pooled = self.apply_layers(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
         return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
 
@@ -76,9 +76,8 @@ class Residual(Branched):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         projection = self.layers.conv(x.shape[-1], 1, use_bias=True, name="projection")
-        residual = projection(jnp.concatenate(self.outputs(x, train=train), axis=-1))
-        y = x + self.scale * residual
-        return nn.relu(y) if self.relu else y
+        y = jnp.concatenate(self.outputs(x, train=train), axis=-1)
+        return ops.conv_norm(projection, None, y, train=train, scale=self.scale, residual=x, relu=self.relu)
 
 
 class InceptionResNetV2(Network):

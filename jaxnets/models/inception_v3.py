@@ -14,7 +14,6 @@ from jaxnets.models.inception import (
     apply_inception_stem,
     chain,
     inception_stem,
-    same_average_pool,
 )
 
 AUXILIARY_SIZE = 299
@@ -96,7 +95,9 @@ class Inception(Branched):
         """The pooled branch."""
         if not self.pool_features:
             return self.layers.max_pool(x, 3, stride=2)
-        average = same_average_pool(x, count_include_pad=self.variant == "torchvision")
+        average = self.layers.average_pool(
+            x, 3, stride=1, padding=1, count_include_pad=self.variant == "torchvision"
+        )
         projection = BranchLayer("branch_pool", self.pool_features, (1, 1))
         return self.apply_layers(average, projection, train=train)
 
@@ -125,7 +126,7 @@ class AuxiliaryClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = ops.average_pool(x, (5, 5), strides=(3, 3))
+        x = self.layers.average_pool(x, 5, stride=3)
         x = self.layers.conv_norm(128, 1, name="conv0")(x, train=train)
         x = self.layers.conv_norm(768, 5, name="conv1")(x, train=train)
         classifier = self.layers.dense(self.num_classes, name="classifier")

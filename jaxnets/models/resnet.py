@@ -1,5 +1,6 @@
 """ResNet with bottleneck blocks (He et al. 2015, arXiv:1512.03385), in torchvision's form or Keras's."""
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -49,18 +50,15 @@ class Bottleneck(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv, norm = self.layers.conv, self.layers.norm
         first, second = (1, self.stride) if self.stride_on_3x3 else (self.stride, 1)
+        channels, conv_norm = EXPANSION * self.width, functools.partial(ops.conv_norm, train=train, relu=True)
 
-        y = conv(self.width, 1, stride=first, name="conv1")(x)
-        y = nn.relu(norm(name="norm1")(y, train=train))
-        y = conv(self.width, 3, stride=second, padding=1, name="conv2")(y)
-        y = nn.relu(norm(name="norm2")(y, train=train))
-        y = conv(EXPANSION * self.width, 1, name="conv3")(y)
-        y = norm(name="norm3")(y, train=train)
-
-        if x.shape != y.shape:
-            x = conv(EXPANSION * self.width, 1, stride=self.stride, name="projection")(x)
-            x = norm(name="projection_norm")(x, train=train)
-        return nn.relu(y + x)
+        y = conv_norm(conv(self.width, 1, stride=first, name="conv1"), norm(name="norm1"), x)
+        conv2 = conv(self.width, 3, stride=second, padding=1, name="conv2")
+        y = conv_norm(conv2, norm(name="norm2"), y)
+        if x.shape[:-1] != y.shape[:-1] or x.shape[-1] != channels:
+            projection = conv(channels, 1, stride=self.stride, name="projection")
+            x = conv_norm(projection, norm(name="projection_norm"), x, relu=False)
+        return conv_norm(conv(channels, 1, name="conv3"), norm(name="norm3"), y, residual=x)
 
 
 class ResNet(Network):
@@ -100,7 +98,7 @@ class ResNet(Network):
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 32 * width], after the last ReLU."""
-        x = nn.relu(self.norm1(self.conv1(x), train=train))
+        x = ops.conv_norm(self.conv1, self.norm1, x, train=train, relu=True)
         x = self.layers().max_pool(x, 3, stride=2, padding=1)
         for block in self.blocks:
             x = block(x, train=train)

@@ -1,7 +1,7 @@
 """Convolution, pooling and normalisation: pure functions, and the Linen layers on them.
 
 Images are [B, H, W, C], kernels [kh, kw, C_in, C_out]. Each function has one reference form, on `jax.lax`,
-and where it was measured faster a form for CPUs, picked when a program is compiled for its platform.
+and where it was measured faster a form for CPUs, which is chosen when a program is traced.
 """
 
 from jaxnets.ops import initializers as initializers
@@ -12,6 +12,8 @@ from jaxnets.ops.functional import global_max_pool as global_max_pool
 from jaxnets.ops.functional import max_pool as max_pool
 from jaxnets.ops.initializers import INITIALIZERS as INITIALIZERS
 from jaxnets.ops.initializers import Initialization as Initialization
+from jaxnets.ops.layers import FOLDED as FOLDED
 from jaxnets.ops.layers import BatchNorm as BatchNorm
 from jaxnets.ops.layers import Conv as Conv
 from jaxnets.ops.layers import Dense as Dense
+from jaxnets.ops.layers import conv_norm as conv_norm

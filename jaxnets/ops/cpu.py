@@ -3,12 +3,13 @@
 In JAX the implementation of each pass of a convolution depends on the shape: a matrix product for 1x1
 kernels, XLA's own convolution for large outputs, im2col (or its transpose, col2im) for small ones and for
 gradients of strided convolutions, where XLA reaches 2 to 60 GFLOP/s with AVX-512 and products reach 150 to
-300. The kernel's gradient uses im2col at any size unless there are few channels. Max pooling stores the index
-of the largest pixel of each window: XLA's own gradient, select-and-scatter, is up to 30 times slower.
+300. The kernel's gradient uses im2col at any size unless there are few channels. Grouped convolutions are
+sums over taps. Max pooling stores the index of the largest pixel of each window: XLA's own gradient,
+select-and-scatter, is up to 30 times slower.
 """
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ MIN_SIZE_FOR_LAX_FORWARD = 8
 MIN_SIZE_FOR_LAX_INPUT_GRADIENT = 8
 # Output channels from which im2col mostly won, on maps of any size, on a 2-core AVX2 CPU.
 MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT = 48
-# The columns of a kernel in C++ at most: plan.h's kTapsAcrossAtMost.
+# plan.h's kTapsAcrossAtMost: the maximum columns of a kernel in C++, for some passes its pixels.
 WIDEST = 320
 # The pixels of all maps together from which a 1x1 kernel's gradient is faster in C++ than as a product.
 MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT = 1000
@@ -30,62 +31,137 @@ MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT = 1000
 MAX_WINDOW_SIZE = 127
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x: jax.Array, kernel: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Array:
-    """[B, H, W, C_in] and [kh, kw, C_in, C_out] -> [B, H', W', C_out]; in JAX where `kernels` is None."""
-    return _save_inputs(x, kernel, windows, kernels)[0]
+def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
+    """Whether a kernel [kh, kw, C_in / groups, C_out] has one filter for each channel."""
+    return groups > 1 and shape[2:] == (1, groups)
+
+
+def supports(dtype: Any, kernel: jax.Array, groups: int) -> bool:
+    """Whether a convolution can be computed in C++: in float32 or bfloat16, with a kernel in float32."""
+    rows, columns, channels, features = kernel.shape
+    halves, depthwise = dtype == jnp.bfloat16, is_depthwise(kernel.shape, groups)
+    if kernel.dtype != jnp.float32 or dtype not in (jnp.float32, jnp.bfloat16) or columns > WIDEST:
+        return False
+    if halves and groups > 1 and not depthwise and (channels % 2 or features // groups % 2):
+        return False  # bfloat16 is multiplied in pairs
+    return rows * columns <= WIDEST or not (halves or depthwise)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolution(
+    x: jax.Array, kernel: jax.Array, windows: Windows, groups: int, kernels: Kernels | None
+) -> jax.Array:
+    """[B, H, W, C_in] and [kh, kw, C_in / groups, C_out] -> [B, H', W', C_out].
+
+    In JAX where `kernels` is None, else in C++: then x may be bfloat16 beside a float32 kernel.
+    """
+    return _save_inputs(x, kernel, windows, groups, kernels)[0]
 
 
 def _save_inputs(
-    x: jax.Array, kernel: jax.Array, windows: Windows, kernels: Kernels | None
+    x: jax.Array, kernel: jax.Array, windows: Windows, groups: int, kernels: Kernels | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    shape = (x.shape[0], *windows.output_size, kernel.shape[3])
-    return _pass("convolution", forward, shape, x, kernel, windows, kernels), (x, kernel)
+    result = jax.ShapeDtypeStruct((x.shape[0], *windows.output_size, kernel.shape[3]), x.dtype)
+    geometry = _geometry(windows, groups)
+    in_jax = functools.partial(forward, windows=windows, groups=groups)
+    return call(kernels, "convolution", result, x, kernel, in_jax=in_jax, geometry=geometry), (x, kernel)
 
 
 def _gradients(
-    windows: Windows, kernels: Kernels | None, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+    windows: Windows,
+    groups: int,
+    kernels: Kernels | None,
+    saved: tuple[jax.Array, jax.Array],
+    gradient: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    # XLA is as fast at the products of 1x1 kernels, but computes what a product reads twice: for it and for
-    # its neighbours. So these products are in C++ too, unless they are strided or have few pixels.
-    is_strided_product = windows.is_pointwise and windows.strides != (1, 1)
-    few = gradient.size // gradient.shape[-1] < MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
-    of_input = None if is_strided_product else kernels
-    of_kernel = None if windows.is_pointwise and few else kernels
+    of_input = of_kernel = kernels
+    if windows.is_pointwise and x.dtype == jnp.float32 and groups == 1:
+        # XLA is as fast at the products of 1x1 kernels, but computes what a product reads twice: for it and
+        # for its neighbours. So these products are in C++ too, unless they are strided or have few pixels.
+        few = gradient.size // gradient.shape[-1] < MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
+        of_input = None if windows.strides != (1, 1) else kernels
+        of_kernel = None if few else kernels
+    geometry = _geometry(windows, groups)
+    shape = functools.partial(jax.ShapeDtypeStruct, dtype=x.dtype)
     return (
-        _pass("input_gradient", input_gradient, x.shape, kernel, gradient, windows, of_input),
-        _pass("kernel_gradient", kernel_gradient, kernel.shape, x, gradient, windows, of_kernel),
+        call(
+            of_input,
+            "input_gradient",
+            shape(x.shape),
+            kernel,
+            gradient,
+            in_jax=functools.partial(input_gradient, windows=windows, groups=groups),
+            geometry=geometry,
+        ),
+        call(
+            of_kernel,
+            "kernel_gradient",
+            jax.ShapeDtypeStruct(kernel.shape, kernel.dtype),
+            x,
+            gradient,
+            in_jax=functools.partial(kernel_gradient, windows=windows, groups=groups, dtype=kernel.dtype),
+            geometry=geometry,
+        ),
     )
 
 
 convolution.defvjp(_save_inputs, _gradients)
 
 
-def _pass(
-    function: str,
-    in_jax: Callable[..., jax.Array],
-    shape: tuple[int, ...],
-    first: jax.Array,
-    second: jax.Array,
+def pack(kernel: jax.Array, groups: int, dtype: Any, kernels: Kernels) -> jax.Array:
+    """Returns the kernel as `convolution_packed` reads it for images of this dtype, [n]."""
+    if is_depthwise(kernel.shape, groups):
+        return kernel.ravel()
+    result = jax.ShapeDtypeStruct((kernels.packed_size(kernel.shape, groups, dtype),), dtype)
+    return call(kernels, "pack_kernel", result, kernel, in_jax=_has_no_derivative, geometry=(groups,))
+
+
+def convolution_packed(
+    x: jax.Array,
+    packed: jax.Array,
+    bias: jax.Array,
+    residual: jax.Array | None,
     windows: Windows,
-    kernels: Kernels | None,
+    groups: int,
+    kernels: Kernels,
+    *,
+    relu: bool,
 ) -> jax.Array:
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
-    by_shape = functools.partial(in_jax, windows=windows)
-    geometry = windows.steps_and_corner
-    return call(kernels, function, result, first, second, in_jax=by_shape, geometry=geometry)
+    """Convolution, bias, residual sum and ReLU, without derivatives: -> [B, H', W', C_out]."""
+    result = jax.ShapeDtypeStruct((x.shape[0], *windows.output_size, bias.size), x.dtype)
+    options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}
+    if residual is not None:
+        options["in_place"] = {3: 0}  # which reads and writes less memory
+    arrays = (x, packed, bias, jnp.zeros((0,), x.dtype) if residual is None else residual)
+    return call(kernels, "convolution_packed", result, *arrays, in_jax=_has_no_derivative, **options)
 
 
-def reference(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    """XLA's own convolution."""
+def _has_no_derivative(*_: jax.Array) -> jax.Array:
+    raise NotImplementedError("folded convolutions have no derivatives: use the variables they were made of")
+
+
+def _geometry(windows: Windows, groups: int) -> tuple[int, ...]:
+    return (*windows.steps_and_corner, groups, *windows.window)
+
+
+def reference(x: jax.Array, kernel: jax.Array, windows: Windows, groups: int = 1) -> jax.Array:
+    """XLA's own convolution, in the dtype of x."""
     return lax.conv_general_dilated(
-        x, kernel, windows.strides, windows.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        kernel.astype(x.dtype),
+        windows.strides,
+        windows.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
-def forward(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
+def forward(x: jax.Array, kernel: jax.Array, windows: Windows, groups: int = 1) -> jax.Array:
     """The output, [B, H', W', C_out]."""
+    kernel = kernel.astype(x.dtype)
+    if groups > 1:
+        return forward_by_groups(x, kernel, windows, groups)
     if windows.is_pointwise:
         return jnp.einsum("bhwi,io->bhwo", _subsample(x, windows), kernel[0, 0])
     if min(windows.output_size) >= MIN_SIZE_FOR_LAX_FORWARD:
@@ -93,13 +169,35 @@ def forward(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     return forward_by_columns(x, kernel, windows)
 
 
+def forward_by_groups(x: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
+    """The output of a grouped convolution, as a sum over the taps of the kernel.
+
+    XLA's own, with `feature_group_count`, is among its slowest operations on CPUs.
+    """
+    features = kernel.shape[3]
+    taps = kernel.reshape(-1, kernel.shape[2], groups, features // groups)
+    depthwise = is_depthwise(kernel.shape, groups)
+
+    def product(pixels: jax.Array, tap: jax.Array) -> jax.Array:
+        if depthwise:
+            return pixels * lax.broadcast_to_rank(tap[0, :, 0], pixels.ndim)
+        grouped = pixels.reshape(*pixels.shape[:3], groups, -1)
+        return jnp.einsum("bhwgi,igo->bhwgo", grouped, tap).reshape(*pixels.shape[:3], features)
+
+    return functools.reduce(jnp.add, map(product, windows.slices(x), taps))
+
+
 def forward_by_columns(x: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
     """The output as a product of the patches under its pixels (im2col)."""
     return jnp.einsum("bhwk,ko->bhwo", _columns(x, windows), kernel.reshape(-1, kernel.shape[-1]))
 
 
-def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows, groups: int = 1) -> jax.Array:
     """The gradient with respect to x, [B, H, W, C_in]."""
+    kernel = kernel.astype(gradient.dtype)
+    if groups > 1:
+        x = jax.ShapeDtypeStruct((len(gradient), *windows.size, kernel.shape[2] * groups), gradient.dtype)
+        return jax.linear_transpose(lambda x: forward_by_groups(x, kernel, windows, groups), x)(gradient)[0]
     if windows.is_pointwise:
         return windows.spread(jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0]))
     if windows.strides == (1, 1) and min(gradient.shape[1:3]) >= MIN_SIZE_FOR_LAX_INPUT_GRADIENT:
@@ -121,8 +219,16 @@ def input_gradient_by_columns(kernel: jax.Array, gradient: jax.Array, windows: W
     return windows.add_slices(total, (columns[:, :, :, number] for number in range(columns.shape[3])))
 
 
-def kernel_gradient(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """The gradient with respect to the kernel, [kh, kw, C_in, C_out]."""
+def kernel_gradient(
+    x: jax.Array, gradient: jax.Array, windows: Windows, groups: int = 1, dtype: Any = None
+) -> jax.Array:
+    """The gradient with respect to the kernel, [kh, kw, C_in / groups, C_out], in `dtype`."""
+    x, gradient = (values.astype(dtype or x.dtype) for values in (x, gradient))
+    if groups > 1:
+        shape = (*windows.window, x.shape[-1] // groups, gradient.shape[-1])
+        kernel = jax.ShapeDtypeStruct(shape, gradient.dtype)
+        by_kernel = jax.linear_transpose(lambda kernel: forward_by_groups(x, kernel, windows, groups), kernel)
+        return by_kernel(gradient)[0]
     if windows.is_pointwise:
         return _products(_subsample(x, windows), gradient)[None, None]
     if gradient.shape[-1] >= MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT:
@@ -165,12 +271,20 @@ def _columns(x: jax.Array, windows: Windows) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Array:
     """The largest under each window: [B, H, W, C] -> [B, H', W', C]; in JAX where `kernels` is None."""
-    return _largest_and_its_tap(x, windows, kernels)[0]
+    return _pool(x, windows, kernels, chooses=False)[0]
 
 
 def _largest_and_its_tap(
     x: jax.Array, windows: Windows, kernels: Kernels | None
 ) -> tuple[jax.Array, jax.Array]:
+    return _pool(x, windows, kernels, chooses=True)
+
+
+def _pool(
+    x: jax.Array, windows: Windows, kernels: Kernels | None, *, chooses: bool
+) -> tuple[jax.Array, jax.Array]:
+    """The largest under each window, and the number of its tap (or an empty array) for the gradient."""
+
     def in_jax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, *others = windows.slices(x, fill=-jnp.inf)
         largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
@@ -179,10 +293,11 @@ def _largest_and_its_tap(
             larger = (tap > largest) | jnp.isnan(tap)
             largest = jnp.where(larger, tap, largest)
             chosen = jnp.where(larger, jnp.int8(number), chosen)
-        return largest, chosen
+        return largest, chosen if chooses else jnp.zeros((0,), jnp.int8)
 
     shape = (x.shape[0], *windows.output_size, x.shape[3])
-    results = (jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, jnp.int8))
+    of_taps = jax.ShapeDtypeStruct(shape if chooses else (0,), jnp.int8)
+    results = (jax.ShapeDtypeStruct(shape, x.dtype), of_taps)
     geometry = (*windows.window, *windows.steps_and_corner)
     return call(kernels, "max_pool", results, x, in_jax=in_jax, geometry=geometry)
 
@@ -197,7 +312,7 @@ def _pool_gradient(
         shares = (jnp.where(chosen == number, gradient, zero) for number in range(len(windows.taps)))
         return windows.add_slices(total, shares)
 
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    result = jax.ShapeDtypeStruct(shape, gradient.dtype)
     geometry = (*windows.window, *windows.steps_and_corner)
     return (call(kernels, "max_pool_gradient", result, chosen, gradient, in_jax=in_jax, geometry=geometry),)
 

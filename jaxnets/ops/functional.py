@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,36 +23,127 @@ def convolution(
     *,
     strides: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
+    groups: int = 1,
     implementation: Implementation = "auto",
 ) -> jax.Array:
     """Convolves images with a kernel, as torch.nn.functional.conv2d.
 
     Args:
         x: images [B, H, W, C_in].
-        kernel: [kh, kw, C_in, C_out].
+        kernel: [kh, kw, C_in / groups, C_out]; used in the dtype of `x`. Its gradient is in its own dtype.
         strides: (vertical, horizontal), in pixels.
         padding: ((top, bottom), (left, right)), in pixels; negative padding crops.
+        groups: parts of the channels that are convolved separately; C_in for a depthwise convolution.
         implementation: "auto" has gradients of any order, but no forward mode (`jax.jvp`); "xla" has both.
 
     Returns:
-        [B, H', W', C_out] with H' = (H + top + bottom - kh) // stride + 1. bfloat16 is always XLA's.
+        [B, H', W', C_out] in the dtype of `x`, with H' = (H + top + bottom - kh) // stride + 1.
 
     Raises:
-        ValueError: the channels of `x` and `kernel` differ.
+        ValueError: the channels of `x` and `kernel` differ, or `groups` does not divide them.
     """
-    if x.shape[3] != kernel.shape[2]:
-        raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {kernel.shape[2]}")
-    x, padding = apply_negative_padding(x, padding, 0)
-    windows = Windows(x.shape[1:3], kernel.shape[:2], strides, padding)
-    reference = functools.partial(cpu.reference, windows=windows)
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    x, windows = _windows(x, kernel, strides, padding, groups)
     empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
-    if implementation == "xla" or x.dtype == jnp.bfloat16 or empty:
-        return reference(x, kernel)
-    is_single = x.dtype == kernel.dtype == jnp.float32
-    kernels = kernels_of(implementation) if is_single and kernel.shape[1] <= cpu.WIDEST else None
-    # The choice of a platform is outside the custom gradient: so forward mode reaches gradients.
-    for_cpu = functools.partial(cpu.convolution, windows=windows, kernels=kernels)
-    return lax.platform_dependent(x, kernel, cpu=for_cpu, default=reference)
+    kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, groups) else None
+    if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
+        return cpu.reference(x, kernel, windows, groups)
+    return cpu.convolution(x, kernel, windows, groups, kernels)
+
+
+def _windows(
+    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, groups: int
+) -> tuple[jax.Array, Windows]:
+    channels, features = kernel.shape[2] * groups, kernel.shape[3]
+    if x.shape[3] != channels or features % groups:
+        raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {channels} in {groups} groups")
+    x, padding = apply_negative_padding(x, padding, 0)
+    return x, Windows(x.shape[1:3], kernel.shape[:2], strides, padding)
+
+
+def on_cpu() -> bool:
+    """Whether programs are traced for CPUs; a program that is exported needs the "xla" implementation."""
+    return jax.default_backend() == "cpu"
+
+
+class FoldedKernel(NamedTuple):
+    """A convolution's kernel and bias that include the batch normalisation after it.
+
+    Attributes:
+        kernel: [kh, kw, C_in / groups, C_out], or packed [n] for the C++ kernels.
+        bias: [C_out].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+
+
+def fold(
+    kernel: jax.Array,
+    factor: jax.Array,
+    offset: jax.Array,
+    *,
+    groups: int = 1,
+    dtype: Any = None,
+    implementation: Implementation = "auto",
+) -> FoldedKernel:
+    """Multiplies a kernel by what follows it in inference, for `folded_convolution`.
+
+    Args:
+        kernel: [kh, kw, C_in / groups, C_out].
+        factor: [C_out], of the convolution's output.
+        offset: [C_out], added after that.
+        groups: as for `convolution`.
+        dtype: of the images; None: that of the kernel.
+        implementation: as for `convolution`.
+    """
+    kernel, dtype = kernel * factor, jnp.dtype(dtype or kernel.dtype)
+    kernels = kernels_of(implementation) if on_cpu() and kernel.size else None
+    window_size = kernel.shape[0] * kernel.shape[1]
+    if kernels is None or not cpu.supports(dtype, kernel, groups) or window_size > cpu.WIDEST:
+        return FoldedKernel(kernel, offset)
+    return FoldedKernel(cpu.pack(kernel, groups, dtype, kernels), offset)
+
+
+def folded_convolution(
+    x: jax.Array,
+    folded: FoldedKernel,
+    window: Pair,
+    *,
+    strides: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    groups: int = 1,
+    residual: jax.Array | None = None,
+    relu: bool = False,
+    implementation: Implementation = "auto",
+) -> jax.Array:
+    """Convolution, bias, residual sum and ReLU: one pass over the output in C++, two in JAX.
+
+    Args:
+        x: images [B, H, W, C_in].
+        folded: what `fold` returns.
+        window: (kh, kw).
+        strides: as for `convolution`.
+        padding: as for `convolution`.
+        groups: as for `convolution`.
+        residual: [B, H', W', C_out], or None.
+        relu: whether ReLU is applied last.
+        implementation: as for `fold`, in the same process.
+
+    Returns:
+        [B, H', W', C_out]. There are no derivatives if the kernel is packed.
+    """
+    if folded.kernel.ndim == 1:
+        kernels = kernels_of(implementation)
+        assert kernels is not None
+        x, padding = apply_negative_padding(x, padding, 0)
+        windows = Windows(x.shape[1:3], window, strides, padding)
+        return cpu.convolution_packed(x, *folded, residual, windows, groups, kernels, relu=relu)
+    options = {"strides": strides, "padding": padding, "groups": groups, "implementation": implementation}
+    y = convolution(x, folded.kernel, **options)
+    y = y + lax.broadcast_to_rank(folded.bias, y.ndim).astype(y.dtype)
+    y = y if residual is None else y + residual
+    return jax.nn.relu(y) if relu else y
 
 
 def max_pool(
@@ -78,15 +169,15 @@ def max_pool(
     Returns:
         [B, H', W', C].
     """
-    x, padding = apply_negative_padding(x, padding, -np.inf)
+    x, padding = apply_negative_padding(jnp.asarray(x), padding, -np.inf)
     windows = Windows(x.shape[1:3], window, strides, padding)
     reference = functools.partial(_reduce, windows=windows, operation=lax.max, initial=-np.inf)
     empty = 0 in x.shape or min(windows.output_size) < 1
-    if implementation == "xla" or empty or window[0] * window[1] > cpu.MAX_WINDOW_SIZE:
+    large = window[0] * window[1] > cpu.MAX_WINDOW_SIZE
+    if implementation == "xla" or empty or large or not on_cpu():
         return reference(x)
-    kernels = kernels_of(implementation) if x.dtype == jnp.float32 else None
-    for_cpu = functools.partial(cpu.max_pool, windows=windows, kernels=kernels)
-    return lax.platform_dependent(x, cpu=for_cpu, default=reference)
+    kernels = kernels_of(implementation) if x.dtype in (jnp.float32, jnp.bfloat16) else None
+    return cpu.max_pool(x, windows, kernels)
 
 
 def average_pool(
@@ -96,6 +187,7 @@ def average_pool(
     strides: Pair,
     padding: Padding = ((0, 0), (0, 0)),
     count_include_pad: bool = True,
+    implementation: Implementation = "auto",
 ) -> jax.Array:
     """Takes the mean of each window, as torch.nn.functional.avg_pool2d.
 
@@ -105,16 +197,21 @@ def average_pool(
         strides: (vertical, horizontal), in pixels.
         padding: ((top, bottom), (left, right)), in pixels of zeros.
         count_include_pad: the zeros count as pixels of the mean.
+        implementation: as for `convolution`.
 
     Returns:
         [B, H', W', C].
     """
-    windows = Windows(x.shape[1:3], window, strides, padding)
+    windows, area = Windows(x.shape[1:3], window, strides, padding), window[0] * window[1]
     sums = functools.partial(_reduce, windows=windows, operation=lax.add, initial=0)
-    total = sums(x)
+    counts = area if count_include_pad else sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+    kernel = jnp.ones((*window, 1, x.shape[3]))
+    kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, x.shape[3]) else None
+    if kernels is None or not on_cpu() or 0 in x.shape or min(windows.output_size) < 1:
+        return sums(x) / counts
     if count_include_pad:
-        return total / (window[0] * window[1])
-    return total / sums(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+        return cpu.convolution(x, kernel / area, windows, x.shape[3], kernels)
+    return cpu.convolution(x, kernel, windows, x.shape[3], kernels) / counts
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:
@@ -137,7 +234,8 @@ def _reduce(
 
 Normalized = tuple[jax.Array, jax.Array, jax.Array]
 """The output [B, H, W, C], and the batch's mean and biased variance [C]."""
-Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+Saved = tuple[jax.Array, jax.Array | None, jax.Array, jax.Array, jax.Array, tuple[()] | None]
+"""x, the output if ReLU needs it, scale, mean, variance, and () if there was a residual."""
 
 
 def batch_norm(
@@ -145,6 +243,9 @@ def batch_norm(
     scale: jax.Array,
     bias: jax.Array,
     epsilon: float,
+    *,
+    residual: jax.Array | None = None,
+    relu: bool = False,
     axis_name: str | None = None,
     implementation: Implementation = "auto",
 ) -> Normalized:
@@ -155,82 +256,133 @@ def batch_norm(
         scale: [C]; its dtype is that of the statistics.
         bias: [C].
         epsilon: added to the variance.
+        residual: added to the normalised images, [B, H, W, C]; None for none.
+        relu: whether ReLU is applied last. Its gradient then needs no array but the output.
         axis_name: the batch is that of all devices of this axis.
         implementation: as for `convolution`.
 
     Returns:
-        The output [B, H, W, C], the mean [C] and the biased variance [C]; the last two have no gradient.
+        The output [B, H, W, C] in the dtype of x, the mean [C] and the biased variance [C]; the last two have
+        no gradient.
     """
     if implementation == "xla":
-        (y, mean, var), _ = _normalize(x, scale, bias, epsilon, axis_name, None)
+        y, mean, var = _normalize(x, scale, bias, residual, epsilon, axis_name, relu=relu)
         return y, lax.stop_gradient(mean), lax.stop_gradient(var)
-    in_jax = functools.partial(_batch_norm, epsilon=epsilon, axis_name=axis_name)
-    kernels = kernels_of(implementation)
-    is_single = x.dtype == scale.dtype == jnp.float32 and x.ndim == 4 and x.size > 0
-    if kernels is None or axis_name is not None or not is_single:
-        return in_jax(x, scale, bias)
-    for_cpu = functools.partial(in_jax, kernels=kernels)
-    return lax.platform_dependent(x, scale, bias, cpu=for_cpu, default=in_jax)
+    kernels = kernels_of(implementation) if on_cpu() and axis_name is None else None
+    if x.ndim != 4 or x.size == 0 or x.dtype == jnp.float64 or scale.dtype != jnp.float32:
+        kernels = None
+    return _batch_norm(x, scale, bias, residual, epsilon, relu, axis_name, kernels)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def _batch_norm(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
+    residual: jax.Array | None,
     epsilon: float,
+    relu: bool,
     axis_name: str | None,
-    kernels: Kernels | None = None,
+    kernels: Kernels | None,
 ) -> Normalized:
-    """With the gradient written out: JAX's own reads the images once more, for a sum that is zero.
+    """With the gradient written out: JAX's own reads the images once more, for a sum that is zero."""
+    return _normalize_and_save(x, scale, bias, residual, epsilon, relu, axis_name, kernels)[0]
 
-    With `kernels` the sums are in C++: each reads the images once, where XLA needs a pass for every sum.
-    What is done to each value stays XLA's, which fuses it with its neighbours.
-    """
-    return _normalize(x, scale, bias, epsilon, axis_name, kernels)[0]
+
+def _normalize_and_save(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    residual: jax.Array | None,
+    epsilon: float,
+    relu: bool,
+    axis_name: str | None,
+    kernels: Kernels | None,
+) -> tuple[Normalized, Saved]:
+    def in_jax(x: jax.Array, scale: jax.Array, bias: jax.Array, residual: jax.Array) -> Normalized:
+        added = residual if has_residual else None
+        return _normalize(x, scale, bias, added, epsilon, axis_name, relu=relu)
+
+    has_residual = residual is not None
+    statistics = jax.ShapeDtypeStruct(scale.shape, jnp.float32)
+    results = (jax.ShapeDtypeStruct(x.shape, x.dtype), statistics, statistics)
+    arrays = (x, scale, bias, residual if has_residual else jnp.zeros((0,), x.dtype))
+    options = {"epsilon": np.float32(epsilon), "relu": relu}
+    y, mean, var = call(kernels, "batch_norm", results, *arrays, in_jax=in_jax, **options)
+    return (y, mean, var), (x, y if relu else None, scale, mean, var, () if has_residual else None)
 
 
 def _normalize(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
+    residual: jax.Array | None,
     epsilon: float,
     axis_name: str | None,
-    kernels: Kernels | None,
-) -> tuple[Normalized, Saved]:
-    values, results = x.astype(scale.dtype), (jax.ShapeDtypeStruct(scale.shape, jnp.float32),) * 2
-    moments = functools.partial(_moments, axis_name=axis_name)
-    mean, var = call(kernels, "moments", results, values, in_jax=moments)
-    deviation = lax.rsqrt(var + epsilon)
-    center, factor, offset = per_channel(x.ndim, mean, scale * deviation, bias)
-    return ((values - center) * factor + offset, mean, var), (x, scale, mean, deviation)
+    *,
+    relu: bool,
+) -> Normalized:
+    values = x.astype(scale.dtype)
+    mean, var = _moments(values, axis_name)
+    center, factor, offset = per_channel(x.ndim, mean, scale * lax.rsqrt(var + epsilon), bias)
+    y = (values - center) * factor + offset
+    y = y if residual is None else y + residual
+    return (jax.nn.relu(y) if relu else y).astype(x.dtype), mean, var
 
 
 def _batch_norm_gradients(
-    epsilon: float, axis_name: str | None, kernels: Kernels | None, saved: Saved, gradients: Normalized
-) -> Normalized:
-    del epsilon
-    x, scale, mean, deviation = saved
-    gradient, *_ = gradients
-    count = values_per_channel(x, axis_name)
-    if kernels is not None:
-        results, arrays = (jax.ShapeDtypeStruct(scale.shape, jnp.float32),) * 2, (x, gradient, mean)
-        sums, products = call(kernels, "moment_products", results, *arrays, in_jax=_sums_and_products)
-        shift, tilt = sums / count, products * jnp.square(deviation) / count
-        factor, shift, center, tilt = per_channel(x.ndim, scale * deviation, shift, mean, tilt)
-        return factor * (gradient - shift - (x - center) * tilt), products * deviation, sums
+    epsilon: float,
+    relu: bool,
+    axis_name: str | None,
+    kernels: Kernels | None,
+    saved: Saved,
+    gradients: Normalized,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    x, y, scale, mean, var, marker = saved
+    empty, has_residual = jnp.zeros((0,), x.dtype), marker is not None
+    in_jax = functools.partial(
+        _gradients, epsilon=epsilon, relu=relu, axis_name=axis_name, has_residual=has_residual
+    )
+    like_x, like_scale = (jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (x, scale))
+    like_residual = like_x if has_residual else jax.ShapeDtypeStruct((0,), x.dtype)
+    results = (like_x, like_scale, like_scale, like_residual)
+    arrays = (x, empty if y is None else y, gradients[0], scale, mean, var)
+    options = {"epsilon": np.float32(epsilon), "relu": relu, "in_place": {2: 3 if has_residual else 0}}
+    *found, residual = call(kernels, "batch_norm_gradient", results, *arrays, in_jax=in_jax, **options)
+    return (*found, residual if has_residual else None)
+
+
+def _gradients(
+    x: jax.Array,
+    y: jax.Array,
+    gradient: jax.Array,
+    scale: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    *,
+    epsilon: float,
+    relu: bool,
+    axis_name: str | None,
+    has_residual: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The gradients of x, scale, bias and the residual."""
+    if relu:
+        gradient = jnp.where(y > 0, gradient, jnp.zeros((), gradient.dtype))
+    values, residual = gradient.astype(scale.dtype), gradient if has_residual else jnp.zeros((0,), x.dtype)
+    deviation = lax.rsqrt(var + epsilon)
     center, spread = per_channel(x.ndim, mean, deviation)
     normalized = (x.astype(scale.dtype) - center) * spread
-    sums = gradient.sum(axis=PIXELS), (gradient * normalized).sum(axis=PIXELS)
+    sums = values.sum(axis=PIXELS), (values * normalized).sum(axis=PIXELS)
     # A device's own sums are its share of the parameters' gradient; the images' takes those of all.
     of_all = sums if axis_name is None else lax.psum(sums, axis_name)
+    count = values_per_channel(x, axis_name)
     shift, tilt = (each / count for each in of_all)
     factor, shift, tilt = per_channel(x.ndim, scale * deviation, shift, tilt)
-    x_gradient = factor * (gradient - shift - normalized * tilt)
-    return x_gradient.astype(x.dtype), sums[1], sums[0]
+    x_gradient = factor * (values - shift - normalized * tilt)
+    return x_gradient.astype(x.dtype), sums[1], sums[0], residual
 
 
-_batch_norm.defvjp(_normalize, _batch_norm_gradients)
+_batch_norm.defvjp(_normalize_and_save, _batch_norm_gradients)
 
 
 def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
@@ -241,10 +393,6 @@ def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
     center = mean(values)
     # Two passes: the one-pass form (mean of squares less square of mean) cancels.
     return center, mean(jnp.square(values - lax.broadcast_to_rank(center, values.ndim)))
-
-
-def _sums_and_products(x: jax.Array, gradient: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return gradient.sum(PIXELS), (gradient * (x - lax.broadcast_to_rank(mean, x.ndim))).sum(PIXELS)
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

@@ -9,9 +9,20 @@ from jax import lax
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
-from jaxnets.ops.functional import batch_norm, convolution, per_channel, values_per_channel
+from jaxnets.ops.functional import (
+    FoldedKernel,
+    batch_norm,
+    convolution,
+    fold,
+    folded_convolution,
+    per_channel,
+    values_per_channel,
+)
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair, pair
+
+FOLDED = "folded"
+"""The collection of convolutions that include the batch normalisation after them, for inference."""
 
 
 class Conv(nn.Module):
@@ -22,6 +33,7 @@ class Conv(nn.Module):
         kernel_size: pixels, or (height, width).
         stride: pixels.
         padding: pixels on each side, (vertical, horizontal), or "same" for the size of the input at stride 1.
+        groups: parts of the channels that are convolved separately.
         use_bias: add a bias [features].
         dtype: of the parameters.
         compute_dtype: of the convolution; None: `dtype`.
@@ -33,25 +45,61 @@ class Conv(nn.Module):
     initialization: Initialization
     stride: int = 1
     padding: int | Pair | Literal["same"] = 0
+    groups: int = 1
     use_bias: bool = True
     dtype: Any = jnp.float32
     compute_dtype: Any = None
     implementation: Implementation = "auto"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `ops.convolution`."""
+        window = pair(self.kernel_size)
+        rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
+        return {
+            "strides": pair(self.stride),
+            "padding": ((rows, rows), (columns, columns)),
+            "groups": self.groups,
+            "implementation": self.implementation,
+        }
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        compute_dtype, window = self.compute_dtype or self.dtype, pair(self.kernel_size)
-        rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
-        shape = (*window, x.shape[-1], self.features)
+        compute_dtype = self.compute_dtype or self.dtype
+        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        x, kernel = x.astype(compute_dtype), kernel.astype(compute_dtype)
-        padding, strides = ((rows, rows), (columns, columns)), pair(self.stride)
-        y = convolution(x, kernel, strides=strides, padding=padding, implementation=self.implementation)
+        y = convolution(x.astype(compute_dtype), kernel, **self.options)
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
             y = y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
         return y
+
+    def folded(
+        self, x: jax.Array, *, residual: jax.Array | None = None, relu: bool = False
+    ) -> jax.Array | None:
+        """The convolution with what `fold` stored, bias, residual sum and ReLU; None if nothing is stored."""
+        if not self.has_variable(FOLDED, "kernel"):
+            return None
+        stored = FoldedKernel(*(self.get_variable(FOLDED, name) for name in FoldedKernel._fields))
+        x, window = x.astype(self.compute_dtype or self.dtype), pair(self.kernel_size)
+        return folded_convolution(x, stored, window, residual=residual, relu=relu, **self.options)
+
+    def fold(self, norm: "BatchNorm | None", scale: float) -> None:
+        """Stores the kernel with the normalisation and the factor that follow it in the collection FOLDED."""
+        kernel = self.get_variable("params", "kernel")
+        offset = jnp.zeros(self.features, self.dtype)
+        if self.use_bias:
+            offset = self.get_variable("params", "bias")
+        factor = jnp.ones(self.features, self.dtype)
+        if norm is not None:
+            factor, mean, bias = norm.inference_factors()
+            offset = (offset - mean) * factor + bias
+        factor, offset = factor * scale, offset * scale
+        options = {"groups": self.groups, "implementation": self.implementation}
+        stored = fold(kernel, factor, offset, dtype=self.compute_dtype or self.dtype, **options)
+        for name, value in stored._asdict().items():
+            self.put_variable(FOLDED, name, value)
 
 
 class Dense(nn.Module):
@@ -98,7 +146,9 @@ class BatchNorm(nn.Module):
     implementation: Implementation = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool, residual: jax.Array | None = None, relu: bool = False
+    ) -> jax.Array:
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels, self.dtype)
         bias = self.param("bias", nn.initializers.zeros, channels, self.dtype)
@@ -106,17 +156,53 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, self.dtype)
         out = self.compute_dtype or self.dtype
         if not train or self.is_initializing():
-            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
-            mean, factor, bias = per_channel(x.ndim, running_mean.value, factor, bias)
-            return ((x.astype(self.dtype) - mean) * factor + bias).astype(out)
+            factor, mean, bias = per_channel(x.ndim, *self.inference_factors())
+            y = (x.astype(self.dtype) - mean) * factor + bias
+            y = y if residual is None else y + residual
+            return (nn.relu(y) if relu else y).astype(out)
         count = values_per_channel(x, self.axis_name)
         if count < 2:
             raise ConfigError(
                 "batch normalisation trains on more than one value a channel, and a batch has one: leave out "
                 "an epoch's short batch by --config.train.drop_last=True, or change --config.train.batch_size"
             )
-        y, mean, var = batch_norm(x, scale, bias, self.epsilon, self.axis_name, self.implementation)
+        options = {"axis_name": self.axis_name, "implementation": self.implementation}
+        x = x.astype(out)
+        y, mean, var = batch_norm(x, scale, bias, self.epsilon, residual=residual, relu=relu, **options)
         unbiased = var * (count / (count - 1))
         running_mean.value += self.momentum * (mean - running_mean.value)
         running_var.value += self.momentum * (unbiased - running_var.value)
-        return y.astype(out)
+        return y
+
+    def inference_factors(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Factor, mean and bias [C]: in inference the output is (x - mean) * factor + bias."""
+        mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
+        scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
+        return scale * lax.rsqrt(var + self.epsilon), mean, bias
+
+
+def conv_norm(
+    conv: Conv,
+    norm: BatchNorm | None,
+    x: jax.Array,
+    *,
+    train: bool,
+    scale: float = 1.0,
+    residual: jax.Array | None = None,
+    relu: bool = False,
+) -> jax.Array:
+    """Scale * norm(conv(x)) + residual, then ReLU: [B, H, W, C] -> [B, H', W', features].
+
+    With the variables of `jaxnets.models.fold_batch_norm` it is one operation, otherwise one for each layer.
+    `scale` is for a convolution without norm.
+    """
+    if (y := conv.folded(x, residual=residual, relu=relu)) is not None:
+        return y
+    if conv.is_mutable_collection(FOLDED) and not conv.is_initializing():
+        conv.fold(norm, scale)
+    y = conv(x)
+    if norm is not None:
+        return norm(y, train=train, residual=residual, relu=relu)
+    y = y if scale == 1 else scale * y
+    y = y if residual is None else residual + y
+    return nn.relu(y) if relu else y

@@ -197,7 +197,7 @@ def test_second_derivatives(implementation: Implementation) -> None:
 
 
 def test_vmap_and_remat(implementation: Implementation) -> None:
-    xs, kernels = _draw((3, 2, 5, 5, 2), (3, 3, 3, 2, 2))
+    xs, kernels = map(jnp.asarray, _draw((3, 2, 5, 5, 2), (3, 3, 3, 2, 2)))
 
     @functools.partial(jax.jit, static_argnums=0)
     def mapped(implementation):
@@ -234,7 +234,10 @@ def test_forward_mode_needs_the_xla_implementation(implementation: Implementatio
     np.testing.assert_allclose(jax.jvp(function, (x,), (x,))[1], 9.0)
 
 
-def test_gpu_programs_use_the_plain_convolution(implementation: Implementation) -> None:
+def test_gpu_programs_use_the_plain_convolution(
+    implementation: Implementation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
     traced = jax.jit(functools.partial(convolution, implementation=implementation)).trace(x, kernel)
     text = traced.lower(lowering_platforms=("cuda",)).as_text()

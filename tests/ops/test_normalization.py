@@ -74,7 +74,7 @@ def test_custom_gradient_matches_the_formula_to_second_order() -> None:
     def value(function, *arguments):
         return jnp.sum(jnp.sin(function(*arguments)) * cotangent)
 
-    ours = functools.partial(value, lambda *a: batch_norm(*a, 1e-3, None)[0])
+    ours = functools.partial(value, lambda *a: batch_norm(*a, 1e-3)[0])
     plain = functools.partial(value, _formula)
 
     def gradient_energy(function, *arguments):
@@ -124,7 +124,7 @@ def test_xla_and_custom_gradient_agree_over_several_devices() -> None:
         @functools.partial(jax.vmap, in_axes=(0, None, None, 0), axis_name="devices")
         def on_one_device(x, scale, bias, cotangent):
             y, pull, rest = jax.vjp(
-                lambda *a: _split_first(function(*a, 1e-3, "devices")), x, scale, bias, has_aux=True
+                lambda *a: _split_first(function(*a, 1e-3, axis_name="devices")), x, scale, bias, has_aux=True
             )
             return y, rest, pull(cotangent)
 
@@ -141,7 +141,7 @@ def _split_first(results):
 
 def test_vmap_and_checkpoint() -> None:
     x, scale, bias, _ = _arguments(np.float32)
-    function = lambda x: batch_norm(x, scale, bias, 1e-3, None)[0].sum(axis=-1)  # noqa: E731
+    function = lambda x: batch_norm(x, scale, bias, 1e-3)[0].sum(axis=-1)  # noqa: E731
     stacked = jnp.stack([x, 2 * x])
     np.testing.assert_allclose(jax.vmap(function)(stacked)[1], function(2 * x), rtol=1e-5)
     gradient = lambda f: jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)  # noqa: E731
@@ -151,7 +151,7 @@ def test_vmap_and_checkpoint() -> None:
 def test_statistics_have_no_gradient() -> None:
     x, scale, bias, _ = _arguments(np.float32)
     for form in ("by_shape", "xla"):
-        statistics = lambda x: sum(map(jnp.sum, batch_norm(x, scale, bias, 1e-3, None, form)[1:]))  # noqa: E731, B023
+        statistics = lambda x: sum(map(jnp.sum, batch_norm(x, scale, bias, 1e-3, implementation=form)[1:]))  # noqa: E731, B023
         assert not jax.grad(statistics)(x).any()
 
 

@@ -1,8 +1,8 @@
-"""Convolution, max pooling and batch norm's sums for CPUs in C++: optional, built on the user's machine.
+"""Convolution, max pooling and batch normalisation for CPUs in C++: optional, built on the user's machine.
 
 `build` compiles source/ against the headers of the installed jaxlib, when a script first needs the library
 (`background`) or by `python scripts/build_kernels.py`. Where a library is enabled, the operations of
-`jaxnets.ops` take these kernels on CPUs, in single precision. The forms in JAX give the same results to
+`jaxnets.ops` take these kernels on CPUs, in float32 and bfloat16. The forms in JAX give the same results to
 rounding.
 """
 
@@ -21,11 +21,13 @@ from jaxnets.errors import MachineError
 from jaxnets.io import command, file_sha256
 from jaxnets.ops.cpu_kernels import build
 
-INSTRUCTIONS = ("portable", "AVX2", "AVX-512")
+INSTRUCTIONS = ("portable", "AVX2", "AVX-512", "AVX-512 BF16")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
+BFLOAT16_INSTRUCTIONS = INSTRUCTIONS[3:]
+"""Those that multiply bfloat16; with others its products are computed in float32."""
 FUNCTIONS = (
-    *("convolution", "input_gradient", "kernel_gradient"),
-    *("max_pool", "max_pool_gradient", "moments", "moment_products"),
+    *("convolution", "input_gradient", "kernel_gradient", "pack_kernel", "convolution_packed"),
+    *("max_pool", "max_pool_gradient", "batch_norm", "batch_norm_gradient"),
 )
 REMEDY = f"{command('build_kernels')} builds it again, --nokernels runs without it"
 
@@ -40,6 +42,17 @@ class Kernels:
     library: str
     instructions: str
 
+    @property
+    def multiply_bfloat16(self) -> bool:
+        """Whether the CPU multiplies bfloat16; else its products are computed in float32, which is slow."""
+        return self.instructions in BFLOAT16_INSTRUCTIONS
+
+    def packed_size(self, shape: Sequence[int], groups: int, dtype: Any) -> int:
+        """The number of values of a packed convolution kernel [kh, kw, C_in / groups, C_out]."""
+        library, number = _libraries[self.library], INSTRUCTIONS.index(self.instructions)
+        sizes = (ctypes.c_int64(size) for size in (*shape, groups))
+        return library.jaxnets_packed_size(np.dtype(dtype).itemsize, number, *sizes)
+
 
 def call(
     kernels: Kernels | None,
@@ -48,17 +61,23 @@ def call(
     *arrays: jax.Array,
     in_jax: Callable[..., Any],
     geometry: Sequence[int] = (),
+    in_place: dict[int, int] | None = None,
+    **options: Any,
 ) -> Any:
     """One of FUNCTIONS, with the derivatives of `in_jax(*arrays)`, or that where `kernels` is None.
 
-    Both compute the same. `results` are the shapes and types of it, `geometry` is what ffi.cc says.
+    Both compute the same. `results` are the shapes and types of the results; `geometry` and `options` are
+    attributes, see ffi.cc. `in_place` maps arguments to the results that may take their memory.
     """
     if kernels is None:
         return in_jax(*arrays)
     # One call for each example under vmap: correct, and nothing of ours maps over images.
-    target = jax.ffi.ffi_call(_target(kernels.library, function), results, vmap_method="sequential")
-    instructions = np.int32(INSTRUCTIONS.index(kernels.instructions))
-    options = {"geometry": np.array(geometry, np.int64), "instructions": instructions}
+    target = jax.ffi.ffi_call(
+        _target(kernels.library, function), results, vmap_method="sequential", input_output_aliases=in_place
+    )
+    options["instructions"] = np.int32(INSTRUCTIONS.index(kernels.instructions))
+    if geometry:
+        options["geometry"] = np.array(geometry, np.int64)
 
     @jax.custom_jvp
     def in_cpp(*arrays: jax.Array) -> Any:
@@ -99,6 +118,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
     for name, function in functions.items():
         jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
     supported = [each for number, each in enumerate(INSTRUCTIONS) if library.jaxnets_supports(number)]
+    library.jaxnets_packed_size.restype = ctypes.c_int64
+    _libraries[digest] = library
     _loaded[digest] = tuple(Kernels(digest, instructions) for instructions in supported)
     return _loaded[digest]
 
@@ -116,6 +137,7 @@ class Build(Protocol):
 # Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends;
 # `enabled` restores the others.
 _loaded: dict[str, tuple[Kernels, ...]] = {}
+_libraries: dict[str, Any] = {}
 _in_use: Kernels | None = None
 _build: Build | None = None
 _waiting = threading.Lock()

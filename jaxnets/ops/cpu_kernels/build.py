@@ -26,29 +26,37 @@ SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread")
 COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
-"""Compiled for any CPU of the architecture; tiles.cc is compiled for each set of instructions."""
+"""Compiled for any CPU of the architecture; kernels.cc is compiled for each set of instructions."""
 
 
-class Tiles(NamedTuple):
-    """How tiles.cc is compiled for a set of instructions."""
+class Variant(NamedTuple):
+    """How kernels.cc is compiled for a set of instructions and a type."""
 
     table: str
+    type: str
     lanes: int
     registers: int
     flags: tuple[str, ...] = ()
 
 
-def tiles() -> tuple[Tiles, ...]:
-    """The tiles of this architecture; the library checks on loading which of them the CPU supports."""
+def variants() -> tuple[Variant, ...]:
+    """The variants of this architecture; the library checks on loading which of them the CPU supports."""
     machine = platform.machine().lower()
+    registers = 32 if machine in ("aarch64", "arm64") else 16
+    portable = (
+        Variant("kPortable", "float", 4, registers),
+        Variant("kPortableHalf", "Bfloat16", 4, registers),
+    )
     if machine not in ("x86_64", "amd64"):
-        return (Tiles("kPortable", 4, 32 if machine in ("aarch64", "arm64") else 16),)
+        return portable
     avx2 = ("-mavx2", "-mfma")
-    avx512 = (*avx2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")))
+    avx512 = (*avx2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl")), "-mprefer-vector-width=512")
     return (
-        Tiles("kPortable", 4, 16),
-        Tiles("kAvx2", 8, 16, avx2),
-        Tiles("kAvx512", 16, 32, (*avx512, "-mprefer-vector-width=512")),
+        *portable,
+        Variant("kAvx2", "float", 8, 16, avx2),
+        Variant("kAvx2Half", "Bfloat16", 8, 16, avx2),
+        Variant("kAvx512", "float", 16, 32, avx512),
+        Variant("kAvx512Bf16Half", "Bfloat16", 16, 32, (*avx512, "-mavx512bf16")),
     )
 
 
@@ -88,7 +96,7 @@ def default_folder() -> Path:
 
 def _paths(folder: Path) -> list[Path]:
     """The paths of libraries that the installed jaxlib accepts, that of the latest version first."""
-    digest = hashlib.sha256(repr((FLAGS, tiles())).encode())
+    digest = hashlib.sha256(repr((FLAGS, variants())).encode())
     for path in sorted(SOURCE.glob("*.[ch]*")):
         digest.update(path.name.encode() + path.read_bytes())
     (major, latest), name = ffi_version(), f"{platform.machine()}-{digest.hexdigest()[:12]}.so"
@@ -206,10 +214,10 @@ def compile_all(
     All but ffi.o are without JAX: a C++ program of one's own can call them.
     """
     commands, compilers = [], compilers or Compilers()
-    for form in reversed(tiles()):  # the one that takes longest is first
-        values = {"TILES": form.table, "LANES": form.lanes, "REGISTERS": form.registers}
+    for each in reversed(variants()):  # those that take longest are first
+        values = {"KERNELS": each.table, "TYPE": each.type, "LANES": each.lanes, "REGISTERS": each.registers}
         defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
-        commands.append([*flags, *form.flags, *defines, "tiles.cc", folder / f"{form.table}.o"])
+        commands.append([*flags, *each.flags, *defines, "kernels.cc", folder / f"{each.table}.o"])
     version = ".".join(map(str, ffi_version()))
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_FFI_VERSION="{version}"')
     commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])

@@ -1,6 +1,6 @@
-// The kernels against plain loops in double precision, on pools of threads that behave well and
-// badly. Built with sanitizers by test_stress.py: stress CASES [SEED]. Says what differs and exits
-// with 1.
+// The kernels of both types against plain loops in double precision, on pools of threads that behave
+// well and badly. Built with sanitizers by test_stress.py: stress CASES [SEED]. Says what differs and
+// exits with 1.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -24,7 +24,10 @@ using namespace jaxnets;
 
 namespace {
 
-constexpr double kTolerance = 1e-5;
+// Of sums in float, and of results that are rounded to bfloat16.
+constexpr double kTolerance = 1e-5, kHalfTolerance = 1.0 / 256;
+template <typename T>
+constexpr double kRounding = sizeof(T) == 2 ? kHalfTolerance : kTolerance;
 
 // Threads that take tasks from a queue.
 class Threads : public Pool {
@@ -89,22 +92,47 @@ class Late : public Pool {
   std::vector<std::pair<void (*)(void*), void*>> tasks_;
 };
 
-// Floats that end where their memory ends, at an address that is no multiple of a vector.
-class Floats {
+float to_float(float value) { return value; }
+float to_float(Bfloat16 value) {
+  const uint32_t bits = uint32_t(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+template <typename T>
+T from_float(float value);
+template <>
+float from_float<float>(float value) {
+  return value;
+}
+template <>
+Bfloat16 from_float<Bfloat16>(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  if (value != value) return {0x7fff};
+  return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+
+// Values that end where their memory ends, at an address that is no multiple of a vector.
+template <typename T>
+class Values {
  public:
-  explicit Floats(Index count) : memory_(count + 1, std::numeric_limits<float>::quiet_NaN()) {}
-  float* data() { return memory_.data() + 1; }
-  const float* data() const { return memory_.data() + 1; }
+  explicit Values(Index count)
+      : memory_(count + 1, from_float<T>(std::numeric_limits<float>::quiet_NaN())) {}
+  T* data() { return memory_.data() + 1; }
+  const T* data() const { return memory_.data() + 1; }
   Index size() const { return memory_.size() - 1; }
-  float& operator[](Index i) { return memory_[i + 1]; }
-  float operator[](Index i) const { return memory_[i + 1]; }
-  bool operator==(const Floats& other) const {
-    return size() == other.size() && std::memcmp(data(), other.data(), size() * sizeof(float)) == 0;
+  void set(Index i, float value) { memory_[i + 1] = from_float<T>(value); }
+  float operator[](Index i) const { return to_float(memory_[i + 1]); }
+  bool operator==(const Values& other) const {
+    return size() == other.size() && std::memcmp(data(), other.data(), size() * sizeof(T)) == 0;
   }
 
  private:
-  std::vector<float> memory_;
+  std::vector<T> memory_;
 };
+using Floats = Values<float>;
 
 using Random = std::mt19937;
 
@@ -117,17 +145,27 @@ Index draw_channels(Random& random) {
   return some[draw(random, 0, 12)];
 }
 
-Floats draw_floats(Random& random, Index count) {
-  std::normal_distribution<float> normal;
-  Floats floats(count);
-  for (Index i = 0; i < count; i++) floats[i] = normal(random);
-  return floats;
+template <typename T>
+Values<T> draw_values(Random& random, Index count, float mean = 0) {
+  std::normal_distribution<float> normal(mean);
+  Values<T> values(count);
+  for (Index i = 0; i < count; i++) values.set(i, normal(random));
+  return values;
 }
 
 Convolution draw_convolution(Random& random) {
   Convolution s;
   s.images = draw(random, 1, 7), s.channels = draw_channels(random),
   s.out_channels = draw_channels(random);
+  switch (draw(random, 0, 3)) {
+    case 0:  // depthwise
+      s.groups = s.out_channels = s.channels;
+      break;
+    case 1:
+      s.groups = draw(random, 2, 4);
+      s.channels = s.groups * 2 * draw(random, 1, 10);
+      s.out_channels = s.groups * 2 * draw(random, 1, 10);
+  }
   s.kernel_rows = draw(random, 1, 5), s.kernel_columns = draw(random, 1, 7);
   s.stride_down = draw(random, 1, 3), s.stride_across = draw(random, 1, 3);
   s.pad_top = draw(random, 0, 3), s.pad_left = draw(random, 0, 3);
@@ -164,78 +202,104 @@ void for_each_product(const Convolution& s, Visit visit) {
             if (row < 0 || row >= s.rows || column < 0 || column >= s.columns) continue;
             const Index x = ((n * s.rows + row) * s.columns + column) * s.channels;
             const Index y = ((n * s.out_rows + i) * s.out_columns + j) * s.out_channels;
+            const Index rows = s.channels / s.groups, width = s.out_channels / s.groups;
             for (Index in = 0; in < s.channels; in++) {
-              const Index kernel = ((r * s.kernel_columns + c) * s.channels + in) * s.out_channels;
-              for (Index out = 0; out < s.out_channels; out++) visit(x + in, kernel + out, y + out);
+              const Index kernel =
+                  ((r * s.kernel_columns + c) * rows + in % rows) * s.out_channels;
+              for (Index out = in / rows * width; out < (in / rows + 1) * width; out++)
+                visit(x + in, kernel + out, y + out);
             }
           }
 }
 
-bool same(const char* what, const Floats& ours, const std::vector<double>& exact) {
+template <typename T>
+bool same(const char* what, const Values<T>& ours, const std::vector<double>& exact,
+          double tolerance = kRounding<T>) {
   double difference = 0, largest = 0;
   for (Index i = 0; i < ours.size(); i++) {
     difference = std::max(difference, std::abs(ours[i] - exact[i]));
     largest = std::max(largest, std::abs(exact[i]));
     if (std::isnan(ours[i])) difference = std::numeric_limits<double>::infinity();
   }
-  if (difference <= kTolerance * largest) return true;
+  if (difference <= tolerance * largest) return true;
   std::printf("%s: %g of the largest value %g\n", what, difference / largest, largest);
   return false;
 }
 
 std::string describe(const Convolution& s) {
-  char text[200];
+  char text[220];
   std::snprintf(text, sizeof text,
-                "x %ldx%ldx%ldx%ld kernel %ldx%ld y %ldx%ldx%ld strides %ld %ld pads %ld %ld",
+                "x %ldx%ldx%ldx%ld kernel %ldx%ld y %ldx%ldx%ld strides %ld %ld pads %ld %ld groups %ld",
                 long(s.images), long(s.rows), long(s.columns), long(s.channels),
                 long(s.kernel_rows), long(s.kernel_columns), long(s.out_rows), long(s.out_columns),
                 long(s.out_channels), long(s.stride_down), long(s.stride_across), long(s.pad_top),
-                long(s.pad_left));
+                long(s.pad_left), long(s.groups));
   return text;
 }
 
-// All three passes with every table of tiles on every pool: right, and the same bits on each pool.
-bool check_convolution(const Convolution& s, Random& random,
-                       const std::vector<const Tiles*>& tables, const std::vector<Pool*>& pools) {
-  const Floats x = draw_floats(random, s.images * s.rows * s.columns * s.channels);
-  const Floats kernel =
-      draw_floats(random, s.kernel_rows * s.kernel_columns * s.channels * s.out_channels);
-  const Floats slope = draw_floats(random, s.images * s.out_rows * s.out_columns * s.out_channels);
-  std::vector<double> y(slope.size()), by_x(x.size()), by_kernel(kernel.size());
+template <typename T>
+using Tables = std::vector<const KernelsOf<T>*>;
+
+// All passes with every table of kernels on every pool: right, and the same bits on each pool.
+template <typename T>
+bool check_convolution(const Convolution& s, Random& random, const Tables<T>& tables,
+                       const std::vector<Pool*>& pools) {
+  const Index kernel_size =
+      s.kernel_rows * s.kernel_columns * (s.channels / s.groups) * s.out_channels;
+  const auto x = draw_values<T>(random, s.images * s.rows * s.columns * s.channels);
+  // A depthwise filter is used as it is, others are rounded to T.
+  Floats kernel = draw_values<float>(random, kernel_size);
+  for (Index i = 0; i < kernel_size; i++) kernel.set(i, to_float(from_float<T>(kernel[i])));
+  const auto slope = draw_values<T>(random, s.images * s.out_rows * s.out_columns * s.out_channels);
+  const Floats bias = draw_values<float>(random, s.out_channels);
+  const auto residual = draw_values<T>(random, slope.size());
+  std::vector<double> y(slope.size()), finished(y.size()), by_x(x.size()), by_kernel(kernel_size);
   for_each_product(s, [&](Index at_x, Index at_kernel, Index at_y) {
     y[at_y] += double(x[at_x]) * kernel[at_kernel];
     by_x[at_x] += double(slope[at_y]) * kernel[at_kernel];
     by_kernel[at_kernel] += double(slope[at_y]) * x[at_x];
   });
+  for (Index i = 0; i < Index(y.size()); i++)
+    finished[i] = std::max(0.0, y[i] + bias[i % s.out_channels] + residual[i]);
   bool right = true;
-  for (const Tiles* tiles : tables) {
-    std::vector<Floats> first;
+  for (const KernelsOf<T>* kernels : tables) {
+    std::vector<Values<T>> first;
+    std::vector<Floats> first_by_kernel;
     for (Pool* pool : pools) {
-      Floats results[] = {Floats(y.size()), Floats(by_x.size()), Floats(by_kernel.size())};
-      forward(s, x.data(), kernel.data(), results[0].data(), *tiles, *pool);
-      input_gradient(s, kernel.data(), slope.data(), results[1].data(), *tiles, *pool);
-      kernel_gradient(s, x.data(), slope.data(), results[2].data(), *tiles, *pool);
+      Values<T> results[] = {Values<T>(y.size()), Values<T>(y.size()), Values<T>(by_x.size())};
+      Floats gradient(kernel_size);
+      forward<T>(s, x.data(), kernel.data(), nullptr, {}, results[0].data(), *kernels, *pool);
+      Values<T> panels(s.is_depthwise() ? 1 : packed_size(s, *kernels));
+      if (!s.is_depthwise()) pack_kernel(s, kernel.data(), panels.data(), *kernels, *pool);
+      results[1] = residual;  // in whose place the result comes
+      const bool large = s.kernel_rows * s.kernel_columns > kTapsAcrossAtMost;  // has none
+      const Epilogue<T> epilogue = {bias.data(), (large ? residual : results[1]).data(), true};
+      forward<T>(s, x.data(), kernel.data(), panels.data(), epilogue, results[1].data(), *kernels,
+                 *pool);
+      input_gradient(s, kernel.data(), slope.data(), results[2].data(), *kernels, *pool);
+      kernel_gradient(s, x.data(), slope.data(), gradient.data(), *kernels, *pool);
       if (first.empty()) {
         first.assign(results, results + 3);
+        first_by_kernel.push_back(gradient);
         right &= same("forward", results[0], y);
-        right &= same("input gradient", results[1], by_x);
-        right &= same("kernel gradient", results[2], by_kernel);
+        right &= same("forward with epilogue", results[1], finished);
+        right &= same("input gradient", results[2], by_x);
+        right &= same("kernel gradient", gradient, by_kernel);
       }
-      for (int i = 0; i < 3; i++)
-        if (!(results[i] == first[i])) {
-          std::printf("pass %d: other bits on another pool\n", i);
-          right = false;
-        }
+      bool equal = gradient == first_by_kernel[0];
+      for (int i = 0; i < 3; i++) equal &= results[i] == first[i];
+      if (!equal) std::printf("convolution: other bits on another pool\n");
+      right &= equal;
     }
   }
-  if (!right) std::printf("  %s\n", describe(s).c_str());
+  if (!right) std::printf("  %zu bytes, %s\n", sizeof(T), describe(s).c_str());
   return right;
 }
 
 // Values full of ties and NaN: the first of the largest is chosen, a NaN over what came before it.
-bool check_pooling(Random& random, const std::vector<const Tiles*>& tables,
-                   const std::vector<Pool*>& pools) {
-  Pooling p = {};
+template <typename T>
+bool check_pooling(Random& random, const Tables<T>& tables, const std::vector<Pool*>& pools) {
+  Pooling<T> p = {};
   p.images = draw(random, 1, 4), p.channels = draw_channels(random);
   p.window_down = draw(random, 1, 4), p.window_across = draw(random, 1, 4);
   p.stride_down = draw(random, 1, 3), p.stride_across = draw(random, 1, 3);
@@ -243,14 +307,15 @@ bool check_pooling(Random& random, const std::vector<const Tiles*>& tables,
   p.rows = draw(random, p.window_down, 12), p.columns = draw(random, p.window_across, 12);
   p.pooled_rows = (p.rows + p.pad_top - p.window_down) / p.stride_down + 1;
   p.pooled_columns = (p.columns + p.pad_left - p.window_across) / p.stride_across + 1;
-  Floats x(p.images * p.rows * p.columns * p.channels);
+  Values<T> x(p.images * p.rows * p.columns * p.channels);
   for (Index i = 0; i < x.size(); i++)
-    x[i] = draw(random, 0, 9) ? float(draw(random, 0, 2)) : std::numeric_limits<float>::quiet_NaN();
-  const Floats slope =
-      draw_floats(random, p.images * p.pooled_rows * p.pooled_columns * p.channels);
-  Floats y(slope.size());
+    x.set(i, draw(random, 0, 9) ? float(draw(random, 0, 2))
+                                : std::numeric_limits<float>::quiet_NaN());
+  const auto slope =
+      draw_values<T>(random, p.images * p.pooled_rows * p.pooled_columns * p.channels);
+  std::vector<float> y(slope.size());
   std::vector<double> by_x(x.size());
-  for (Index at = 0; at < y.size(); at++) {
+  for (Index at = 0; at < Index(y.size()); at++) {
     const Index channel = at % p.channels, pixel = at / p.channels, j = pixel % p.pooled_columns;
     const Index i = pixel / p.pooled_columns % p.pooled_rows,
                 n = pixel / p.pooled_columns / p.pooled_rows;
@@ -269,15 +334,19 @@ bool check_pooling(Random& random, const std::vector<const Tiles*>& tables,
   }
   bool right = true;
   p.x = x.data(), p.gradient = slope.data();
-  for (const Tiles* tiles : tables)
+  for (const KernelsOf<T>* kernels : tables)
     for (Pool* threads : pools) {
-      Floats our_y(y.size()), our_gradient(x.size());
+      Values<T> our_y(y.size()), without(y.size()), our_gradient(x.size());
       std::vector<int8_t> chosen(y.size());
       p.y = our_y.data(), p.chosen = chosen.data(), p.x_gradient = our_gradient.data();
-      pool(p, *tiles, *threads);
-      pool_gradient(p, *tiles, *threads);
-      for (Index i = 0; i < y.size(); i++)
+      pool(p, *kernels, *threads);
+      pool_gradient(p, *kernels, *threads);
+      p.y = without.data(), p.chosen = nullptr;
+      pool(p, *kernels, *threads);
+      for (Index i = 0; i < our_y.size(); i++) {
         right &= our_y[i] == y[i] || (std::isnan(our_y[i]) && std::isnan(y[i]));
+        right &= without[i] == y[i] || (std::isnan(without[i]) && std::isnan(y[i]));
+      }
       if (!right) std::printf("pooling\n");
       right &= same("pooling's gradient", our_gradient, by_x);
     }
@@ -285,45 +354,87 @@ bool check_pooling(Random& random, const std::vector<const Tiles*>& tables,
 }
 
 // Values far from zero: what cancels in the mean of squares less the square of the mean must not.
-bool check_moments(Random& random, const std::vector<const Tiles*>& tables,
-                   const std::vector<Pool*>& pools) {
+template <typename T>
+bool check_normalization(Random& random, const Tables<T>& tables, const std::vector<Pool*>& pools) {
   // Many pixels in one case of four: from 65,536 values on they are summed in groups.
   const Index most = draw(random, 0, 3) ? 300 : 5000;
+  const float epsilon = 1e-3f, far = sizeof(T) == 2 ? 2 : 100;  // bfloat16 has few digits
   const Index channels = draw_channels(random), pixels = draw(random, 1, most);
-  Floats x = draw_floats(random, pixels * channels);
-  for (Index i = 0; i < x.size(); i++) x[i] += 100;
-  const Floats slope = draw_floats(random, pixels * channels);
+  const bool relu = draw(random, 0, 1), adds = draw(random, 0, 1);
+  const auto x = draw_values<T>(random, pixels * channels, far);
+  const auto slope = draw_values<T>(random, pixels * channels);
+  const auto residual = draw_values<T>(random, pixels * channels);
+  const Floats scale = draw_values<float>(random, channels, 1), bias = draw_values<float>(random, channels);
   std::vector<double> mean(channels), variance(channels), sums(channels), products(channels);
+  std::vector<double> y(x.size()), by_x(x.size()), by_residual(x.size());
   for (Index i = 0; i < x.size(); i++) mean[i % channels] += double(x[i]) / pixels;
-  Floats given(channels);
-  for (Index c = 0; c < channels; c++) given[c] = float(mean[c]);
+  for (Index i = 0; i < x.size(); i++)
+    variance[i % channels] += (x[i] - mean[i % channels]) * (x[i] - mean[i % channels]) / pixels;
   for (Index i = 0; i < x.size(); i++) {
     const Index c = i % channels;
-    variance[c] += (x[i] - mean[c]) * (x[i] - mean[c]) / pixels;
-    sums[c] += slope[i], products[c] += double(slope[i]) * (double(x[i]) - given[c]);
+    y[i] = (x[i] - mean[c]) / std::sqrt(variance[c] + epsilon) * scale[c] + bias[c];
+    if (adds) y[i] += residual[i];
+    if (relu) y[i] = std::max(y[i], 0.0);
   }
   bool right = true;
-  for (const Tiles* tiles : tables) {
-    std::vector<Floats> first;
+  for (const KernelsOf<T>* kernels : tables) {
+    std::vector<Values<T>> first;
+    std::vector<Floats> first_sums;
     for (Pool* pool : pools) {
-      Floats results[] = {Floats(channels), Floats(channels), Floats(channels), Floats(channels)};
-      moments(x.data(), pixels, channels, results[0].data(), results[1].data(), *tiles, *pool);
-      moment_products(x.data(), slope.data(), given.data(), pixels, channels, results[2].data(),
-                      results[3].data(), *tiles, *pool);
+      Values<T> results[] = {Values<T>(x.size()), Values<T>(x.size()), Values<T>(x.size())};
+      Floats statistics[] = {Floats(channels), Floats(channels), Floats(channels), Floats(channels)};
+      Normalization<T> pass = {};
+      pass.pixels = pixels, pass.channels = channels, pass.x = x.data(), pass.relu = relu;
+      pass.residual = adds ? residual.data() : nullptr, pass.y = results[0].data();
+      moments(pass, statistics[0].data(), statistics[1].data(), *kernels, *pool);
+      normalize(pass, statistics[0].data(), statistics[1].data(), scale.data(), bias.data(),
+                epsilon, *kernels, *pool);
+      // The gradient of the residual takes the place of the output's, or that of x does.
+      results[adds ? 2 : 1] = slope;
+      pass.gradient = results[adds ? 2 : 1].data(), pass.x_gradient = results[1].data();
+      pass.residual_gradient = adds ? results[2].data() : nullptr;
+      normalize_gradient(pass, statistics[0].data(), statistics[1].data(), scale.data(), epsilon,
+                         statistics[2].data(), statistics[3].data(), *kernels, *pool);
       if (first.empty()) {
-        first.assign(results, results + 4);
-        right &= same("mean", results[0], mean) && same("variance", results[1], variance);
-        right &= same("sums", results[2], sums) && same("products", results[3], products);
-      }
-      for (int i = 0; i < 4; i++)
-        if (!(results[i] == first[i])) {
-          std::printf("moments %d: other bits on another pool\n", i);
-          right = false;
+        first.assign(results, results + 3), first_sums.assign(statistics, statistics + 4);
+        right &= same("mean", statistics[0], mean) && same("variance", statistics[1], variance);
+        // Means of 100 leave four digits of a distance of 1.
+        right &= same("normalised", results[0], y, std::max(kRounding<T>, 1e-4));
+        std::fill(sums.begin(), sums.end(), 0), std::fill(products.begin(), products.end(), 0);
+        for (Index i = 0; i < x.size(); i++) {
+          const Index c = i % channels;
+          by_residual[i] = !relu || results[0][i] > 0 ? slope[i] : 0;
+          sums[c] += by_residual[i];
+          products[c] += by_residual[i] * (x[i] - mean[c]) / std::sqrt(variance[c] + epsilon);
         }
+        for (Index i = 0; i < x.size(); i++) {
+          const Index c = i % channels;
+          const double by = 1 / std::sqrt(variance[c] + epsilon);
+          by_x[i] = scale[c] * by * (by_residual[i] - sums[c] / pixels -
+                                     (x[i] - mean[c]) * by * products[c] / pixels);
+        }
+        right &= same("gradient of scale", statistics[2], products, 1e-4);
+        right &= same("gradient of bias", statistics[3], sums);
+        right &= same("gradient of x", results[1], by_x, std::max(kRounding<T>, 1e-4));
+        if (adds) right &= same("gradient of the residual", results[2], by_residual);
+      }
+      bool equal = true;
+      for (int i = 0; i < 4; i++) equal &= statistics[i] == first_sums[i];
+      for (int i = 0; i < (adds ? 3 : 2); i++) equal &= results[i] == first[i];
+      if (!equal) std::printf("normalisation: other bits on another pool\n");
+      right &= equal;
     }
   }
   if (!right) std::printf("  %ld pixels of %ld channels\n", long(pixels), long(channels));
   return right;
+}
+
+template <typename T>
+bool check_all(int i, Random& random, const Tables<T>& tables, const std::vector<Pool*>& pools) {
+  bool right = check_convolution(draw_convolution(random), random, tables, pools);
+  if (i < 2 && sizeof(T) == 4) right &= check_convolution(large_kernel(i + 1), random, tables, pools);
+  right &= check_pooling(random, tables, pools);
+  return right & check_normalization(random, tables, pools);
 }
 
 }  // namespace
@@ -331,12 +442,16 @@ bool check_moments(Random& random, const std::vector<const Tiles*>& tables,
 int main(int count, char** arguments) {
   const int cases = count > 1 ? std::atoi(arguments[1]) : 100;
   Random random(count > 2 ? std::atoi(arguments[2]) : 0);
-  std::vector<const Tiles*> tables = {&kPortable};
+  Tables<float> single = {&kPortable};
+  Tables<Bfloat16> half = {&kPortableHalf};
 #ifdef JAXNETS_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&kAvx2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    single.push_back(&kAvx2), half.push_back(&kAvx2Half);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    tables.push_back(&kAvx512);
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    single.push_back(&kAvx512);
+    if (__builtin_cpu_supports("avx512bf16")) half.push_back(&kAvx512Bf16Half);
+  }
 #endif
   bool right = true;
   for (int i = 0; i < cases; i++) {
@@ -344,11 +459,8 @@ int main(int count, char** arguments) {
     Late late;
     Threads one(1), three(3);
     const std::vector<Pool*> pools = {&caller, &late, &one, &three};
-    right &= check_convolution(draw_convolution(random), random, tables, pools);
-    if (i < 2) right &= check_convolution(large_kernel(i + 1), random, tables, pools);
-    right &= check_pooling(random, tables, pools);
-    right &= check_moments(random, tables, pools);
+    right &= check_all(i, random, single, pools) & check_all(i, random, half, pools);
   }
-  std::printf("%d cases, %zu forms\n", cases, tables.size());
+  std::printf("%d cases, %zu forms\n", cases, single.size() + half.size());
   return right ? 0 : 1;
 }

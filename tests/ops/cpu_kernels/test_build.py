@@ -57,13 +57,13 @@ def test_ffi_version_is_that_of_the_functions(built: Path) -> None:
     assert f"{major}.{minor}\0".encode() in build.library_path(built).read_bytes()
 
 
-def test_tiles_export_only_their_table(built: Path) -> None:
-    """If two objects defined a function, the linker would keep one, perhaps with the wrong instructions."""
-    for tiles in build.tiles():
-        path = built / "objects" / f"{tiles.table}.o"
+def test_variants_export_only_their_table(built: Path) -> None:
+    """If two objects defined a function, the linker would use one, perhaps with the wrong instructions."""
+    for variant in build.variants():
+        path = built / "objects" / f"{variant.table}.o"
         command = ["nm", "-C", "--extern-only", "--defined-only", str(path)]
         symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert [line.split()[-1] for line in symbols.splitlines()] == [f"jaxnets::{tiles.table}"]
+        assert [line.split()[-1] for line in symbols.splitlines()] == [f"jaxnets::{variant.table}"]
 
 
 def test_kernels_match_the_instruction_sets_of_the_cpu(kernels: tuple[Kernels, ...]) -> None:
@@ -71,7 +71,8 @@ def test_kernels_match_the_instruction_sets_of_the_cpu(kernels: tuple[Kernels, .
     assert cpu_kernels.in_use() is None  # loaded, but not enabled
     info = Path("/proc/cpuinfo")
     if info.is_file() and "avx2" in (flags := info.read_text()):
-        assert ("AVX-512" if "avx512bw" in flags else "AVX2") == kernels[-1].instructions
+        expected = "AVX-512 BF16" if "avx512_bf16" in flags else "AVX-512" if "avx512bw" in flags else "AVX2"
+        assert kernels[-1].instructions == expected
 
 
 def test_missing_library_raises(tmp_path: Path) -> None:
@@ -129,12 +130,14 @@ def _calls(function: str, *arrays: jax.Array, **options: object) -> bool:
 
 def test_unsupported_dtypes_use_jax(kernels: tuple[Kernels, ...]) -> None:
     x, kernel, form = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2)), kernels[-1]
-    half = jnp.bfloat16
+    half = jnp.float16
     assert _calls("convolution", x, kernel, implementation=form)
     assert not _calls("convolution", x, kernel, implementation="by_shape")
     assert not _calls("convolution", x, kernel)  # the kernels are not enabled
+    assert _calls("convolution", x.astype(jnp.bfloat16), kernel, implementation=form)
     assert not _calls("convolution", x.astype(half), kernel.astype(half), implementation=form)
     assert _calls("max_pool", x, implementation=form, **ONE_BY_ONE)
+    assert _calls("max_pool", x.astype(jnp.bfloat16), implementation=form, **ONE_BY_ONE)
     assert not _calls("max_pool", x.astype(half), implementation=form, **ONE_BY_ONE)
 
 

@@ -53,7 +53,7 @@ def test_training_step_matches_by_shape(kernels: tuple[Kernels, ...]) -> None:
     }
     _, (expected, sums), by_shape = _step(_config(), "by_shape", batch)
     before, (state, our_sums), in_cpp = _step(_config(), kernels[-1], batch)
-    for function in cpu_kernels.FUNCTIONS:
+    for function in set(cpu_kernels.FUNCTIONS) - {"pack_kernel", "convolution_packed"}:
         assert f"{KERNELS}{kernels[-1].library}_{function}" in in_cpp
     assert KERNELS not in by_shape
     for name, total in sums.items():

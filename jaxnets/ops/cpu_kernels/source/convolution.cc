@@ -11,34 +11,54 @@ namespace jaxnets {
 namespace {
 
 constexpr Index kTilesInPiece = 32;
-constexpr Index kPiecesForThread = 4;    // so that one that is late does not keep the others
-constexpr Index kSmallKernel = 1 << 15;  // floats that are packed sooner than other threads wake
-constexpr Index kFloatsHeld = 1 << 16;   // of panels, half of a core's second cache or less
+constexpr Index kPiecesForThread = 4;    // so that a late thread does not delay the others
+constexpr Index kSmallKernel = 1 << 15;  // values that are packed sooner than other threads wake
+constexpr Index kValuesHeld = 1 << 16;   // of panels, half of a core's second cache or less
 constexpr Index kSmallMap = 256;    // pixels of a map on which the images of a place go together
-constexpr Index kFewChannels = 16;  // less than that, and taps side by side are read as one
+constexpr Index kFewChannels = 16;  // with fewer channels, taps side by side are read as one
+constexpr Index kValuesInPiece = 1 << 14;
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 struct Free {
-  void operator()(float* floats) const { std::free(floats); }
+  void operator()(void* memory) const { std::free(memory); }
 };
-using Floats = std::unique_ptr<float[], Free>;
+template <typename T>
+using Array = std::unique_ptr<T[], Free>;
 
-Floats allocate(Index count) {
-  const std::size_t bytes = static_cast<std::size_t>(ceil_div(count, 16)) * 64;
-  void* floats = std::aligned_alloc(64, std::max<std::size_t>(bytes, 64));
-  if (floats == nullptr) throw std::bad_alloc();
-  return Floats(static_cast<float*>(floats));
+template <typename T>
+Array<T> allocate(Index count) {
+  const std::size_t bytes = static_cast<std::size_t>(ceil_div(count * sizeof(T), 64)) * 64;
+  void* memory = std::aligned_alloc(64, std::max<std::size_t>(bytes, 64));
+  if (memory == nullptr) throw std::bad_alloc();
+  return Array<T>(static_cast<T*>(memory));
+}
+
+template <typename T>
+Array<T> zeros(Index count) {
+  Array<T> array = allocate<T>(count);
+  std::fill(array.get(), array.get() + count, T{});
+  return array;
+}
+
+// Runs of bfloat16 are read in pairs.
+template <typename T>
+constexpr Index kPair = sizeof(T) == 2 ? 2 : 1;
+
+template <typename T>
+Index padded_channels(Index channels) {
+  return ceil_div(channels, kPair<T>) * kPair<T>;
 }
 
 // A Reach and the tables that it points to.
+template <typename T>
 struct Map {
-  Reach reach = {};
+  Reach<T> reach = {};
   std::vector<Index> row_offset, column_offset, distance;
   std::unique_ptr<bool[]> row_is_inside, column_is_inside;
-  Floats padded;
+  Array<T> padded, zeros_;
 
-  // Fills in what follows from the offsets; `step` of them lies between neighbouring taps.
+  // Fills in what follows from the offsets; `step` lies between the offsets of neighbouring taps.
   void finish(Index step_down, Index step_across) {
     reach.row_offset = row_offset.data(), reach.column_offset = column_offset.data();
     row_is_inside = inside(row_offset, reach.taps_down, reach.rows);
@@ -51,6 +71,7 @@ struct Map {
     reach.all_inside =
         !std::count(reach.row_is_inside, reach.row_is_inside + reach.rows, false) &&
         !std::count(reach.column_is_inside, reach.column_is_inside + reach.columns, false);
+    zeros_ = zeros<T>(reach.run);
   }
 
  private:
@@ -78,7 +99,8 @@ std::vector<Index> forward_offsets(Index taps, Index pixels, Index stride, Index
   return offsets;
 }
 
-// Likewise of what the input gradient reads: the output pixel that met this pixel at this tap.
+// Likewise of what the input gradient reads: the output pixel that this pixel contributed to at this
+// tap.
 std::vector<Index> gradient_offsets(Index taps, Index pixels, Index stride, Index pad, Index size,
                                     Index step) {
   std::vector<Index> offsets(taps * pixels);
@@ -91,7 +113,7 @@ std::vector<Index> gradient_offsets(Index taps, Index pixels, Index stride, Inde
   return offsets;
 }
 
-// Rows or columns, those of one phase of the stride together: they meet the same taps.
+// Rows or columns, those of one phase of the stride together: they read the same taps.
 std::vector<Index> by_phase(Index size, Index stride, Index pad) {
   std::vector<Index> order(size);
   std::iota(order.begin(), order.end(), 0);
@@ -100,79 +122,115 @@ std::vector<Index> by_phase(Index size, Index stride, Index pad) {
   return order;
 }
 
-// The rows of x, with zeros on the left and cut or with zeros on the right, `width` pixels long.
-Floats pad_rows(const Convolution& s, const float* x, Index width, Pool& pool) {
-  Floats padded = allocate(s.images * s.rows * width * s.channels);
-  const Index count = std::min(s.columns, width - s.pad_left) * s.channels;
-  for_each(pool, s.images, [&](Index image) {
-    for (Index row = image * s.rows; row < (image + 1) * s.rows; row++) {
-      float* to = padded.get() + row * width * s.channels;
-      std::fill(to, to + width * s.channels, 0.0f);
-      if (count <= 0) continue;
-      const float* from = x + row * s.columns * s.channels;
-      std::copy(from, from + count, to + s.pad_left * s.channels);
+// Images [images][rows][columns][channels] with zeros around: pixels have `wide` channels, rows are
+// `width` pixels long, of which the first `left` are zeros.
+template <typename T>
+Array<T> pad_images(const T* x, Index images, Index rows, Index columns, Index channels, Index wide,
+                    Index width, Index left, Pool& pool) {
+  Array<T> padded = allocate<T>(images * rows * width * wide);
+  const Index count = std::clamp<Index>(columns, 0, std::max<Index>(width - left, 0));
+  for_each(pool, images, [&](Index image) {
+    for (Index row = image * rows; row < (image + 1) * rows; row++) {
+      T* to = padded.get() + row * width * wide;
+      std::fill(to, to + width * wide, T{});
+      const T* from = x + row * columns * channels;
+      to += left * wide;
+      if (wide == channels)
+        std::copy(from, from + count * channels, to);
+      else
+        for (Index i = 0; i < count; i++)
+          std::copy(from + i * channels, from + (i + 1) * channels, to + i * wide);
     }
   });
   return padded;
 }
 
-// x as the forward pass and the kernel gradient read it. Taps side by side lie side by side in
-// memory where there is no padding between; where channels are few, padded rows are made to have
-// them so.
-Map input_map(const Convolution& s, const float* x, Pool& pool) {
-  Map map;
+// x as the forward pass and the kernel gradient read it; a run has a pixel's channels of one group, or
+// all of a depthwise convolution.
+// Taps side by side lie side by side in memory where there is no padding between; where channels are
+// few, padded rows are made to have them so.
+template <typename T>
+Map<T> input_map(const Convolution& s, const T* x, Pool& pool) {
+  Map<T> map;
+  const Index wide = s.groups > 1 ? s.channels : padded_channels<T>(s.channels);
   const Index reached = (s.out_columns - 1) * s.stride_across + s.kernel_columns;
   const bool inside = s.pad_left == 0 && reached <= s.columns;
-  const bool joins = s.kernel_columns > 1 && (inside || s.channels < kFewChannels);
+  const bool joins = s.groups == 1 && s.kernel_columns > 1 && (inside || wide < kFewChannels);
   Index width = s.columns, pad = s.pad_left;
-  if (joins && !inside) {
-    map.padded = pad_rows(s, x, reached, pool);
-    x = map.padded.get(), width = reached, pad = 0;
+  if ((joins && !inside) || wide != s.channels) {
+    if (joins) width = reached, pad = 0;
+    map.padded = pad_images(x, s.images, s.rows, s.columns, s.channels, wide, width,
+                            joins ? s.pad_left : 0, pool);
+    x = map.padded.get();
   }
   map.reach.source = x;
-  map.reach.image_stride = s.rows * width * s.channels;
+  map.reach.image_stride = s.rows * width * wide;
   map.reach.images = s.images, map.reach.rows = s.out_rows, map.reach.columns = s.out_columns;
   map.reach.taps_down = s.kernel_rows, map.reach.taps_across = joins ? 1 : s.kernel_columns;
-  map.reach.run = joins ? s.kernel_columns * s.channels : s.channels;
+  map.reach.run = joins ? s.kernel_columns * wide : s.is_depthwise() ? wide : wide / s.groups;
   map.row_offset = forward_offsets(s.kernel_rows, s.out_rows, s.stride_down, s.pad_top, s.rows,
-                                   width * s.channels);
-  map.column_offset = forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad,
-                                      width, s.channels);
-  map.finish(width * s.channels, s.channels);
+                                   width * wide);
+  map.column_offset =
+      forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad, width, wide);
+  map.finish(width * wide, wide);
   return map;
 }
 
-// Vectors across a tile: as few as possible are wasted, and wide tiles are better.
-Index width_of(Index channels, const Tiles& tiles) {
-  const Index vectors = ceil_div(channels, tiles.lanes);
-  Index best = tiles.widest;
-  for (Index width = tiles.widest; width > 0; width--)
-    if (ceil_div(vectors, width) * width < ceil_div(vectors, best) * best) best = width;
-  return best * tiles.lanes;
+// y's gradient as the input gradient reads it.
+template <typename T>
+Map<T> gradient_map(const Convolution& s, const T* y_gradient, Pool& pool) {
+  Map<T> map;
+  const Index wide = s.groups > 1 ? s.out_channels : padded_channels<T>(s.out_channels);
+  if (wide != s.out_channels) {
+    map.padded = pad_images(y_gradient, s.images, s.out_rows, s.out_columns, s.out_channels, wide,
+                            s.out_columns, 0, pool);
+    y_gradient = map.padded.get();
+  }
+  map.reach.source = y_gradient;
+  map.reach.image_stride = s.out_rows * s.out_columns * wide;
+  map.reach.images = s.images, map.reach.rows = s.rows, map.reach.columns = s.columns;
+  map.reach.taps_down = s.kernel_rows, map.reach.taps_across = s.kernel_columns;
+  map.reach.run = s.is_depthwise() ? wide : wide / s.groups;
+  map.row_offset = gradient_offsets(s.kernel_rows, s.rows, s.stride_down, s.pad_top, s.out_rows,
+                                    s.out_columns * wide);
+  map.column_offset = gradient_offsets(s.kernel_columns, s.columns, s.stride_across, s.pad_left,
+                                       s.out_columns, wide);
+  // Of several taps a stride apart no pixel reads all: then nothing is inside, nor are steps used.
+  map.finish(-s.out_columns * wide, -wide);
+  return map;
 }
 
-// Runs a correlation whose kernel is packed by pack(block, tap, panel).
+// Channels of a panel: as few lanes as possible are wasted, and wide tiles are better.
+template <typename T>
+Index width_of(Index channels, const KernelsOf<T>& kernels) {
+  const Index vectors = ceil_div(channels, kernels.lanes);
+  Index best = kernels.widest;
+  for (Index width = kernels.widest; width > 0; width--)
+    if (ceil_div(vectors, width) * width < ceil_div(vectors, best) * best) best = width;
+  return best * kernels.lanes;
+}
+
+// A filter's panels: one piece for each block of channels and each tap.
 template <typename Pack>
-void run(Correlation& pass, const Tiles& tiles, Pool& pool, Pack pack) {
-  const Reach& reach = pass.reach;
+void for_each_panel(Index blocks, Index taps, Index piece, Pool& pool, Pack pack) {
+  const auto one = [&](Index i) { pack(i / taps, i % taps, i * piece); };
+  if (blocks * taps * piece <= kSmallKernel)
+    for (Index i = 0; i < blocks * taps; i++) one(i);
+  else
+    for_each(pool, blocks * taps, one);
+}
+
+// Runs a correlation whose filter is packed.
+template <typename T>
+void run(const Correlation<T>& pass, const KernelsOf<T>& kernels, Pool& pool) {
+  const Reach<T>& reach = pass.reach;
   const Index taps = reach.taps_down * reach.taps_across, panel = reach.run * pass.width;
   const Index blocks = ceil_div(pass.channels, pass.width);
-  const Floats panels = allocate(blocks * taps * panel);
-  const auto pack_piece = [&](Index i) { pack(i / taps, i % taps, panels.get() + i * panel); };
-  if (blocks * taps * panel <= kSmallKernel)
-    for (Index i = 0; i < blocks * taps; i++) pack_piece(i);
-  else
-    for_each(pool, blocks * taps, pack_piece);
-  const Floats zeros = allocate(reach.run);
-  std::fill(zeros.get(), zeros.get() + reach.run, 0.0f);
-  pass.panels = panels.get();
-  pass.zeros = zeros.get();
-
-  const Index pixels = tiles.pixels[pass.width / tiles.lanes];
+  const Index pixels = kernels.pixels[pass.width / kernels.lanes];
   const Index count = ceil_div(reach.images * reach.rows * reach.columns, pixels);
   // As many blocks together as their panels stay in a core's own cache while the pixels pass by,
   // which are read anew for the next ones.
-  const Index held = std::max<Index>(kFloatsHeld / (taps * panel), 1);
+  const Index held = std::max<Index>(kValuesHeld / (taps * panel), 1);
   const Index together = ceil_div(blocks, ceil_div(blocks, held));
   const Index rounds = ceil_div(blocks, together);
   const Index wanted = kPiecesForThread * pool.threads();
@@ -180,76 +238,163 @@ void run(Correlation& pass, const Tiles& tiles, Pool& pool, Pack pack) {
   const Index pieces = ceil_div(count, size);
   for_each(pool, pieces * rounds, [&](Index i) {
     const Index block = i / pieces * together, tile = i % pieces * size;
-    tiles.correlate(pass, tile, std::min(tile + size, count), block,
-                    std::min(block + together, blocks));
+    kernels.correlate(pass, tile, std::min(tile + size, count), block,
+                      std::min(block + together, blocks));
   });
+}
+
+template <typename T>
+Correlation<T> correlation(const Map<T>& map, const std::vector<Index>& rows,
+                           const std::vector<Index>& columns) {
+  Correlation<T> pass = {};
+  pass.reach = map.reach, pass.zeros = map.zeros_.get();
+  pass.row_order = rows.data(), pass.column_order = columns.data();
+  pass.images_innermost = !map.reach.all_inside && rows.size() * columns.size() <= kSmallMap;
+  return pass;
+}
+
+template <typename T>
+void run_depthwise(const Map<T>& map, const float* kernel, const Epilogue<T>& epilogue, T* out,
+                   const KernelsOf<T>& kernels, Pool& pool) {
+  Depthwise<T> pass = {};
+  pass.reach = map.reach, pass.kernel = kernel, pass.epilogue = epilogue, pass.out = out;
+  const Index size = map.reach.columns * map.reach.run * map.reach.taps_down;
+  const Index together = std::max<Index>(kValuesInPiece / size, 1);
+  const Index rows = map.reach.images * map.reach.rows;
+  for_each(pool, ceil_div(rows, together), [&](Index i) {
+    for (Index row = i * together; row < std::min((i + 1) * together, rows); row++)
+      kernels.depthwise(pass, row / map.reach.rows, row % map.reach.rows);
+  });
+}
+
+// total[i] = the sum over groups of sums[group][i].
+template <typename T>
+void add_all(const float* sums, Index groups, Index size, float* total, const KernelsOf<T>& kernels,
+             Pool& pool) {
+  for_each(pool, ceil_div(size, kValuesInPiece), [&](Index i) {
+    kernels.add_groups(sums, groups, size, i * kValuesInPiece,
+                       std::min((i + 1) * kValuesInPiece, size), total);
+  });
+}
+
+template <typename T>
+void depthwise_kernel_gradient(const Convolution& s, const T* x, const T* y_gradient,
+                               float* kernel_gradient, const KernelsOf<T>& kernels, Pool& pool) {
+  constexpr Index kGroups = 16;
+  const Map<T> map = input_map(s, x, pool);
+  Depthwise<T> pass = {};
+  pass.reach = map.reach, pass.gradient = y_gradient;
+  const Index rows = s.images * s.out_rows;
+  pass.rows_per_group = ceil_div(rows, kGroups);
+  const Index groups = ceil_div(rows, pass.rows_per_group);
+  const Index size = s.kernel_rows * s.kernel_columns * s.channels;
+  const Array<float> sums = allocate<float>(groups * size);
+  pass.sums = sums.get();
+  for_each(pool, groups, [&](Index group) { kernels.depthwise_kernel_gradient(pass, group); });
+  add_all(sums.get(), groups, size, kernel_gradient, kernels, pool);
 }
 
 }  // namespace
 
-void forward(const Convolution& s, const float* x, const float* kernel, float* y,
-             const Tiles& tiles, Pool& pool) {
-  const Map map = input_map(s, x, pool);
+template <typename T>
+Index packed_size(const Convolution& s, const KernelsOf<T>& kernels) {
+  const Index channels = s.out_channels / s.groups, width = width_of(channels, kernels);
+  const Index run = padded_channels<T>(s.channels / s.groups);
+  return s.groups * s.kernel_rows * s.kernel_columns * run * ceil_div(channels, width) * width;
+}
+
+template <typename T>
+void pack_kernel(const Convolution& s, const float* kernel, T* panels, const KernelsOf<T>& kernels,
+                 Pool& pool) {
+  const Index taps = s.kernel_rows * s.kernel_columns, rows = s.channels / s.groups;
+  const Index padded = padded_channels<T>(rows), channels = s.out_channels / s.groups;
+  const Index width = width_of(channels, kernels), blocks = ceil_div(channels, width);
+  for_each_panel(s.groups * blocks, taps, padded * width, pool, [&](Index i, Index tap, Index at) {
+    const Index first = i % blocks * width, group = i / blocks;
+    kernels.pack(kernel + tap * rows * s.out_channels, rows, padded, s.out_channels,
+                 group * channels + first, std::min(width, channels - first), width, panels + at);
+  });
+}
+
+template <typename T>
+void forward(const Convolution& s, const T* x, const float* kernel, const T* panels,
+             const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool) {
+  const Map<T> map = input_map(s, x, pool);
+  if (s.is_depthwise()) return run_depthwise(map, kernel, epilogue, y, kernels, pool);
+  Array<T> packed;
+  if (panels == nullptr) {
+    packed = allocate<T>(packed_size(s, kernels));
+    pack_kernel(s, kernel, packed.get(), kernels, pool);
+    panels = packed.get();
+  }
   const std::vector<Index> rows = by_phase(s.out_rows, 1, 0),
                            columns = by_phase(s.out_columns, 1, 0);
-  Correlation pass = {};
-  pass.reach = map.reach;
-  pass.row_order = rows.data(), pass.column_order = columns.data();
-  pass.images_innermost = !map.reach.all_inside && s.out_rows * s.out_columns <= kSmallMap;
-  pass.width = width_of(s.out_channels, tiles);
-  pass.out = y, pass.channels = s.out_channels;
-  const Index run_length = map.reach.run;
-  run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
-    tiles.pack(kernel + tap * run_length * s.out_channels, run_length, s.out_channels,
-               block * pass.width, pass.width, panel);
-  });
+  Correlation<T> pass = correlation(map, rows, columns);
+  pass.channels = s.out_channels / s.groups, pass.out_stride = s.out_channels;
+  pass.width = width_of(pass.channels, kernels);
+  const Index size = packed_size(s, kernels) / s.groups;
+  for (Index group = 0; group < s.groups; group++) {
+    const Index channel = group * pass.channels;
+    pass.reach.source = map.reach.source + group * map.reach.run;
+    pass.panels = panels + group * size, pass.out = y + channel;
+    pass.epilogue = epilogue;
+    if (epilogue.bias != nullptr) pass.epilogue.bias += channel;
+    if (epilogue.residual != nullptr) pass.epilogue.residual += channel;
+    run(pass, kernels, pool);
+  }
 }
 
-void input_gradient(const Convolution& s, const float* kernel, const float* y_gradient,
-                    float* x_gradient, const Tiles& tiles, Pool& pool) {
-  Map map;
-  map.reach.source = y_gradient;
-  map.reach.image_stride = s.out_rows * s.out_columns * s.out_channels;
-  map.reach.images = s.images, map.reach.rows = s.rows, map.reach.columns = s.columns;
-  map.reach.taps_down = s.kernel_rows, map.reach.taps_across = s.kernel_columns;
-  map.reach.run = s.out_channels;
-  map.row_offset = gradient_offsets(s.kernel_rows, s.rows, s.stride_down, s.pad_top, s.out_rows,
-                                    s.out_columns * s.out_channels);
-  map.column_offset = gradient_offsets(s.kernel_columns, s.columns, s.stride_across, s.pad_left,
-                                       s.out_columns, s.out_channels);
-  // Of several taps a stride apart no pixel meets all: then nothing is inside, nor are steps used.
-  map.finish(-s.out_columns * s.out_channels, -s.out_channels);
+template <typename T>
+void input_gradient(const Convolution& s, const float* kernel, const T* y_gradient, T* x_gradient,
+                    const KernelsOf<T>& kernels, Pool& pool) {
+  const Map<T> map = gradient_map(s, y_gradient, pool);
+  if (s.is_depthwise()) return run_depthwise(map, kernel, {}, x_gradient, kernels, pool);
   const std::vector<Index> rows = by_phase(s.rows, s.stride_down, s.pad_top);
   const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
-  Correlation pass = {};
-  pass.reach = map.reach;
-  pass.row_order = rows.data(), pass.column_order = columns.data();
-  pass.images_innermost = !map.reach.all_inside && s.rows * s.columns <= kSmallMap;
-  pass.width = width_of(s.channels, tiles);
-  pass.out = x_gradient, pass.channels = s.channels;
-  run(pass, tiles, pool, [&](Index block, Index tap, float* panel) {
-    tiles.pack_exchanged(kernel + tap * s.channels * s.out_channels, s.channels, s.out_channels,
-                         block * pass.width, pass.width, panel);
-  });
+  Correlation<T> pass = correlation(map, rows, columns);
+  const Index taps = s.kernel_rows * s.kernel_columns, channels = s.channels / s.groups;
+  const Index run_length = s.out_channels / s.groups, padded = map.reach.run;
+  pass.channels = channels, pass.out_stride = s.channels, pass.width = width_of(channels, kernels);
+  const Index blocks = ceil_div(channels, pass.width), size = padded * pass.width;
+  const Array<T> panels = allocate<T>(blocks * taps * size);
+  pass.panels = panels.get();
+  for (Index group = 0; group < s.groups; group++) {
+    for_each_panel(blocks, taps, size, pool, [&](Index block, Index tap, Index at) {
+      const Index first = block * pass.width;
+      kernels.pack_exchanged(kernel + tap * channels * s.out_channels + group * run_length,
+                             run_length, padded, s.out_channels, first,
+                             std::min(pass.width, channels - first), pass.width, panels.get() + at);
+    });
+    pass.reach.source = map.reach.source + group * run_length;
+    pass.out = x_gradient + group * channels;
+    run(pass, kernels, pool);
+  }
 }
 
-void kernel_gradient(const Convolution& s, const float* x, const float* y_gradient,
-                     float* kernel_gradient, const Tiles& tiles, Pool& pool) {
-  // Each group costs memory as large as the kernel, written and read again: few, but for all cores.
+template <typename T>
+void kernel_gradient(const Convolution& s, const T* x, const T* y_gradient, float* kernel_gradient,
+                     const KernelsOf<T>& kernels, Pool& pool) {
+  if (s.is_depthwise())
+    return depthwise_kernel_gradient(s, x, y_gradient, kernel_gradient, kernels, pool);
+  // Each group of pixels costs memory as large as the filter, written and read again: there are few,
+  // but enough for all cores.
   constexpr Index kPiecesWanted = 12, kPixelsAtLeast = 512, kFloatsAtMost = 1 << 20;
-  const Map map = input_map(s, x, pool);
-  const Index taps = map.reach.taps_down * map.reach.taps_across;
-  const Index size = taps * map.reach.run * s.out_channels;
+  const Map<T> map = input_map(s, x, pool);
+  const Index taps = map.reach.taps_down * map.reach.taps_across, run_length = map.reach.run;
+  // Of odd channels in bfloat16 the run has a zero more for every tap.
+  const Index channels = s.channels / s.groups, wide = s.groups > 1 ? channels
+                                                                    : padded_channels<T>(channels);
+  const Index size = taps * run_length * s.out_channels;
   const Index pixels = s.images * s.out_rows * s.out_columns;
-  KernelGradient pass = {};
-  pass.reach = map.reach;
-  pass.gradient = y_gradient, pass.channels = s.out_channels;
-  pass.width = width_of(s.out_channels, tiles);
-  const Index blocks = ceil_div(s.out_channels, pass.width);
+  KernelGradient<T> pass = {};
+  pass.reach = map.reach, pass.zeros = map.zeros_.get();
+  pass.channels = s.out_channels / s.groups, pass.gradient_stride = s.out_channels;
+  pass.width = width_of(pass.channels, kernels);
+  const Index blocks = ceil_div(pass.channels, pass.width);
   const Index most = std::max<Index>(std::min(pixels / kPixelsAtLeast, kFloatsAtMost / size), 1);
   // Blocks of one round share the packing of what is read; but there are to be pieces for all
   // cores.
-  const Index held = kFloatsPacked / (kPixelsPacked * pass.width);
+  const Index held = kValuesPacked / (kPixelsPacked * pass.width);
   const Index spread = ceil_div(kPiecesWanted, most * taps);
   const Index allowed = std::clamp<Index>(blocks / spread, 1, held);
   const Index together = ceil_div(blocks, ceil_div(blocks, allowed));
@@ -259,19 +404,41 @@ void kernel_gradient(const Convolution& s, const float* x, const float* y_gradie
   const Index groups = ceil_div(pixels, pass.pixels_per_group);
   // Parting taps changes no sum, so it may follow the threads; but each part reads all pixels.
   const Index parts = std::min(ceil_div(kPiecesForThread * pool.threads(), rounds * groups), taps);
-  const Floats sums = allocate(groups > 1 ? groups * size : 0);
-  pass.sums = groups > 1 ? sums.get() : kernel_gradient;
-  for_each(pool, rounds * groups * parts, [&](Index i) {
-    const Index part = i % parts, group = i / parts % groups, block = i / parts / groups * together;
-    tiles.kernel_gradient(pass, group, block, std::min(block + together, blocks),
-                          taps * part / parts, taps * (part + 1) / parts);
-  });
-  if (groups == 1) return;
-  constexpr Index kFloatsInPiece = 1 << 14;
-  for_each(pool, ceil_div(size, kFloatsInPiece), [&](Index i) {
-    tiles.add_groups(sums.get(), groups, size, i * kFloatsInPiece,
-                     std::min((i + 1) * kFloatsInPiece, size), kernel_gradient);
-  });
+  const bool direct = groups == 1 && wide == channels;
+  const Array<float> sums = allocate<float>(direct ? 0 : groups * size);
+  float* const total = direct ? kernel_gradient : sums.get();
+  pass.sums_stride = s.out_channels, pass.group_stride = size;
+  for (Index g = 0; g < s.groups; g++) {
+    pass.reach.source = map.reach.source + g * channels;
+    pass.gradient = y_gradient + g * pass.channels;
+    pass.sums = total + g * pass.channels;
+    for_each(pool, rounds * groups * parts, [&](Index i) {
+      const Index part = i % parts, group = i / parts % groups;
+      const Index block = i / parts / groups * together;
+      kernels.kernel_gradient(pass, group, block, std::min(block + together, blocks),
+                              taps * part / parts, taps * (part + 1) / parts);
+    });
+  }
+  if (direct) return;
+  if (wide == channels) return add_all(sums.get(), groups, size, kernel_gradient, kernels, pool);
+  if (groups > 1) add_all(sums.get(), groups, size, sums.get(), kernels, pool);
+  const Index row = channels * s.out_channels, wide_row = wide * s.out_channels;
+  for (Index tap = 0; tap < s.kernel_rows * s.kernel_columns; tap++)
+    std::copy(sums.get() + tap * wide_row, sums.get() + tap * wide_row + row,
+              kernel_gradient + tap * row);
 }
+
+#define JAXNETS_INSTANTIATE(T)                                                                     \
+  template Index packed_size(const Convolution&, const KernelsOf<T>&);                             \
+  template void pack_kernel(const Convolution&, const float*, T*, const KernelsOf<T>&, Pool&);     \
+  template void forward(const Convolution&, const T*, const float*, const T*, const Epilogue<T>&,  \
+                        T*, const KernelsOf<T>&, Pool&);                                           \
+  template void input_gradient(const Convolution&, const float*, const T*, T*,                     \
+                               const KernelsOf<T>&, Pool&);                                        \
+  template void kernel_gradient(const Convolution&, const T*, const T*, float*,                    \
+                                const KernelsOf<T>&, Pool&);
+
+JAXNETS_INSTANTIATE(float)
+JAXNETS_INSTANTIATE(Bfloat16)
 
 }  // namespace jaxnets

@@ -1,15 +1,15 @@
-// Tiles of a convolution's forward pass and input gradient. Included by tiles.cc alone.
+// A convolution's forward pass and input gradient. Included by kernels.cc only.
 
 // Looked up at a time, on the stack: (tile, tap) pairs, 16 to 33 KB, and tiles.
 constexpr int kTilesAtOnce = 32;
 constexpr Index kSegments = kTapsAcrossAtMost;
 
-// One tap that a tile meets, and where each of its pixels reads; or how far from their first tap
-// all do.
-template <int kPixels>
+// A tap that a tile reads, and where each of its pixels reads it; or, if all pixels read it at the
+// same distance from their first tap, that distance.
+template <typename T, int kPixels>
 struct Segment {
   Index tap;
-  const float* from[kPixels];
+  const T* from[kPixels];
 };
 
 struct Shift {
@@ -23,20 +23,20 @@ constexpr bool kIsShift<Shift> = true;
 
 // The pixels of a tile. The last tile of a pass may have fewer: its other places repeat the last
 // pixel, and are not stored.
-template <int kPixels>
+template <typename T, int kPixels>
 struct Place {
   Index count;
   Index row[kPixels], column[kPixels];
-  const float* image[kPixels];
-  Index pixel[kPixels];         // in the output
-  bool is_one;                  // the same row and column of several images
-  bool is_inside;               // no tap of any of them meets padding
-  const float* start[kPixels];  // what shifts, if the pixels share them, are counted from
+  const T* image[kPixels];
+  Index pixel[kPixels];     // in the output
+  bool is_one;              // the same row and column of several images
+  bool is_inside;           // no tap of any pixel lies in the padding
+  const T* start[kPixels];  // where shifts, if the pixels share them, begin
 };
 
-template <int kPixels>
-inline void find(const Correlation& pass, Index tile, Place<kPixels>& place) {
-  const Reach& reach = pass.reach;
+template <typename T, int kPixels>
+inline void find(const Correlation<T>& pass, Index tile, Place<T, kPixels>& place) {
+  const Reach<T>& reach = pass.reach;
   const Index pixels = reach.images * reach.rows * reach.columns;
   place.count = smaller(kPixels, pixels - tile * kPixels);
   Index rest = tile * kPixels, image, row, column;
@@ -73,11 +73,11 @@ inline void find(const Correlation& pass, Index tile, Place<kPixels>& place) {
   }
 }
 
-// Looks up the taps, of some rows of the kernel, that any pixel of the tile meets; their number.
-template <int kPixels>
-inline Index look_up(const Correlation& pass, const Place<kPixels>& place, Index first_down,
-                     Index last_down, Segment<kPixels>* segments) {
-  const Reach& reach = pass.reach;
+// Looks up the taps, of some rows of the filter, that any pixel of the tile reads; their number.
+template <typename T, int kPixels>
+inline Index look_up(const Correlation<T>& pass, const Place<T, kPixels>& place, Index first_down,
+                     Index last_down, Segment<T, kPixels>* segments) {
+  const Reach<T>& reach = pass.reach;
   Index count = 0;
   for (Index down = first_down; down < last_down; down++) {
     const Index* row_offset = reach.row_offset + down * reach.rows;
@@ -86,7 +86,7 @@ inline Index look_up(const Correlation& pass, const Place<kPixels>& place, Index
     if (any < 0) continue;  // the sign of all of them
     for (Index across = 0; across < reach.taps_across; across++) {
       const Index* column_offset = reach.column_offset + across * reach.columns;
-      Segment<kPixels>& segment = segments[count];
+      Segment<T, kPixels>& segment = segments[count];
       segment.tap = down * reach.taps_across + across;
       Index sign = kOutside;
       for (int m = 0; m < kPixels; m++) {
@@ -100,11 +100,11 @@ inline Index look_up(const Correlation& pass, const Place<kPixels>& place, Index
   return count;
 }
 
-// Likewise where all pixels are one place.
-template <int kPixels>
-inline Index look_up(const Correlation& pass, const Place<kPixels>& place, Index first_down,
+// Likewise where all pixels have one place.
+template <typename T, int kPixels>
+inline Index look_up(const Correlation<T>& pass, const Place<T, kPixels>& place, Index first_down,
                      Index last_down, Shift* shifts) {
-  const Reach& reach = pass.reach;
+  const Reach<T>& reach = pass.reach;
   Index count = 0;
   for (Index down = first_down; down < last_down; down++) {
     const Index by_row = reach.row_offset[down * reach.rows + place.row[0]];
@@ -117,59 +117,110 @@ inline Index look_up(const Correlation& pass, const Place<kPixels>& place, Index
   return count;
 }
 
+// Asks for the cache lines of `count` values, to be read or written.
+template <int kWrites, typename T>
+inline void fetch(const T* values, int count) {
+  for (int i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(values + i, kWrites);
+}
+
+// Adds the bias and the residual to the sums of a pixel, applies ReLU and stores the result.
+template <typename T, int kVectors>
+inline void finish(const Epilogue<T>& epilogue, const Vector (&bias)[kVectors],
+                   Vector (&row)[kVectors], Index at, T* out, Index channels) {
+  for (int v = 0; v < kVectors; v++) row[v] += bias[v];
+  if (epilogue.residual != nullptr) {
+    Vector residual[kVectors];
+    load_row(epilogue.residual + at, residual, channels);
+    for (int v = 0; v < kVectors; v++) row[v] += residual[v];
+  }
+  if (epilogue.relu)
+    for (int v = 0; v < kVectors; v++) row[v] = relu(row[v]);
+  store_row(out + at, row, channels);
+}
+
+template <typename T>
+inline bool is_used(const Epilogue<T>& epilogue) {
+  return epilogue.bias != nullptr || epilogue.residual != nullptr || epilogue.relu;
+}
+
+template <typename T, int kVectors>
+inline void load_bias(const Epilogue<T>& epilogue, Vector (&bias)[kVectors], Index channel,
+                      Index channels) {
+  for (int v = 0; v < kVectors; v++) bias[v] = Vector{};
+  if (epilogue.bias != nullptr) load_row(epilogue.bias + channel, bias, channels);
+}
+
 // The products of one tile and one panel. Sums stay in registers over all taps; where the pixels
 // share their shifts, so do the pointers.
-template <int kVectors, int kPixels, typename Tap>
-inline void multiply(const Correlation& pass, const Place<kPixels>& place, const Tap* taps,
-                     Index count, Index block, bool begins) {
+template <int kVectors, typename T, int kPixels, typename Tap>
+inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place, const Tap* taps,
+                     Index count, Index block, bool begins, bool ends) {
   constexpr int kWidth = kVectors * kLanes;
   constexpr bool kShares = kIsShift<Tap>;
-  const Reach& reach = pass.reach;
+  const Reach<T>& reach = pass.reach;
   const Index run = reach.run, first_channel = block * kWidth;
   const Index channels = pass.channels - first_channel;
-  const float* panels = pass.panels + block * reach.taps_down * reach.taps_across * run * kWidth;
-  const auto out = [&](int m) { return pass.out + place.pixel[m] * pass.channels + first_channel; };
-  Vector sum[kPixels][kVectors] = {};
+  const T* panels = pass.panels + block * reach.taps_down * reach.taps_across * run * kWidth;
+  const auto at = [&](int m) { return place.pixel[m] * pass.out_stride + first_channel; };
+  Vector sum[kPixels][kVectors];
+#pragma GCC unroll 12
+  for (int m = 0; m < kPixels; m++)  // unrolled: sums are registers, which have no index
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) sum[m][v] = Vector{};
   if (!begins)
 #pragma GCC unroll 12
-    for (int m = 0; m < kPixels; m++)  // unrolled: sums are registers, which have no index
-      if (m < place.count) load_row(out(m), sum[m], channels);
-  const float* from[kPixels];
+    for (int m = 0; m < kPixels; m++)
+      if (m < place.count) load_row(pass.out + at(m), sum[m], channels);
+  // What the end of the tile reads and writes is fetched while it is computed.
+  if (ends)
+    for (int m = 0; m < kPixels; m++) {
+      fetch<1>(pass.out + at(m), kWidth);
+      if (pass.epilogue.residual != nullptr) fetch<0>(pass.epilogue.residual + at(m), kWidth);
+    }
+  const T* from[kPixels];
   if constexpr (kShares)
     for (int m = 0; m < kPixels; m++) from[m] = place.start[m];
   for (Index t = 0; t < count; t++) {
-    const float* panel = panels + taps[t].tap * run * kWidth;
+    const T* panel = panels + taps[t].tap * run * kWidth;
     Index c = 0;
     if constexpr (kShares)
       c = taps[t].distance;
     else
       for (int m = 0; m < kPixels; m++) from[m] = taps[t].from[m];
-    for (const Index end = c + run; c < end; c++) {
+    for (const Index end = c + run; c < end; c += kStep<T>) {
       Vector weights[kVectors];
-      for (int v = 0; v < kVectors; v++) weights[v] = load(panel + v * kLanes);
+      for (int v = 0; v < kVectors; v++) weights[v] = load_weights(panel + v * kLanes * kStep<T>);
 #pragma GCC unroll 12
       for (int m = 0; m < kPixels; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) sum[m][v] += from[m][c] * weights[v];
-      panel += kWidth;
+        for (int v = 0; v < kVectors; v++) multiply_add(sum[m][v], from[m] + c, weights[v]);
+      panel += kWidth * kStep<T>;
     }
   }
+  Vector bias[kVectors];
+  load_bias(pass.epilogue, bias, first_channel, channels);
+  if (ends && is_used(pass.epilogue)) {
 #pragma GCC unroll 12
-  for (int m = 0; m < kPixels; m++)
-    if (m < place.count) store_row(out(m), sum[m], channels);
+    for (int m = 0; m < kPixels; m++)
+      if (m < place.count) finish(pass.epilogue, bias, sum[m], at(m), pass.out, channels);
+  } else {
+#pragma GCC unroll 12
+    for (int m = 0; m < kPixels; m++)
+      if (m < place.count) store_row(pass.out + at(m), sum[m], channels);
+  }
 }
 
-// Tiles whose taps are looked up together, for some rows of the kernel.
-template <int kPixels>
+// Tiles whose taps are looked up together, for some rows of the filter.
+template <typename T, int kPixels>
 struct Batch {
-  Place<kPixels> places[kTilesAtOnce];
+  Place<T, kPixels> places[kTilesAtOnce];
   Index counts[kTilesAtOnce];
-  Segment<kPixels> segments[kSegments];  // [tiles][taps]; likewise
+  Segment<T, kPixels> segments[kSegments];  // [tiles][taps]; likewise
   Shift shifts[kSegments];
   Shift inside[kSegments];  // [taps]
   Index taps;
 
-  void look_up_all(const Correlation& pass, Index tiles, Index first_down, Index last_down) {
+  void look_up_all(const Correlation<T>& pass, Index tiles, Index first_down, Index last_down) {
     const Index across = pass.reach.taps_across;
     taps = (last_down - first_down) * across;
     for (Index t = 0; t < taps; t++) {
@@ -177,7 +228,7 @@ struct Batch {
       inside[t] = {tap, pass.reach.distance[tap]};
     }
     for (Index t = 0; t < tiles; t++) {
-      const Place<kPixels>& place = places[t];
+      const Place<T, kPixels>& place = places[t];
       if (place.is_inside)
         counts[t] = taps;
       else if (place.is_one)
@@ -188,38 +239,40 @@ struct Batch {
   }
 
   template <int kVectors>
-  void multiply_tile(const Correlation& pass, Index t, Index block, bool begins) {
-    const Place<kPixels>& place = places[t];
+  void multiply_tile(const Correlation<T>& pass, Index t, Index block, bool begins, bool ends) {
+    const Place<T, kPixels>& place = places[t];
     if (place.is_inside || place.is_one) {
       const Shift* shared = place.is_inside ? inside : shifts + t * taps;
-      multiply<kVectors>(pass, place, shared, counts[t], block, begins);
+      multiply<kVectors>(pass, place, shared, counts[t], block, begins, ends);
     } else {
-      multiply<kVectors>(pass, place, segments + t * taps, counts[t], block, begins);
+      multiply<kVectors>(pass, place, segments + t * taps, counts[t], block, begins, ends);
     }
   }
 };
 
-template <int kPixels, int kVectors>
-void correlate_tiles(const Correlation& pass, Index first_tile, Index last_tile, Index first_block,
-                     Index last_block) {
+template <int kPixels, int kVectors, typename T>
+void correlate_tiles(const Correlation<T>& pass, Index first_tile, Index last_tile,
+                     Index first_block, Index last_block) {
   const Index down = pass.reach.taps_down, across = pass.reach.taps_across;
   const Index down_at_once = smaller(down, kSegments / across);
   const Index tiles_at_once = smaller(kSegments / (down_at_once * across), kTilesAtOnce);
-  Batch<kPixels> batch;
+  Batch<T, kPixels> batch;
   for (Index tile = first_tile; tile < last_tile; tile += tiles_at_once) {
     const Index tiles = smaller(tiles_at_once, last_tile - tile);
     for (Index t = 0; t < tiles; t++) find(pass, tile + t, batch.places[t]);
     for (Index first = 0; first < down; first += down_at_once) {
-      batch.look_up_all(pass, tiles, first, smaller(first + down_at_once, down));
+      const Index last = smaller(first + down_at_once, down);
+      batch.look_up_all(pass, tiles, first, last);
       // All tiles read a panel before the next one is begun: it stays in the nearest cache.
       for (Index block = first_block; block < last_block; block++)
         for (Index t = 0; t < tiles; t++)
-          batch.template multiply_tile<kVectors>(pass, t, block, first == 0);
+          batch.template multiply_tile<kVectors>(pass, t, block, first == 0, last == down);
     }
   }
 }
 
-void correlate(const Correlation& pass, Index first_tile, Index last_tile, Index first_block,
+template <typename T>
+void correlate(const Correlation<T>& pass, Index first_tile, Index last_tile, Index first_block,
                Index last_block) {
   switch (pass.width / kLanes) {
     case 1:

@@ -1,4 +1,5 @@
-// The kernels as XLA calls them: buffers checked, errors handed back, work on XLA's own threads.
+// The kernels as XLA calls them: buffers are checked, errors are returned, and work runs on XLA's
+// threads.
 #include <cstdint>
 #include <new>
 #include <string>
@@ -14,11 +15,11 @@ namespace {
 
 namespace ffi = xla::ffi;
 using Numbers = ffi::Span<const int64_t>;
-using Images = ffi::Buffer<ffi::F32, 4>;
-using Channels = ffi::Buffer<ffi::F32, 1>;
-using Marks = ffi::Buffer<ffi::S8, 4>;
+using In = ffi::AnyBuffer;
+using Out = ffi::Result<ffi::AnyBuffer>;
 
-enum Instructions { kIsPortable = 0, kIsAvx2 = 1, kIsAvx512 = 2 };  // as load.py counts them
+// As INSTRUCTIONS in __init__.py counts them.
+enum Instructions { kIsPortable, kIsAvx2, kIsAvx512, kIsAvx512Bf16 };
 
 bool supports(int instructions) {
   switch (instructions) {
@@ -26,20 +27,35 @@ bool supports(int instructions) {
 #ifdef JAXNETS_X86
     case kIsAvx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case kIsAvx512:
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+      return supports(kIsAvx2) && __builtin_cpu_supports("avx512f") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vl");
+    case kIsAvx512Bf16: return supports(kIsAvx512) && __builtin_cpu_supports("avx512bf16");
 #endif
     default: return false;
   }
 }
 
-const Tiles* tiles_of(int32_t instructions) {
-  if (!supports(instructions)) return nullptr;
+template <typename T>
+const KernelsOf<T>& kernels_of(int32_t instructions);
+
+template <>
+const KernelsOf<float>& kernels_of<float>(int32_t instructions) {
 #ifdef JAXNETS_X86
-  if (instructions == kIsAvx2) return &kAvx2;
-  if (instructions == kIsAvx512) return &kAvx512;
+  if (instructions >= kIsAvx512) return kAvx512;
+  if (instructions == kIsAvx2) return kAvx2;
 #endif
-  return &kPortable;
+  return kPortable;
+}
+
+// Without instructions for bfloat16 its products are computed in float: slower, for tests.
+template <>
+const KernelsOf<Bfloat16>& kernels_of<Bfloat16>(int32_t instructions) {
+#ifdef JAXNETS_X86
+  if (instructions >= kIsAvx512Bf16) return kAvx512Bf16Half;
+  if (instructions >= kIsAvx2) return kAvx2Half;
+#endif
+  return kPortableHalf;
 }
 
 class XlaPool : public Pool {
@@ -54,167 +70,313 @@ class XlaPool : public Pool {
   ffi::ThreadPool& threads_;
 };
 
-// The tiles, or why there are none for these shapes; then the work, and what it throws as an error.
+template <typename T>
+constexpr ffi::DataType kType = ffi::DataType::F32;
+template <>
+constexpr ffi::DataType kType<Bfloat16> = ffi::DataType::BF16;
+
+template <typename T>
+T* data(In buffer) {
+  return static_cast<T*>(buffer.untyped_data());
+}
+template <typename T>
+T* data(Out buffer) {
+  return data<T>(*buffer);
+}
+// Runs work(T{}, kernels of T, pool) for the type of `values`, unless the shapes do not fit each
+// other, and returns what it throws as an error.
 template <typename Work>
-ffi::Error attempt(bool fits, const char* what, int32_t instructions, Work work) {
-  const Tiles* tiles = tiles_of(instructions);
-  if (tiles == nullptr)
+ffi::Error run(const char* what, const In& values, bool fits, ffi::ThreadPool& threads,
+               int32_t instructions, Work work) {
+  if (!supports(instructions))
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
                       std::string(what) + ": not for this CPU");
   if (!fits)
     return ffi::Error::InvalidArgument(std::string(what) + ": shapes do not fit each other");
+  XlaPool pool(threads);
   try {
-    work(*tiles);
+    if (values.element_type() == kType<float>)
+      work(float{}, kernels_of<float>(instructions), pool);
+    else if (values.element_type() == kType<Bfloat16>)
+      work(Bfloat16{}, kernels_of<Bfloat16>(instructions), pool);
+    else
+      return ffi::Error::InvalidArgument(std::string(what) + ": neither float32 nor bfloat16");
   } catch (const std::bad_alloc&) {
     return ffi::Error(ffi::ErrorCode::kResourceExhausted, std::string(what) + ": out of memory");
   }
   return ffi::Error::Success();
 }
 
-// geometry: strides down and across, padding at the top and on the left.
-Convolution shape_of(Numbers x, Numbers kernel, Numbers y, Numbers geometry) {
-  return {x[0], x[1], x[2],        x[3],        kernel[0],   kernel[1],  y[1],
-          y[2], y[3], geometry[0], geometry[1], geometry[2], geometry[3]};
+Index count(const In& buffer) { return buffer.element_count(); }
+
+bool is_image(const In& buffer) { return buffer.dimensions().size() == 4 && count(buffer) > 0; }
+
+bool is_float(const In& buffer, Index size) {
+  return buffer.element_type() == kType<float> && count(buffer) == size;
 }
 
-bool fits(Numbers x, Numbers kernel, Numbers y, Numbers geometry) {
-  if (geometry.size() != 4) return false;
-  for (Numbers sizes : {x, kernel, y})
-    for (int64_t size : sizes)
-      if (size < 1) return false;
-  return x[0] == y[0] && x[3] == kernel[2] && kernel[3] == y[3] && kernel[1] <= kTapsAcrossAtMost &&
-         geometry[0] > 0 && geometry[1] > 0 && geometry[2] >= 0 && geometry[3] >= 0;
+bool is_like(const In& buffer, const In& other) {
+  return buffer.element_type() == other.element_type() && count(buffer) == count(other);
 }
 
-ffi::Error Convolve(ffi::ThreadPool threads, Images x, Images kernel, ffi::Result<Images> y,
-                    Numbers geometry, int32_t instructions) {
-  const auto xs = x.dimensions(), ks = kernel.dimensions(), ys = y->dimensions();
-  return attempt(fits(xs, ks, ys, geometry), "convolution", instructions, [&](const Tiles& tiles) {
-    XlaPool pool(threads);
-    forward(shape_of(xs, ks, ys, geometry), x.typed_data(), kernel.typed_data(), y->typed_data(),
-            tiles, pool);
-  });
+bool is_like_or_empty(const In& buffer, const In& other) {
+  return count(buffer) == 0 || is_like(buffer, other);
 }
 
-ffi::Error GradientOfInput(ffi::ThreadPool threads, Images kernel, Images y_gradient,
-                           ffi::Result<Images> x_gradient, Numbers geometry, int32_t instructions) {
-  const auto xs = x_gradient->dimensions(), ks = kernel.dimensions(), ys = y_gradient.dimensions();
-  return attempt(fits(xs, ks, ys, geometry), "input gradient", instructions,
-                 [&](const Tiles& tiles) {
-                   XlaPool pool(threads);
-                   input_gradient(shape_of(xs, ks, ys, geometry), kernel.typed_data(),
-                                  y_gradient.typed_data(), x_gradient->typed_data(), tiles, pool);
-                 });
+// geometry: strides down and across, padding at the top and on the left, groups, rows and columns of
+// the filter.
+bool convolution_of(const In& x, const In& y, Numbers geometry, Convolution* shape) {
+  if (geometry.size() != 7 || !is_image(x) || !is_image(y)) return false;
+  const auto xs = x.dimensions(), ys = y.dimensions();
+  *shape = {xs[0],       xs[1],       xs[2],       xs[3],       geometry[5], geometry[6], ys[1],
+            ys[2],       ys[3],       geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]};
+  const Convolution& s = *shape;
+  const bool halves = x.element_type() == kType<Bfloat16>;
+  const bool pairs = !halves || s.groups == 1 || s.is_depthwise() ||
+                     (s.channels / s.groups % 2 == 0 && s.out_channels / s.groups % 2 == 0);
+  return xs[0] == ys[0] && x.element_type() == y.element_type() && s.groups > 0 &&
+         s.channels % s.groups == 0 && s.out_channels % s.groups == 0 && pairs &&
+         s.kernel_rows > 0 && s.kernel_columns > 0 && s.kernel_columns <= kTapsAcrossAtMost &&
+         (!(halves || s.is_depthwise()) ||
+          s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost) &&
+         s.stride_down > 0 && s.stride_across > 0 && s.pad_top >= 0 && s.pad_left >= 0;
 }
 
-ffi::Error GradientOfKernel(ffi::ThreadPool threads, Images x, Images y_gradient,
-                            ffi::Result<Images> gradient, Numbers geometry, int32_t instructions) {
-  const auto xs = x.dimensions(), ks = gradient->dimensions(), ys = y_gradient.dimensions();
-  return attempt(fits(xs, ks, ys, geometry), "kernel gradient", instructions,
-                 [&](const Tiles& tiles) {
-                   XlaPool pool(threads);
-                   kernel_gradient(shape_of(xs, ks, ys, geometry), x.typed_data(),
-                                   y_gradient.typed_data(), gradient->typed_data(), tiles, pool);
-                 });
+Index kernel_size(const Convolution& s) {
+  return s.kernel_rows * s.kernel_columns * (s.channels / s.groups) * s.out_channels;
+}
+
+ffi::Error Convolve(ffi::ThreadPool threads, In x, In kernel, Out y, Numbers geometry,
+                    int32_t instructions) {
+  Convolution s;
+  const bool fits = convolution_of(x, *y, geometry, &s) && is_float(kernel, kernel_size(s));
+  return run("convolution", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               forward<T>(s, data<T>(x), data<float>(kernel), nullptr, {}, data<T>(y), kernels,
+                          pool);
+             });
+}
+
+ffi::Error PackKernel(ffi::ThreadPool threads, In kernel, Out panels, Numbers geometry,
+                      int32_t instructions) {
+  Convolution s = {};
+  const auto ks = kernel.dimensions();
+  bool fits = geometry.size() == 1 && ks.size() == 4 && is_float(kernel, count(kernel)) &&
+              count(kernel) > 0 && geometry[0] > 0;
+  if (fits) {
+    s.groups = geometry[0], s.kernel_rows = ks[0], s.kernel_columns = ks[1];
+    s.channels = ks[2] * s.groups, s.out_channels = ks[3];
+    fits = s.out_channels % s.groups == 0;
+  }
+  return run("packing", *panels, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               pack_kernel<T>(s, data<float>(kernel), data<T>(panels), kernels, pool);
+             });
+}
+
+bool is_packed(const In& panels, const In& x, const Convolution& s, int32_t instructions) {
+  if (s.is_depthwise()) return is_float(panels, kernel_size(s));  // which are not packed
+  const Index size = x.element_type() == kType<float>
+                         ? packed_size(s, kernels_of<float>(instructions))
+                         : packed_size(s, kernels_of<Bfloat16>(instructions));
+  return panels.element_type() == x.element_type() && count(panels) == size;
+}
+
+ffi::Error ConvolvePacked(ffi::ThreadPool threads, In x, In panels, In bias, In residual, Out y,
+                          Numbers geometry, bool relu, int32_t instructions) {
+  Convolution s;
+  const bool fits = convolution_of(x, *y, geometry, &s) && is_float(bias, s.out_channels) &&
+                    s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost &&
+                    is_packed(panels, x, s, instructions) && is_like_or_empty(residual, *y);
+  return run("convolution with a packed filter", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               const Epilogue<T> epilogue = {
+                   data<float>(bias), count(residual) ? data<T>(residual) : nullptr, relu};
+               forward<T>(s, data<T>(x), data<float>(panels), data<T>(panels), epilogue, data<T>(y),
+                          kernels, pool);
+             });
+}
+
+ffi::Error GradientOfInput(ffi::ThreadPool threads, In kernel, In y_gradient, Out x_gradient,
+                           Numbers geometry, int32_t instructions) {
+  Convolution s;
+  const bool fits =
+      convolution_of(*x_gradient, y_gradient, geometry, &s) && is_float(kernel, kernel_size(s));
+  return run("input gradient", y_gradient, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               input_gradient<T>(s, data<float>(kernel), data<T>(y_gradient), data<T>(x_gradient),
+                                 kernels, pool);
+             });
+}
+
+ffi::Error GradientOfKernel(ffi::ThreadPool threads, In x, In y_gradient, Out gradient,
+                            Numbers geometry, int32_t instructions) {
+  Convolution s;
+  const bool fits =
+      convolution_of(x, y_gradient, geometry, &s) && is_float(*gradient, kernel_size(s));
+  return run("kernel gradient", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               kernel_gradient<T>(s, data<T>(x), data<T>(y_gradient), data<float>(gradient),
+                                  kernels, pool);
+             });
 }
 
 // geometry: the window down and across, its strides, padding at the top and on the left.
-Pooling pooling_of(Numbers x, Numbers y, Numbers geometry) {
-  Pooling p = {};
-  p.images = x[0], p.rows = x[1], p.columns = x[2], p.channels = x[3];
-  p.pooled_rows = y[1], p.pooled_columns = y[2];
+template <typename T>
+Pooling<T> pooling_of(const In& x, const In& y, Numbers geometry) {
+  const auto xs = x.dimensions(), ys = y.dimensions();
+  Pooling<T> p = {};
+  p.images = xs[0], p.rows = xs[1], p.columns = xs[2], p.channels = xs[3];
+  p.pooled_rows = ys[1], p.pooled_columns = ys[2];
   p.window_down = geometry[0], p.window_across = geometry[1];
   p.stride_down = geometry[2], p.stride_across = geometry[3];
   p.pad_top = geometry[4], p.pad_left = geometry[5];
   return p;
 }
 
-bool pooling_fits(Numbers x, Numbers y, Numbers geometry) {
-  if (geometry.size() != 6 || x[0] != y[0] || x[3] != y[3]) return false;
+bool pooling_fits(const In& x, const In& y, const In& chosen, Numbers geometry) {
+  if (geometry.size() != 6 || !is_image(x) || !is_image(y)) return false;
+  const auto xs = x.dimensions(), ys = y.dimensions();
+  if (xs[0] != ys[0] || xs[3] != ys[3] || x.element_type() != y.element_type()) return false;
   for (int i = 0; i < 4; i++)
     if (geometry[i] < 1) return false;
-  return geometry[0] * geometry[1] <= INT8_MAX && geometry[4] >= 0 && geometry[5] >= 0;
+  return geometry[0] * geometry[1] <= INT8_MAX && geometry[4] >= 0 && geometry[5] >= 0 &&
+         chosen.element_type() == ffi::DataType::S8;
 }
 
-ffi::Error MaxPool(ffi::ThreadPool threads, Images x, ffi::Result<Images> y,
-                   ffi::Result<Marks> chosen, Numbers geometry, int32_t instructions) {
-  const auto xs = x.dimensions(), ys = y->dimensions();
-  const bool fit = pooling_fits(xs, ys, geometry) && chosen->element_count() == y->element_count();
-  return attempt(fit, "max pooling", instructions, [&](const Tiles& tiles) {
-    Pooling p = pooling_of(xs, ys, geometry);
-    p.x = x.typed_data(), p.y = y->typed_data(), p.chosen = chosen->typed_data();
-    XlaPool pool_of_threads(threads);
-    pool(p, tiles, pool_of_threads);
-  });
+// `chosen` is empty if no gradient is needed.
+ffi::Error MaxPool(ffi::ThreadPool threads, In x, Out y, Out chosen, Numbers geometry,
+                   int32_t instructions) {
+  const bool fits = pooling_fits(x, *y, *chosen, geometry) &&
+                    (count(*chosen) == 0 || count(*chosen) == count(*y));
+  return run("max pooling", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& threads) {
+               using T = decltype(type);
+               Pooling<T> p = pooling_of<T>(x, *y, geometry);
+               p.x = data<T>(x), p.y = data<T>(y);
+               p.chosen = count(*chosen) ? data<int8_t>(chosen) : nullptr;
+               pool(p, kernels, threads);
+             });
 }
 
-ffi::Error GradientOfPool(ffi::ThreadPool threads, Marks chosen, Images y_gradient,
-                          ffi::Result<Images> x_gradient, Numbers geometry, int32_t instructions) {
-  const auto xs = x_gradient->dimensions(), ys = y_gradient.dimensions();
-  const bool fit =
-      pooling_fits(xs, ys, geometry) && chosen.element_count() == y_gradient.element_count();
-  return attempt(fit, "max pooling's gradient", instructions, [&](const Tiles& tiles) {
-    Pooling p = pooling_of(xs, ys, geometry);
-    p.chosen = chosen.typed_data(), p.gradient = y_gradient.typed_data(),
-    p.x_gradient = x_gradient->typed_data();
-    XlaPool pool_of_threads(threads);
-    pool_gradient(p, tiles, pool_of_threads);
-  });
+ffi::Error GradientOfPool(ffi::ThreadPool threads, In chosen, In y_gradient, Out x_gradient,
+                          Numbers geometry, int32_t instructions) {
+  const bool fits = pooling_fits(*x_gradient, y_gradient, chosen, geometry) &&
+                    count(chosen) == count(y_gradient);
+  return run("max pooling's gradient", y_gradient, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& threads) {
+               using T = decltype(type);
+               Pooling<T> p = pooling_of<T>(*x_gradient, y_gradient, geometry);
+               p.chosen = data<int8_t>(chosen), p.gradient = data<T>(y_gradient);
+               p.x_gradient = data<T>(x_gradient);
+               pool_gradient(p, kernels, threads);
+             });
 }
 
-ffi::Error Moments(ffi::ThreadPool threads, Images x, ffi::Result<Channels> mean,
-                   ffi::Result<Channels> variance, Numbers, int32_t instructions) {
-  const Index channels = x.dimensions()[3], values = x.element_count();
-  const bool fit = values > 0 && channels == Index(mean->element_count()) &&
-                   channels == Index(variance->element_count());
-  return attempt(fit, "moments", instructions, [&](const Tiles& tiles) {
-    XlaPool pool(threads);
-    moments(x.typed_data(), values / channels, channels, mean->typed_data(), variance->typed_data(),
-            tiles, pool);
-  });
+template <typename T>
+Normalization<T> normalization_of(const In& x, bool relu) {
+  Normalization<T> pass = {};
+  pass.channels = x.dimensions()[3], pass.pixels = count(x) / pass.channels;
+  pass.x = data<T>(x), pass.relu = relu;
+  return pass;
 }
 
-ffi::Error MomentProducts(ffi::ThreadPool threads, Images x, Images gradient, Channels mean,
-                          ffi::Result<Channels> sums, ffi::Result<Channels> products, Numbers,
-                          int32_t instructions) {
-  const Index channels = x.dimensions()[3], values = x.element_count();
-  const bool fit = values > 0 && values == Index(gradient.element_count()) &&
-                   channels == Index(mean.element_count()) &&
-                   channels == Index(sums->element_count()) &&
-                   channels == Index(products->element_count());
-  return attempt(fit, "moments' gradient", instructions, [&](const Tiles& tiles) {
-    XlaPool pool(threads);
-    moment_products(x.typed_data(), gradient.typed_data(), mean.typed_data(), values / channels,
-                    channels, sums->typed_data(), products->typed_data(), tiles, pool);
-  });
+// An empty residual is none.
+ffi::Error BatchNorm(ffi::ThreadPool threads, In x, In scale, In bias, In residual, Out y, Out mean,
+                     Out variance, float epsilon, bool relu, int32_t instructions) {
+  const Index channels = is_image(x) ? x.dimensions()[3] : 0;
+  const bool fits = channels > 0 && is_like(*y, x) && is_like_or_empty(residual, x) &&
+                    is_float(scale, channels) && is_float(bias, channels) &&
+                    is_float(*mean, channels) && is_float(*variance, channels);
+  return run("batch normalisation", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               Normalization<T> pass = normalization_of<T>(x, relu);
+               pass.residual = count(residual) ? data<T>(residual) : nullptr, pass.y = data<T>(y);
+               moments(pass, data<float>(mean), data<float>(variance), kernels, pool);
+               normalize(pass, data<float>(mean), data<float>(variance), data<float>(scale),
+                         data<float>(bias), epsilon, kernels, pool);
+             });
+}
+
+// y is empty without ReLU, the gradient of the residual without a residual.
+ffi::Error GradientOfBatchNorm(ffi::ThreadPool threads, In x, In y, In gradient, In scale, In mean,
+                               In variance, Out x_gradient, Out scale_gradient, Out bias_gradient,
+                               Out residual_gradient, float epsilon, bool relu,
+                               int32_t instructions) {
+  const Index channels = is_image(x) ? x.dimensions()[3] : 0;
+  const bool fits = channels > 0 && (relu ? is_like(y, x) : count(y) == 0) &&
+                    is_like(gradient, x) && is_like(*x_gradient, x) &&
+                    is_like_or_empty(*residual_gradient, x) && is_float(scale, channels) &&
+                    is_float(mean, channels) && is_float(variance, channels) &&
+                    is_float(*scale_gradient, channels) && is_float(*bias_gradient, channels);
+  return run("batch normalisation's gradient", x, fits, threads, instructions,
+             [&](auto type, const auto& kernels, Pool& pool) {
+               using T = decltype(type);
+               Normalization<T> pass = normalization_of<T>(x, relu);
+               pass.y = data<T>(y), pass.gradient = data<T>(gradient);
+               pass.x_gradient = data<T>(x_gradient);
+               pass.residual_gradient =
+                   count(*residual_gradient) ? data<T>(residual_gradient) : nullptr;
+               normalize_gradient(pass, data<float>(mean), data<float>(variance),
+                                  data<float>(scale), epsilon, data<float>(scale_gradient),
+                                  data<float>(bias_gradient), kernels, pool);
+             });
 }
 
 }  // namespace
 
-// What load.py looks for.
+// What __init__.py looks for.
 #pragma GCC visibility push(default)
 
 extern "C" const char* jaxnets_ffi_version() {
   return JAXNETS_FFI_VERSION;
 }  // the version of the FFI that this was compiled against
 extern "C" int jaxnets_supports(int instructions) { return supports(instructions); }
+// The number of values of a packed filter, of 4 or 2 bytes each.
+extern "C" int64_t jaxnets_packed_size(int bytes, int instructions, int64_t rows, int64_t columns,
+                                       int64_t channels, int64_t out_channels, int64_t groups) {
+  Convolution s = {};
+  s.kernel_rows = rows, s.kernel_columns = columns, s.channels = channels * groups;
+  s.out_channels = out_channels, s.groups = groups;
+  return bytes == 2 ? packed_size(s, kernels_of<Bfloat16>(instructions))
+                    : packed_size(s, kernels_of<float>(instructions));
+}
 
-#define JAXNETS_DEFINE(name, function, buffers)                                               \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, function,                                               \
-                                ffi::Ffi::Bind()                                              \
-                                    .Ctx<ffi::ThreadPool>() buffers.Attr<Numbers>("geometry") \
-                                    .Attr<int32_t>("instructions"))
+#define JAXNETS_DEFINE(name, function, buffers)                                     \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                    \
+      name, function,                                                               \
+      ffi::Ffi::Bind().Ctx<ffi::ThreadPool>() buffers.Attr<int32_t>("instructions"))
 
-JAXNETS_DEFINE(jaxnets_convolution, Convolve, .Arg<Images>().Arg<Images>().Ret<Images>());
-JAXNETS_DEFINE(jaxnets_input_gradient, GradientOfInput, .Arg<Images>().Arg<Images>().Ret<Images>());
+#define JAXNETS_GEOMETRY .Attr<Numbers>("geometry")
+#define JAXNETS_NORMALIZATION .Attr<float>("epsilon").Attr<bool>("relu")
+
+JAXNETS_DEFINE(jaxnets_convolution, Convolve,
+               .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
+JAXNETS_DEFINE(jaxnets_pack_kernel, PackKernel, .Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
+JAXNETS_DEFINE(jaxnets_convolution_packed, ConvolvePacked,
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY
+                   .Attr<bool>("relu"));
+JAXNETS_DEFINE(jaxnets_input_gradient, GradientOfInput,
+               .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_kernel_gradient, GradientOfKernel,
-               .Arg<Images>().Arg<Images>().Ret<Images>());
-JAXNETS_DEFINE(jaxnets_max_pool, MaxPool, .Arg<Images>().Ret<Images>().Ret<Marks>());
+               .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
+JAXNETS_DEFINE(jaxnets_max_pool, MaxPool,
+               .Arg<In>().Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_max_pool_gradient, GradientOfPool,
-               .Arg<Marks>().Arg<Images>().Ret<Images>());
-JAXNETS_DEFINE(jaxnets_moments, Moments, .Arg<Images>().Ret<Channels>().Ret<Channels>());
-JAXNETS_DEFINE(jaxnets_moment_products, MomentProducts,
-               .Arg<Images>().Arg<Images>().Arg<Channels>().Ret<Channels>().Ret<Channels>());
+               .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
+JAXNETS_DEFINE(jaxnets_batch_norm, BatchNorm,
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
+                   .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>() JAXNETS_NORMALIZATION);
+JAXNETS_DEFINE(jaxnets_batch_norm_gradient, GradientOfBatchNorm,
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
+                   .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>()
+                   .Ret<ffi::AnyBuffer>() JAXNETS_NORMALIZATION);
 
 #pragma GCC visibility pop
 

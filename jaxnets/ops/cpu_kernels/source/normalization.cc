@@ -1,44 +1,52 @@
 #include "normalization.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace jaxnets {
 namespace {
 
-constexpr Index kGroupsAtMost = 16, kFloatsInGroup = 1 << 15;
+constexpr Index kGroupsAtMost = 16, kValuesInGroup = 1 << 15;
 
-// The pass over `pixels`, its partial sums as [groups][2][channels] in `partial`.
-ChannelSums pass_over(const float* x, Index pixels, Index channels, std::vector<float>& partial) {
-  ChannelSums pass = {};
-  pass.x = x, pass.pixels = pixels, pass.channels = channels;
-  const Index groups =
-      std::clamp<Index>(pixels * channels / kFloatsInGroup, 1, std::min(kGroupsAtMost, pixels));
-  pass.pixels_per_group = (pixels + groups - 1) / groups;
-  partial.resize(2 * groups * channels);
+// Prepares a pass that sums groups of pixels into `partial`, [groups][2][channels].
+template <typename T>
+Index split(Normalization<T>& pass, std::vector<float>& partial) {
+  const Index values = pass.pixels * pass.channels;
+  const Index wanted =
+      std::clamp<Index>(values / kValuesInGroup, 1, std::min(kGroupsAtMost, pass.pixels));
+  pass.pixels_per_group = (pass.pixels + wanted - 1) / wanted;
+  partial.resize(2 * wanted * pass.channels);
   pass.sums = partial.data();
-  return pass;
-}
-
-Index groups_of(const ChannelSums& pass) {
   return (pass.pixels + pass.pixels_per_group - 1) / pass.pixels_per_group;
 }
 
+// Calls visit(first pixel, last pixel) for pieces of all pixels.
+template <typename Visit>
+void for_each_piece(Index pixels, Index channels, Pool& pool, Visit visit) {
+  const Index size = std::max<Index>(kValuesInGroup / channels, 1);
+  for_each(pool, (pixels + size - 1) / size,
+           [&](Index i) { visit(i * size, std::min((i + 1) * size, pixels)); });
+}
+
+float deviation(float variance, float epsilon) { return 1.0f / std::sqrt(variance + epsilon); }
+
 }  // namespace
 
-void moments(const float* x, Index pixels, Index channels, float* mean, float* variance,
-             const Tiles& tiles, Pool& pool) {
+template <typename T>
+void moments(Normalization<T> pass, float* mean, float* variance, const KernelsOf<T>& kernels,
+             Pool& pool) {
   std::vector<float> partial;
-  const ChannelSums pass = pass_over(x, pixels, channels, partial);
-  const Index groups = groups_of(pass);
-  for_each(pool, groups, [&](Index group) { tiles.moments(pass, group); });
-  for (Index channel = 0; channel < channels; channel++) {
+  const Index groups = split(pass, partial);
+  for_each(pool, groups, [&](Index group) { kernels.moments(pass, group); });
+  for (Index channel = 0; channel < pass.channels; channel++) {
     double merged = 0, squares = 0, count = 0;
     for (Index group = 0; group < groups; group++) {
-      const float* here = partial.data() + 2 * group * channels + channel;
-      const double more = std::min(pass.pixels_per_group, pixels - group * pass.pixels_per_group);
+      const float* here = partial.data() + 2 * group * pass.channels + channel;
+      const double more =
+          std::min(pass.pixels_per_group, pass.pixels - group * pass.pixels_per_group);
       const double step = here[0] - merged;
-      squares += here[channels] + step * step * count * more / (count + more);
+      squares += here[pass.channels] + step * step * count * more / (count + more);
       count += more;
       merged += step * more / count;
     }
@@ -47,21 +55,49 @@ void moments(const float* x, Index pixels, Index channels, float* mean, float* v
   }
 }
 
-void moment_products(const float* x, const float* gradient, const float* mean, Index pixels,
-                     Index channels, float* sums, float* products, const Tiles& tiles, Pool& pool) {
-  std::vector<float> partial;
-  ChannelSums pass = pass_over(x, pixels, channels, partial);
-  pass.gradient = gradient, pass.mean = mean;
-  const Index groups = groups_of(pass);
-  for_each(pool, groups, [&](Index group) { tiles.moment_products(pass, group); });
-  for (Index channel = 0; channel < channels; channel++) {
+template <typename T>
+void normalize(Normalization<T> pass, const float* mean, const float* variance, const float* scale,
+               const float* bias, float epsilon, const KernelsOf<T>& kernels, Pool& pool) {
+  std::vector<float> factor(pass.channels);
+  for (Index channel = 0; channel < pass.channels; channel++)
+    factor[channel] = scale[channel] * deviation(variance[channel], epsilon);
+  pass.center = mean, pass.factor = factor.data(), pass.offset = bias;
+  for_each_piece(pass.pixels, pass.channels, pool,
+                 [&](Index first, Index last) { kernels.normalize(pass, first, last); });
+}
+
+template <typename T>
+void normalize_gradient(Normalization<T> pass, const float* mean, const float* variance,
+                        const float* scale, float epsilon, float* scale_gradient,
+                        float* bias_gradient, const KernelsOf<T>& kernels, Pool& pool) {
+  std::vector<float> partial, factor(pass.channels), shift(pass.channels), tilt(pass.channels);
+  pass.center = mean;
+  const Index groups = split(pass, partial);
+  for_each(pool, groups, [&](Index group) { kernels.gradient_sums(pass, group); });
+  for (Index channel = 0; channel < pass.channels; channel++) {
     float sum = 0, product = 0;
     for (Index group = 0; group < groups; group++) {
-      sum += partial[2 * group * channels + channel];
-      product += partial[(2 * group + 1) * channels + channel];
+      sum += partial[2 * group * pass.channels + channel];
+      product += partial[(2 * group + 1) * pass.channels + channel];
     }
-    sums[channel] = sum, products[channel] = product;
+    const float by = deviation(variance[channel], epsilon), count = static_cast<float>(pass.pixels);
+    bias_gradient[channel] = sum, scale_gradient[channel] = product * by;
+    factor[channel] = scale[channel] * by;
+    shift[channel] = sum / count, tilt[channel] = product * (by * by) / count;
   }
+  pass.factor = factor.data(), pass.offset = shift.data(), pass.tilt = tilt.data();
+  for_each_piece(pass.pixels, pass.channels, pool,
+                 [&](Index first, Index last) { kernels.normalize_gradient(pass, first, last); });
 }
+
+#define JAXNETS_INSTANTIATE(T)                                                                   \
+  template void moments(Normalization<T>, float*, float*, const KernelsOf<T>&, Pool&);           \
+  template void normalize(Normalization<T>, const float*, const float*, const float*,            \
+                          const float*, float, const KernelsOf<T>&, Pool&);                      \
+  template void normalize_gradient(Normalization<T>, const float*, const float*, const float*,   \
+                                   float, float*, float*, const KernelsOf<T>&, Pool&);
+
+JAXNETS_INSTANTIATE(float)
+JAXNETS_INSTANTIATE(Bfloat16)
 
 }  // namespace jaxnets

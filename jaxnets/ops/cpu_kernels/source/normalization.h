@@ -1,4 +1,4 @@
-// The sums of batch normalisation, [pixels][channels], single precision.
+// Batch normalisation of [pixels][channels], in float or bfloat16; statistics are float.
 #pragma once
 
 #include "parallel.h"
@@ -6,15 +6,23 @@
 
 namespace jaxnets {
 
-// Parted by shape alone: the same bits for any number of threads. Throw std::bad_alloc.
+// Values are summed in groups that depend on the shape only: the same bits for any number of
+// threads. All functions throw std::bad_alloc.
 
-// The mean and the biased variance of each channel.
-void moments(const float* x, Index pixels, Index channels, float* mean, float* variance,
-             const Tiles& tiles, Pool& pool);
+// The mean and the biased variance of each channel of pass.x.
+template <typename T>
+void moments(Normalization<T> pass, float* mean, float* variance, const KernelsOf<T>& kernels,
+             Pool& pool);
 
-// Of each channel the sum of the gradient, and of the gradient times the distance of x from the
-// mean.
-void moment_products(const float* x, const float* gradient, const float* mean, Index pixels,
-                     Index channels, float* sums, float* products, const Tiles& tiles, Pool& pool);
+// pass.y = (x - mean) * scale / sqrt(variance + epsilon) + bias + residual, ReLU.
+template <typename T>
+void normalize(Normalization<T> pass, const float* mean, const float* variance, const float* scale,
+               const float* bias, float epsilon, const KernelsOf<T>& kernels, Pool& pool);
+
+// The gradients of x, of the residual, of scale and of bias, where mean and variance are those of x.
+template <typename T>
+void normalize_gradient(Normalization<T> pass, const float* mean, const float* variance,
+                        const float* scale, float epsilon, float* scale_gradient,
+                        float* bias_gradient, const KernelsOf<T>& kernels, Pool& pool);
 
 }  // namespace jaxnets

@@ -1,134 +1,186 @@
-// What the planning code and the tiles of every instruction set agree on.
+// The structures that the planning code and the kernels of every instruction set share.
 //
-// Tiles are compiled once for each instruction set. An inline function that two of those files
-// instantiate is merged by the linker, and the copy that stays may hold instructions that the CPU
-// lacks: so this header has plain data and function pointers alone, and tiles include nothing else
-// but C's own types.
+// Kernels are compiled once per instruction set. The linker merges an inline function that two of
+// those files instantiate, and the copy that remains may contain instructions that the CPU lacks.
+// Therefore this header has data and function pointers only, and kernels include nothing else but
+// C's own types.
 #pragma once
 
 #include <stdint.h>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define JAXNETS_X86 1
+#endif
 
 namespace jaxnets {
 
 using Index = int64_t;  // every offset and count: no tensor is too large for it
 
-constexpr Index kOutside = -1;            // for an offset: there is nothing to read
-constexpr Index kTapsAcrossAtMost = 320;  // in a row of a kernel, for a Correlation
-constexpr Index kPixelsPacked = 128;  // whose gradient is packed at a time, for a KernelGradient
-constexpr Index kFloatsPacked = 1 << 15;  // of them, at most: blocks * kPixelsPacked * width
+// The upper half of a float. Products of bfloat16 values are summed in float.
+struct Bfloat16 {
+  uint16_t bits;
+};
 
-// Where a pass reads. For pixel (image, row, column) and tap (down, across) it reads `run` floats
-// from
-//   source + image * image_stride + row_offset[down * rows + row] + column_offset[across * columns
-//   + column]
-// on. A negative offset says that the tap meets padding or, in an input gradient, falls between two
-// strides.
+constexpr Index kOutside = -1;            // an offset at which there is nothing to read
+constexpr Index kTapsAcrossAtMost = 320;  // in a row of the filter, for a Correlation
+constexpr Index kPixelsPacked = 128;  // pixels whose gradient is packed at a time (KernelGradient)
+constexpr Index kValuesPacked = 1 << 15;  // at most: blocks * kPixelsPacked * width
+
+// Which input values each output pixel reads. For pixel (image, row, column) and tap (down, across)
+// it reads `run` values from
+//   source + image * image_stride + row_offset[down * rows + row] +
+//   column_offset[across * columns + column]
+// on. A negative offset means that the tap lies in the padding or, in an input gradient, between
+// two strides.
+template <typename T>
 struct Reach {
-  const float* source;
+  const T* source;
   Index image_stride;
-  Index images, rows, columns;  // the pixels that the pass goes over
+  Index images, rows, columns;  // the pixels that the pass iterates over
   Index taps_down, taps_across;
-  Index run;
+  Index run;  // even if T is Bfloat16 and the pass is a Correlation
   const Index* row_offset;
   const Index* column_offset;
-  // Rows and columns all of whose taps read, and, where both do, how far from the first tap each
-  // other lies. No row or column is such where strides leave gaps.
+  // Rows and columns whose taps all read, and the distance of each tap from the first where both
+  // do. There are no such rows or columns where strides leave gaps.
   const bool* row_is_inside;
   const bool* column_is_inside;
   const Index* distance;  // [taps]
   bool all_inside;
 };
 
+// What is done to a sum before it is stored: + bias[channel] + residual[pixel][channel], ReLU.
+template <typename T>
+struct Epilogue {
+  const float* bias;  // [channels] or null
+  const T* residual;  // as the output, or null
+  bool relu;
+};
+
 // out[pixel][channel] = sum over taps t and the run c of source[pixel, t][c] *
-// kernel[t][c][channel]: a convolution forward, or its input gradient with the kernel's channels
-// exchanged.
+// kernel[t][c][channel]: a convolution's forward pass, or its input gradient with the kernel's
+// channels exchanged.
 //
-// Pixels are taken in an order in which neighbours meet the same taps, so that a tile skips the
-// others: the images of one place together on small maps, the phases of a stride apart in input
-// gradients.
+// Pixels are taken in an order in which neighbours read the same taps, so that a tile skips the
+// others: on small maps one place of all images, in input gradients one phase of the stride.
+template <typename T>
 struct Correlation {
-  Reach reach;
+  Reach<T> reach;
   const Index* row_order;     // [rows]
   const Index* column_order;  // [columns]
   bool images_innermost;      // (row, column, image), else (image, row, column)
-  const float* panels;        // the kernel as [blocks][taps][run][width], zeros where channels end
-  Index width;                // floats in a row of a panel: whole vectors
-  const float* zeros;         // `run` of them: what a tap on padding reads
-  float* out;                 // [images][rows][columns][channels]
-  Index channels;
+  // The kernel, zero beyond `channels`: float [blocks][taps][run][width],
+  // Bfloat16 [blocks][taps][run / 2][width][2].
+  const T* panels;
+  Index width;     // channels of a panel: whole vectors
+  const T* zeros;  // `run` zeros, which taps in the padding read
+  T* out;          // [images][rows][columns][out_stride], of which `channels` are written
+  Index channels, out_stride;
+  Epilogue<T> epilogue;
 };
 
-// sums[group][t][c][channel] = sum over the group's pixels of source[pixel, t][c] *
-// gradient[pixel][channel]. Groups are of fixed size, whatever the number of threads: so are the
-// bits of their sums.
+// sums[group][t][c][channel] = sum over the pixels of a group of source[pixel, t][c] *
+// gradient[pixel][channel]. The size of a group does not depend on the number of threads, so that
+// the bits of the sums do not either.
+template <typename T>
 struct KernelGradient {
-  Reach reach;
-  const float* gradient;  // [images][rows][columns][channels]
-  Index channels;
-  Index width;  // floats in a row of a packed gradient: whole vectors
+  Reach<T> reach;
+  const T* gradient;  // [images][rows][columns][gradient_stride], of which `channels` are read
+  Index channels, gradient_stride;
+  Index width;     // channels of a packed gradient: whole vectors
+  const T* zeros;  // `run` zeros
   Index pixels_per_group;
-  float* sums;  // [groups][taps][run][channels]
+  float* sums;  // [groups][taps][run][sums_stride]
+  Index sums_stride, group_stride;
 };
 
-// Sums of each channel over all pixels, for batch normalisation. Groups of pixels are summed apart.
-struct ChannelSums {
-  const float* x;         // [pixels][channels]
-  const float* gradient;  // as x
-  const float* mean;      // [channels]
+// A convolution in which each channel has its own filter. `reach.run` is the number of channels.
+template <typename T>
+struct Depthwise {
+  Reach<T> reach;
+  const float* kernel;  // [taps][channels]
+  T* out;               // [images][rows][columns][channels]
+  Epilogue<T> epilogue;
+  const T* gradient;  // [images][rows][columns][channels], for the kernel gradient
+  Index rows_per_group;
+  float* sums;  // [groups][taps][channels]; a group is some rows of all images
+};
+
+// Batch normalisation of [pixels][channels]: sums over the pixels of a group, or all values.
+template <typename T>
+struct Normalization {
   Index pixels, channels, pixels_per_group;
-  float* sums;  // [groups][2][channels]
+  const T* x;
+  const T* residual;  // or null
+  bool relu;
+  T* y;               // the output; read where `relu` is set and gradients are computed
+  const T* gradient;  // of the output
+  T* x_gradient;
+  T* residual_gradient;  // or null
+  float* sums;           // [groups][2][channels]
+  // [channels]: y = (x - center) * factor + offset;
+  // x_gradient = factor * (gradient - offset - (x - center) * tilt)
+  const float* center;
+  const float* factor;
+  const float* offset;
+  const float* tilt;
 };
 
-// The windows along one side that hold a place: from `first` to `last`, none where that is before
-// it.
+// The windows along one side that contain a place, from `first` to `last`; none if that is smaller.
 struct Windows {
   Index first, last;
 };
 
-// Max pooling; `chosen` holds the number of the first largest tap of each window.
+// Max pooling; `chosen` holds the number of the first largest tap of each window, and may be null.
+template <typename T>
 struct Pooling {
   Index images, rows, columns, channels;
   Index pooled_rows, pooled_columns;
   Index window_down, window_across, stride_down, stride_across, pad_top, pad_left;
-  const float* x;                  // [images][rows][columns][channels]
-  float* y;                        // [images][pooled_rows][pooled_columns][channels]
+  const T* x;                      // [images][rows][columns][channels]
+  T* y;                            // [images][pooled_rows][pooled_columns][channels]
   int8_t* chosen;                  // as y
-  const float* gradient;           // of y
-  float* x_gradient;               // as x
+  const T* gradient;               // of y
+  T* x_gradient;                   // as x
   const Windows* rows_windows;     // [rows], for the gradient
   const Windows* columns_windows;  // [columns]
 };
 
-// The tiles of one instruction set.
-struct Tiles {
-  int lanes;      // floats in a vector
+// The kernels of one instruction set for one type.
+template <typename T>
+struct KernelsOf {
+  int lanes;      // channels in a vector
   int widest;     // vectors across a tile, at most
-  int pixels[5];  // pixels in a correlation's tile, by its width in vectors
-  // One tap of a kernel [rows][channels], from channel `first` on, into [rows][width].
-  void (*pack)(const float* kernel, Index rows, Index channels, Index first, Index width,
-               float* panel);
-  // The same of the exchanged kernel: [channels][columns] into [columns][width].
-  void (*pack_exchanged)(const float* kernel, Index channels, Index columns, Index first,
-                         Index width, float* panel);
-  void (*correlate)(const Correlation&, Index first_tile, Index last_tile, Index first_block,
+  int pixels[5];  // pixels in a Correlation's tile, by its width in vectors
+  // One tap of a kernel [rows][stride] into a panel of `padded` rows (a multiple of 2 for Bfloat16),
+  // channels `first` to `first + count`.
+  void (*pack)(const float* kernel, Index rows, Index padded, Index stride, Index first, Index count,
+               Index width, T* panel);
+  // The same of the exchanged kernel: [channels][stride], of which `columns` are read, into a panel
+  // of `padded` rows.
+  void (*pack_exchanged)(const float* kernel, Index columns, Index padded, Index stride, Index first,
+                         Index count, Index width, T* panel);
+  void (*correlate)(const Correlation<T>&, Index first_tile, Index last_tile, Index first_block,
                     Index last_block);
-  void (*kernel_gradient)(const KernelGradient&, Index group, Index first_block, Index last_block,
+  void (*kernel_gradient)(const KernelGradient<T>&, Index group, Index first_block, Index last_block,
                           Index first_tap, Index last_tap);
-  // total[i] = the sum over groups of sums[group * stride + i], i from first to last, groups in
-  // their order.
+  void (*depthwise)(const Depthwise<T>&, Index image, Index row);
+  void (*depthwise_kernel_gradient)(const Depthwise<T>&, Index group);
+  void (*pool)(const Pooling<T>&, Index image, Index pooled_row);
+  void (*pool_gradient)(const Pooling<T>&, Index image, Index row);
+  // Sums over a group of pixels: mean and squared deviations, and those of a gradient.
+  void (*moments)(const Normalization<T>&, Index group);
+  void (*gradient_sums)(const Normalization<T>&, Index group);
+  // The values from pixel `first` to before `last`.
+  void (*normalize)(const Normalization<T>&, Index first, Index last);
+  void (*normalize_gradient)(const Normalization<T>&, Index first, Index last);
+  // total[i] = the sum over groups of sums[group * stride + i], i from first to last, in the order
+  // of the groups.
   void (*add_groups)(const float* sums, Index groups, Index stride, Index first, Index last,
                      float* total);
-  void (*pool)(const Pooling&, Index image, Index pooled_row);
-  void (*pool_gradient)(const Pooling&, Index image, Index row);
-  void (*moments)(const ChannelSums&, Index group);
-  void (*moment_products)(const ChannelSums&, Index group);
 };
 
-extern const Tiles kPortable;
-#if defined(__x86_64__) || defined(_M_X64)
-#define JAXNETS_X86 1
-extern const Tiles kAvx2;
-extern const Tiles kAvx512;
-#endif
+extern const KernelsOf<float> kPortable, kAvx2, kAvx512;
+extern const KernelsOf<Bfloat16> kPortableHalf, kAvx2Half, kAvx512Bf16Half;
 
 }  // namespace jaxnets

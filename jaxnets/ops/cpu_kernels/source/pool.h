@@ -1,11 +1,12 @@
-// Max pooling by rows. Included by tiles.cc alone.
+// Max pooling by rows. Included by kernels.cc only.
 //
-// Channels are few in the nets where pooling counts most, so vectors reach over the end of a pixel:
-// what they read beyond it is not used, and what they write beyond it the next pixel writes again.
-// Only where a vector would leave the row is it cut.
+// Channels are few in the networks where pooling matters most, so vectors reach over the end of a
+// pixel: what they read beyond it is not used, and what they write beyond it the next pixel writes
+// again. A vector is cut only where it would leave the row.
 
 // The values from `from` on, as far as the tensor goes.
-inline Vector load_within(const float* from, const float* end) {
+template <typename T>
+inline Vector load_within(const T* from, const T* end) {
   return end - from >= kLanes ? load(from) : load_some(from, end - from);
 }
 
@@ -25,10 +26,12 @@ inline void clip(Index start, Index window, Index size, Index* first, Index* las
   *last = smaller(window, size - start);
 }
 
-void pool(const Pooling& p, Index image, Index pooled_row) {
+// The maximum of a window, and the number of its tap if `kChooses`.
+template <bool kChooses, typename T>
+void pool_row(const Pooling<T>& p, Index image, Index pooled_row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
-  const float* x = p.x + image * p.rows * row_size;
-  const float* x_end = p.x + p.images * p.rows * row_size;
+  const T* x = p.x + image * p.rows * row_size;
+  const T* x_end = p.x + p.images * p.rows * row_size;
   const Index out = (image * p.pooled_rows + pooled_row) * pooled_size;
   const Index top = pooled_row * p.stride_down - p.pad_top;
   Index first_down, last_down;
@@ -37,39 +40,51 @@ void pool(const Pooling& p, Index image, Index pooled_row) {
     const Index left = pooled * p.stride_across - p.pad_left;
     Index first_across, last_across;
     clip(left, p.window_across, p.columns, &first_across, &last_across);
+    const Index last = ((last_down - 1) * p.columns + last_across - 1) * p.channels;
     for (Index c = 0; c < p.channels; c += kLanes) {
-      const float* corner = x + (top * p.columns + left) * p.channels + c;
+      const T* corner = x + (top * p.columns + left) * p.channels + c;
+      const bool is_within = x_end - (corner + last) >= kLanes;
       Vector largest = Vector{} - __builtin_inff();
       Integers chosen =
           Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
       for (Index down = first_down; down < last_down; down++)
         for (Index across = first_across; across < last_across; across++) {
-          const Vector tap = load_within(corner + (down * p.columns + across) * p.channels, x_end);
+          const T* from = corner + (down * p.columns + across) * p.channels;
+          const Vector tap = is_within ? load(from) : load_within(from, x_end);
           // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before
           // it.
           const Integers wins = (tap > largest) | (tap != tap);
           largest = wins ? tap : largest;
-          chosen =
-              wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
+          if (kChooses)
+            chosen =
+                wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
         }
-      const Bytes numbers = narrow(chosen);
       const Index at = pooled * p.channels + c, left_over = pooled_size - at;
-      if (left_over >= kLanes) {
+      if (left_over >= kLanes)
         store(p.y + out + at, largest);
-        *reinterpret_cast<LooseBytes*>(p.chosen + out + at) = numbers;
-      } else {
+      else
         store_some(p.y + out + at, largest, left_over);
+      if (!kChooses) continue;
+      const Bytes numbers = narrow(chosen);
+      if (left_over >= kLanes)
+        *reinterpret_cast<LooseBytes*>(p.chosen + out + at) = numbers;
+      else
         for (Index lane = 0; lane < left_over; lane++) p.chosen[out + at + lane] = numbers[lane];
-      }
     }
   }
 }
 
-void pool_gradient(const Pooling& p, Index image, Index row) {
+template <typename T>
+void pool(const Pooling<T>& p, Index image, Index pooled_row) {
+  p.chosen == nullptr ? pool_row<false>(p, image, pooled_row) : pool_row<true>(p, image, pooled_row);
+}
+
+template <typename T>
+void pool_gradient(const Pooling<T>& p, Index image, Index row) {
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
   const Index out = image * p.pooled_rows * pooled_size,
               end = p.images * p.pooled_rows * pooled_size;
-  float* x_gradient = p.x_gradient + (image * p.rows + row) * row_size;
+  T* x_gradient = p.x_gradient + (image * p.rows + row) * row_size;
   const Windows down = p.rows_windows[row];
   for (Index column = 0; column < p.columns; column++) {
     const Windows across = p.columns_windows[column];

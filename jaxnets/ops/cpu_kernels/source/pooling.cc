@@ -6,12 +6,11 @@
 namespace jaxnets {
 namespace {
 
-constexpr Index kFloatsInPiece =
-    1 << 14;  // what one row holds may be less than it costs to hand it out
+constexpr Index kValuesInPiece = 1 << 14;  // less than this costs more to hand out than to compute
 
 template <typename Row>
-void for_each_row(Index rows, Index floats_in_row, Pool& threads, Row row) {
-  const Index size = std::max<Index>(kFloatsInPiece / std::max<Index>(floats_in_row, 1), 1);
+void for_each_row(Index rows, Index values_in_row, Pool& threads, Row row) {
+  const Index size = std::max<Index>(kValuesInPiece / std::max<Index>(values_in_row, 1), 1);
   for_each(threads, (rows + size - 1) / size, [&](Index i) {
     for (Index r = i * size; r < std::min((i + 1) * size, rows); r++) row(r);
   });
@@ -30,20 +29,27 @@ std::vector<Windows> windows_of(Index places, Index pad, Index window, Index str
 
 }  // namespace
 
-void pool(const Pooling& p, const Tiles& tiles, Pool& threads) {
+template <typename T>
+void pool(const Pooling<T>& p, const KernelsOf<T>& kernels, Pool& threads) {
   const Index taps = p.window_down * p.window_across;
   for_each_row(p.images * p.pooled_rows, p.pooled_columns * p.channels * taps, threads,
-               [&](Index row) { tiles.pool(p, row / p.pooled_rows, row % p.pooled_rows); });
+               [&](Index row) { kernels.pool(p, row / p.pooled_rows, row % p.pooled_rows); });
 }
 
-void pool_gradient(const Pooling& pooling, const Tiles& tiles, Pool& threads) {
-  Pooling p = pooling;
+template <typename T>
+void pool_gradient(const Pooling<T>& pooling, const KernelsOf<T>& kernels, Pool& threads) {
+  Pooling<T> p = pooling;
   const auto rows = windows_of(p.rows, p.pad_top, p.window_down, p.stride_down, p.pooled_rows);
   const auto columns =
       windows_of(p.columns, p.pad_left, p.window_across, p.stride_across, p.pooled_columns);
   p.rows_windows = rows.data(), p.columns_windows = columns.data();
   for_each_row(p.images * p.rows, p.columns * p.channels * 2, threads,
-               [&](Index row) { tiles.pool_gradient(p, row / p.rows, row % p.rows); });
+               [&](Index row) { kernels.pool_gradient(p, row / p.rows, row % p.rows); });
 }
+
+template void pool(const Pooling<float>&, const KernelsOf<float>&, Pool&);
+template void pool(const Pooling<Bfloat16>&, const KernelsOf<Bfloat16>&, Pool&);
+template void pool_gradient(const Pooling<float>&, const KernelsOf<float>&, Pool&);
+template void pool_gradient(const Pooling<Bfloat16>&, const KernelsOf<Bfloat16>&, Pool&);
 
 }  // namespace jaxnets

@@ -1,4 +1,4 @@
-// Max pooling and its gradient, NHWC, single precision.
+// Max pooling and its gradient, NHWC, float or bfloat16.
 #pragma once
 
 #include "parallel.h"
@@ -6,7 +6,9 @@
 
 namespace jaxnets {
 
-void pool(const Pooling& pooling, const Tiles& tiles, Pool& threads);
-void pool_gradient(const Pooling& pooling, const Tiles& tiles, Pool& threads);
+template <typename T>
+void pool(const Pooling<T>& pooling, const KernelsOf<T>& kernels, Pool& threads);
+template <typename T>
+void pool_gradient(const Pooling<T>& pooling, const KernelsOf<T>& kernels, Pool& threads);
 
 }  // namespace jaxnets
