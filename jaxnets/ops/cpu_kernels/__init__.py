@@ -135,7 +135,7 @@ class Build(Protocol):
 
 
 # Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends;
-# `enabled` restores the others.
+# `enabled` restores `_in_use` and `_build`.
 _loaded: dict[str, tuple[Kernels, ...]] = {}
 _libraries: dict[str, Any] = {}
 _in_use: Kernels | None = None
