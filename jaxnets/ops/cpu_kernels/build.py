@@ -229,7 +229,11 @@ def compile_all(
         return Path(target)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, commands))
+        try:
+            return list(pool.map(compile_one, commands))
+        except BaseException:
+            compilers.stop()  # the pool would wait for the others
+            raise
 
 
 def link(compiler: str, objects: Sequence[Path], path: Path, compilers: Compilers | None = None) -> None:
