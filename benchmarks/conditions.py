@@ -9,6 +9,7 @@ from benchmarks.schema import Conditions
 from jaxnets.experiment import environment
 from jaxnets.runtime import console
 
+CPUINFO, BFLOAT16_FLAGS = Path("/proc/cpuinfo"), {"amx_bf16", "avx512_bf16"}
 MAX_BACKGROUND_LOAD = 0.1
 """Fraction of the cores in use above which speeds are unreliable."""
 
@@ -36,6 +37,11 @@ def measurement_conditions(kernels: Path | None) -> Conditions:
     if load is not None and load > MAX_BACKGROUND_LOAD:
         console.warn(f"other processes use {load:.0%} of the cores: wait for them")
     return {**code_conditions(kernels), "busy_before": load}
+
+
+def has_bfloat16() -> bool:
+    """Returns whether the processor has AMX or AVX512-BF16, without which bfloat16 is slow."""
+    return CPUINFO.is_file() and not BFLOAT16_FLAGS.isdisjoint(CPUINFO.read_text().split())
 
 
 def background_load(seconds: float = 1.0) -> float | None:

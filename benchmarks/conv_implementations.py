@@ -171,7 +171,7 @@ def _functions(
     }
     kernels = in_use()
     if kernels is not None:
-        apply = functools.partial(cpu.convolution, windows=windows, kernels=kernels)
+        apply = functools.partial(cpu.convolution, windows=windows, groups=1, kernels=kernels)
         found["forward", KERNELS] = lambda x, kernel: apply(x, kernel)
         found["input_gradient", KERNELS] = lambda kernel, gradient: jax.vjp(lambda x: apply(x, kernel), x)[1](
             gradient
@@ -235,7 +235,7 @@ def _row(chosen: str, speeds: dict[str, list[float]]) -> BenchRow:
         "ours": statistics.median(speeds[chosen]),
         "theirs": statistics.median(speeds[other]),
         "ratio": statistics.median(ratios),
-        "ratio_tuned": None,
+        "dtype": "float32",
         "range": [min(ratios), max(ratios)],
         "rounds": len(ratios),
         "opponent": other,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from benchmarks import jax_workloads, torch_workloads
 from benchmarks.comparisons import BenchContext, MakeComparison
 from benchmarks.measure import Comparison
+from benchmarks.opponents import Opponent
 from jaxnets import models
 
 BATCHES = (256, 64)
@@ -24,7 +25,7 @@ LOSS_TOLERANCE, DRY_RUN_LOSS_TOLERANCE = 0.2, math.inf
 This checks the loss, not the update, which the network's row in the cpu suite checks. The loss of two tiny
 images is not checked.
 """
-BASELINE = "torch.compile, channels_last, bfloat16 autocast"
+OPPONENT = "torch.compile, channels_last, bfloat16 autocast"
 
 
 def comparisons(*, dry_run: bool = False) -> dict[str, MakeComparison]:
@@ -73,7 +74,8 @@ def _comparison(
         name,
         f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}, bfloat16",
         functools.partial(ours, **shape, compute_dtype="bfloat16"),
-        {BASELINE: functools.partial(theirs, **options)},
+        {OPPONENT: Opponent(functools.partial(theirs, **options), keep_memory=False)},
+        dtype="bfloat16",
         on_gpu=True,
         loss_tolerance=tolerance if trains else None,
     )

@@ -1,6 +1,7 @@
 """Inference by ONNX Runtime and OpenVINO. This module must not import JAX, like torch_workloads.py."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 
 from benchmarks.clock import Clock
 from benchmarks.torch_workloads import NetworkWorkload
-from benchmarks.worker import process_peak_memory
 
 ONNX_OPSET = 18
 Run = Callable[[], np.ndarray]
@@ -25,37 +25,36 @@ class EngineWorkload:
       shared: What `jax_workloads.NetworkWorkload.shared_data` returns.
       engine: A key of `ENGINES`.
       threads: CPU threads of the engine.
-      bfloat16: Whether the engine may compute in bfloat16; else it computes in float32.
+      bfloat16: Whether OpenVINO computes in bfloat16; else both compute in float32.
     """
 
     def __init__(self, shared: Mapping[str, Any], *, engine: str, threads: int, bfloat16: bool = False):
         source = NetworkWorkload(shared, channels_last=False, threads=threads)
-        self._inputs = source.images.numpy()
-        self._reference = source.outputs()
-        with tempfile.TemporaryDirectory() as folder:
+        self._inputs, self._float32_logits = source.images.numpy(), source.outputs()
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             path = Path(folder) / "model.onnx"
+            warnings.simplefilter("ignore", DeprecationWarning)
             # dynamo=False: OpenVINO reads this exporter's files of every network.
             source.torch.onnx.export(
-                source.network.eval(),
-                source.images,
-                str(path),
-                opset_version=ONNX_OPSET,
-                dynamo=False,
+                source.network, (source.images,), str(path), opset_version=ONNX_OPSET, dynamo=False
             )
             self._run = ENGINES[engine](path, self._inputs, threads, bfloat16)
         self._clock = Clock(self._run)
 
     def outputs(self) -> np.ndarray:
-        """Returns the logits of the batch."""
+        """Returns the logits of the network that was exported, in full single precision."""
+        return self._float32_logits
+
+    def measured_outputs(self) -> np.ndarray:
+        """Returns the engine's logits of the batch."""
         return self._run()
 
     def measure(self, seconds: float) -> float:
         """Returns images per second."""
         return len(self._inputs) * self._clock.rate(seconds)
 
-    def peak_memory(self) -> int | None:
-        """Returns the peak memory of the process in bytes."""
-        return process_peak_memory()
+    def peak_memory(self) -> None:
+        """Returns None: the process also has PyTorch, which exports the network."""
 
 
 def _onnxruntime(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -> Run:
@@ -66,7 +65,7 @@ def _onnxruntime(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: inputs})[0]
+    return lambda: np.asarray(session.run(None, {name: inputs})[0])
 
 
 def _openvino(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -> Run:
@@ -92,6 +91,6 @@ def _openvino(path: Path, inputs: np.ndarray, threads: int, bfloat16: bool) -> R
 
 
 ENGINES: Mapping[str, Callable[[Path, np.ndarray, int, bool], Run]] = {
-    "ONNX Runtime": _onnxruntime,
-    "OpenVINO": _openvino,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
 }

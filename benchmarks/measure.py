@@ -4,31 +4,35 @@ import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.opponents import PYTORCH, TUNED_ALLOCATOR, Opponent
 from benchmarks.schema import BenchRow
-from benchmarks.worker import PEAK_MEMORY, MakeWorkload, SharingWorkload, Worker
+from benchmarks.worker import PEAK_MEMORY, SharingWorkload, Worker
 from jaxnets.errors import CheckFailedError
 from studies.pages.bench_table import IN_JAX_ALONE
 
 TOLERANCE = 1e-4
-"""Maximum difference of outputs, relative to the largest value."""
+"""Maximum difference of outputs in single precision, relative to the largest value."""
 LOSS_TOLERANCE = 1e-3
 """The same for training losses in single precision; those of Inception v3 at 128 px differ by 2e-4."""
 GPU_MEMORY_FRACTION = "0.45"
 """Fraction of the GPU's memory that JAX preallocates; PyTorch's process gets as much."""
 COOLDOWN_SECONDS = 0.5
 """Pause between measurements, in which data loader workers fill their queues and become idle."""
-OURS, IN_JAX = "ours", "ours, in JAX"
-"""jaxnets, and jaxnets without the C++ kernels if both are measured."""
+TRIAL_ROUNDS = 3
+"""Rounds that choose the fastest form of eager PyTorch, such as its memory layout, before the others start.
+
+At 224 px, the processes of all forms would not fit into the memory of small computers.
+"""
+OURS, IN_JAX, IN_FLOAT32 = "ours", "ours, in JAX", "ours, in float32"
+"""jaxnets, and if they are measured too, jaxnets without the C++ kernels and in another precision."""
 WITH_KERNELS = "C++ kernels"
 """`implementation` of a row measured with the C++ kernels."""
-TUNED_ALLOCATOR = ", our allocator setting"
-"""Suffix of a baseline that keeps its freed memory, as jaxnets does."""
 
 Speeds = Mapping[str, list[float]]
 """Speed in each round by implementation."""
@@ -36,33 +40,39 @@ Speeds = Mapping[str, list[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A jaxnets workload and the baselines that it is compared with.
+    """A jaxnets workload and the opponents that it is compared with.
 
     Attributes:
       name: The row's name, such as train/lenet5/28/64.
       title: The description shown in tables.
       ours: Creates the jaxnets workload.
-      baselines: Create the baselines, by name; the fastest one counts.
-      needs_torch: Whether the baselines are PyTorch's. These are measured as installed and with our
-        allocator setting; others use our setting only.
-      has_kernels: Whether to measure jaxnets with and without the C++ kernels.
+      opponents: The opponents by name; the fastest one counts. Of eager PyTorch with one allocator
+        setting, only the form that is fastest in a trial is measured.
+      needs_torch: Whether the opponents need PyTorch.
+      has_kernels: Whether to use the C++ kernels; float32 is also measured without them.
       implementation: What jaxnets uses, if `has_kernels` is False and it matters.
+      in_float32: Creates the jaxnets workload in float32, if `ours` has another precision.
+      dtype: Precision of the computation; None if it does not matter.
       unit: What speeds count.
       on_gpu: Ignores kernels and allocator, and reports model FLOP utilization.
       warmup: Number of rounds that do not count.
+      tolerance: Tolerance of the logits of the programs that are measured; None if they are not compared.
       loss_tolerance: Tolerance of training losses before and after a step; None if nothing is trained.
     """
 
     name: str
     title: str
     ours: Callable[[None], SharingWorkload]
-    baselines: Mapping[str, MakeWorkload]
+    opponents: Mapping[str, Opponent]
     needs_torch: bool = True
     has_kernels: bool = False
     implementation: str | None = None
+    in_float32: Callable[[None], SharingWorkload] | None = None
+    dtype: str | None = "float32"
     unit: str = "images"
     on_gpu: bool = False
     warmup: int = 1
+    tolerance: float | None = None
     loss_tolerance: float | None = None
 
 
@@ -71,7 +81,7 @@ def measure_row(
     *,
     rounds: int,
     seconds: float,
-    with_baselines: bool = True,
+    with_opponents: bool = True,
     kernels: Path | None = None,
     cooldown: float = COOLDOWN_SECONDS,
     worker_class: Callable[..., Any] = Worker,
@@ -83,24 +93,24 @@ def measure_row(
     kernels = kernels if comparison.has_kernels else None
     flop_rates: Mapping[str, float] = {}
     with contextlib.ExitStack() as stack:
-        workers = _start_workers(comparison, stack, worker_class, kernels, with_baselines=with_baselines)
-        _check_agreement(comparison, workers)
-        speeds: dict[str, list[float]] = {name: [] for name in workers}
-        names = list(workers)
-        for number in range(comparison.warmup + rounds):
-            first = number % len(names)  # rotates, so that no implementation always follows the same other
-            for name in names[first:] + names[:first]:
-                time.sleep(cooldown)
-                speeds[name].append(workers[name].call("measure", seconds))
+        workers = _start_workers(
+            comparison,
+            lambda *arguments, **options: stack.enter_context(worker_class(*arguments, **options)),
+            kernels,
+            with_opponents=with_opponents,
+            measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
+        )
+        speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
         memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
     implementation = comparison.implementation
     if comparison.has_kernels:
         implementation = WITH_KERNELS if kernels is not None else IN_JAX_ALONE
-    row = summarize(comparison.name, {name: each[comparison.warmup :] for name, each in speeds.items()})
-    row["title"], row["unit"] = comparison.title, comparison.unit
-    row["implementation"], row["peak_memory"] = implementation, memory
+    counted = {name: each[comparison.warmup :] for name, each in speeds.items()}
+    row = summarize(comparison.name, counted, memory)
+    row["title"], row["unit"], row["dtype"] = comparison.title, comparison.unit, comparison.dtype
+    row["implementation"] = implementation
     if flop_rates:
         row["operations_per_image"] = flop_rates["operations_per_image"]
         row["operations_per_second_of_a_product"] = flop_rates["operations_per_second_of_a_product"]
@@ -109,86 +119,134 @@ def measure_row(
     return row
 
 
+def _measure_rounds(workers: Mapping[str, Any], rounds: int, seconds: float, cooldown: float) -> Speeds:
+    """Returns the speed of each worker in each round."""
+    speeds: dict[str, list[float]] = {name: [] for name in workers}
+    names = list(workers)
+    for number in range(rounds):
+        first = number % len(names)  # rotates, so that no implementation always follows the same other
+        for name in names[first:] + names[:first]:
+            time.sleep(cooldown)
+            speeds[name].append(workers[name].call("measure", seconds))
+    return speeds
+
+
 def _start_workers(
     comparison: Comparison,
-    stack: contextlib.ExitStack,
-    worker_class: Callable[..., Any],
+    start: Callable[..., Any],
     kernels: Path | None,
     *,
-    with_baselines: bool,
+    with_opponents: bool,
+    measure_trial: Callable[[Mapping[str, Any]], Speeds],
 ) -> dict[str, Any]:
-    """Starts a worker per implementation; they end with the stack."""
+    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets."""
     options: dict[str, Any] = {}
     if comparison.on_gpu:
         options["environment"] = {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
-    ours = worker_class(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
-    workers = {OURS: stack.enter_context(ours)}
-    if kernels is not None:
-        workers[IN_JAX] = stack.enter_context(worker_class(comparison.ours, None, keep_memory=True))
-    if not with_baselines:
+    ours = start(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
+    workers, check = {OURS: ours}, _make_check(comparison, ours)
+    if comparison.in_float32 is not None:
+        workers[IN_FLOAT32] = start(comparison.in_float32, None, keep_memory=True, kernels=kernels)
+        check(IN_FLOAT32, workers[IN_FLOAT32])
+    elif kernels is not None:
+        workers[IN_JAX] = start(comparison.ours, None, keep_memory=True)
+        check(IN_JAX, workers[IN_JAX])
+    if not with_opponents:
         return workers
     shared = ours.call("shared_data")
-    allocators = {"": comparison.needs_torch is False}
-    if comparison.needs_torch and not comparison.on_gpu:
-        allocators[TUNED_ALLOCATOR] = True
-    for suffix, keep_memory in allocators.items():
-        for name, make in comparison.baselines.items():
-            worker = worker_class(make, shared, keep_memory=keep_memory)
-            workers[name + suffix] = stack.enter_context(worker)
+    for forms in _forms(comparison.opponents):
+        started = {}
+        for name in forms:
+            opponent = comparison.opponents[name]
+            started[name] = start(opponent.make, shared, keep_memory=opponent.keep_memory)
+            check(name, started[name])
+        fastest = _fastest(measure_trial(started)) if len(started) > 1 else forms[0]
+        for name, worker in started.items():
+            if name == fastest:
+                workers[name] = worker
+            else:
+                worker.close()
     return workers
 
 
-def _check_agreement(comparison: Comparison, workers: Mapping[str, Any]) -> None:
-    """Raises CheckFailedError unless all outputs and training losses equal those of jaxnets."""
-    ours = workers[OURS]
-    outputs, tolerance = ours.call("outputs"), comparison.loss_tolerance
-    losses, lr_fraction = (None, None) if tolerance is None else ours.call("losses")
-    for name, worker in workers.items():
-        if name == OURS:
-            continue
-        check_outputs_match(comparison.name, name, outputs, worker.call("outputs"))
-        if losses is not None and tolerance is not None:
+def _forms(opponents: Iterable[str]) -> list[list[str]]:
+    """Returns the names of opponents, with the forms of eager PyTorch with one allocator setting together."""
+    forms: dict[object, list[str]] = {}
+    for name in opponents:
+        key = name.endswith(TUNED_ALLOCATOR) if name.startswith(PYTORCH) else name
+        forms.setdefault(key, []).append(name)
+    return list(forms.values())
+
+
+def _make_check(comparison: Comparison, ours: Any) -> Callable[[str, Any], None]:
+    """Returns a function that raises CheckFailedError if a worker, by its name, disagrees with ours."""
+    row, outputs, tolerance = comparison.name, ours.call("outputs"), comparison.tolerance
+    program, training_step = f"{row}, its program,", f"{row}, its training step,"
+    measured = ours.call("measured_outputs") if tolerance is not None else None
+    losses, lr_fraction = ours.call("losses") if comparison.loss_tolerance is not None else (None, None)
+    if measured is not None and tolerance is not None:
+        check_outputs_match(program, "the network", measured, outputs, tolerance)
+
+    def check(name: str, worker: Any) -> None:
+        check_outputs_match(row, name, outputs, worker.call("outputs"))
+        if measured is not None and tolerance is not None:
+            check_outputs_match(program, name, measured, worker.call("measured_outputs"), tolerance)
+        if losses is not None and comparison.loss_tolerance is not None:
             theirs, _ = worker.call("losses", lr_fraction)
-            check_outputs_match(f"{comparison.name}, its training step,", name, losses, theirs, tolerance)
+            check_outputs_match(training_step, name, losses, theirs, comparison.loss_tolerance)
+
+    return check
 
 
 def check_outputs_match(
-    row: str, baseline: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE
+    row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE
 ) -> None:
     """Raises CheckFailedError unless two arrays agree to `tolerance` times the largest value."""
     if ours.shape != theirs.shape:
         raise CheckFailedError(
-            f"{row} is not measured: our outputs have shape {ours.shape}, those of {baseline} {theirs.shape}"
+            f"{row} is not measured: our outputs have shape {ours.shape}, those of {opponent} {theirs.shape}"
         )
     difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
     if not difference <= tolerance:
         raise CheckFailedError(
-            f"{row} is not measured: our outputs and those of {baseline} "
+            f"{row} is not measured: our outputs and those of {opponent} "
             f"differ by {difference:.1e} of the largest value, {tolerance:g} is allowed"
         )
 
 
-def summarize(name: str, speeds: Speeds) -> BenchRow:
-    """Returns the row of a comparison; `speeds` contains `OURS`."""
-    ours, in_jax = speeds[OURS], speeds.get(IN_JAX)
-    baselines = {other: each for other, each in speeds.items() if other not in (OURS, IN_JAX)}
-    plain = _fastest({n: s for n, s in baselines.items() if not n.endswith(TUNED_ALLOCATOR)})
-    tuned = _fastest({n: s for n, s in baselines.items() if n.endswith(TUNED_ALLOCATOR)})
-    ratios = _ratios(ours, speeds.get(plain or ""))
+def summarize(name: str, speeds: Speeds, memory: Mapping[str, int | None] | None = None) -> BenchRow:
+    """Returns the row of a comparison; `speeds` contains `OURS`, `memory` is peak bytes by implementation.
+
+    Memory is compared with eager PyTorch as installed, the speed with the fastest opponent of all.
+    """
+    memory, ours, in_jax = memory or {}, speeds[OURS], speeds.get(IN_JAX)
+    opponents = {other: each for other, each in speeds.items() if other not in (OURS, IN_JAX, IN_FLOAT32)}
+    eager = {other: each for other, each in opponents.items() if other.startswith(PYTORCH)}
+    opponent = _fastest(opponents)
+    plain = _fastest({n: s for n, s in eager.items() if not n.endswith(TUNED_ALLOCATOR)})
+    tuned = _fastest({n: s for n, s in eager.items() if n.endswith(TUNED_ALLOCATOR)})
+    theirs, theirs_plain, theirs_tuned = (speeds.get(other or "") for other in (opponent, plain, tuned))
+    peak, their_peak = memory.get(OURS), memory.get(plain or opponent or "")
+    ratios = _ratios(ours, theirs)
     return {
         "name": name,
         "ours": statistics.median(ours),
-        "theirs": statistics.median(speeds[plain]) if plain else None,
+        "theirs": statistics.median(theirs) if theirs else None,
+        "opponent": opponent,
         "ratio": _median(ratios),
-        "ratio_tuned": _median(_ratios(ours, speeds.get(tuned or ""))),
         "range": [min(ratios), max(ratios)] if ratios else None,
         "rounds": len(ours),
+        "opponent_eager": plain,
+        "ratio_eager": _median(_ratios(ours, theirs_plain)),
+        "ratio_eager_tuned": _median(_ratios(ours, theirs_tuned)),
         "kernels": in_jax is not None,
-        "ratio_in_jax": _median(_ratios(in_jax, speeds.get(plain or ""))),
-        "ratio_tuned_in_jax": _median(_ratios(in_jax, speeds.get(tuned or ""))),
-        "opponent": plain,
-        "opponent_tuned": tuned,
+        "ratio_in_jax": _median(_ratios(in_jax, theirs)),
+        "ratio_eager_in_jax": _median(_ratios(in_jax, theirs_plain)),
+        "ratio_eager_tuned_in_jax": _median(_ratios(in_jax, theirs_tuned)),
+        "ratio_float32": _median(_ratios(ours, speeds.get(IN_FLOAT32))),
+        "ratio_memory": peak / their_peak if peak and their_peak else None,
         "images_per_second": {other: list(each) for other, each in speeds.items()},
+        "peak_memory": dict(memory),
     }
 
 
@@ -197,10 +255,10 @@ def row_without_baseline(name: str, speeds: list[float], batch_size: int) -> Ben
     return {
         "name": name,
         "unit": "images",
+        "dtype": "float32",
         "ours": statistics.median(speeds),
         "theirs": None,
         "ratio": None,
-        "ratio_tuned": None,
         "range": None,
         "rounds": len(speeds),
         "seconds_a_step": statistics.median([batch_size / speed for speed in speeds]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import bench_file
 from benchmarks.conditions import code_conditions, measurement_conditions
-from benchmarks.oracles import TORCH
+from benchmarks.oracles import TORCH, has_torch
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError, JaxnetsError
 from jaxnets.runtime import console
@@ -15,6 +15,13 @@ from studies.pages.markdown import milliseconds
 
 Suite = Mapping[str, Callable[[], Iterable[BenchRow]]]
 """Functions that measure a row, or several rows, by name."""
+OTHER_RATIOS = (
+    ("ratio_eager", "eager PyTorch"),
+    ("ratio_eager_tuned", "eager PyTorch with our allocator setting"),
+    ("ratio_float32", "our float32"),
+    ("ratio_memory", "memory"),
+)
+"""Ratios of a row that are printed too, and what they compare."""
 
 
 def measure_suite(
@@ -75,9 +82,11 @@ def _measure(
         console.log("failed", f"{name}: {error}")
         if store_failure and name not in bench_file.read_conditions(path):  # keeps an earlier measurement
             reason = str(error).strip().splitlines()[-1]
-            bench_file.add_rows(path, machine, name, [{"name": name, "failed": reason, **conditions}])
+            failure: BenchRow = {"name": name, "failed": reason}
+            bench_file.add_rows(path, machine, name, [{**failure, **conditions}])
         return error
-    bench_file.add_rows(path, machine, name, [{**row, **conditions} for row in rows])
+    measured_on = machine["machine"]
+    bench_file.add_rows(path, machine, name, [{**row, "machine": measured_on, **conditions} for row in rows])
     for row in rows:
         console.log("measure", f"{format_row(row)}  {time.perf_counter() - start:.1f} s")
     return None
@@ -92,11 +101,15 @@ def format_row(row: BenchRow) -> str:
     if "seconds_a_step" in row:
         return f"{ours}, {milliseconds(row['seconds_a_step'])} ms per step"
     if row["theirs"] is None:
-        return f"{ours}; not compared: PyTorch is not installed (pip install {TORCH})"
+        reason = (
+            "no opponent is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
+        )
+        return f"{ours}; not compared: {reason}"
     low, high = row["range"] or (0.0, 0.0)
-    tuned = row["ratio_tuned"]
-    suffix = f", {tuned:.2f} of PyTorch with our allocator setting" if tuned is not None else ""
+    others = "".join(
+        f", {what} {ratio:.2f}" for field, what in OTHER_RATIOS if (ratio := row.get(field)) is not None
+    )
     return (
         f"{ours}, {row['opponent']} {format_rate(row['theirs'], unit)}: "
-        f"ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}] in {row['rounds']} rounds{suffix}"
+        f"ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}] in {row['rounds']} rounds{others}"
     )

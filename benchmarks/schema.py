@@ -15,35 +15,49 @@ class Conditions(TypedDict, total=False):
 
 
 class BenchRow(Conditions, total=False):
-    """One row. Every speed is per second; `ours` is jaxnets, `theirs` the fastest baseline."""
+    """One row. Every speed is per second; `ours` is jaxnets, `theirs` the fastest opponent.
+
+    A ratio is the median over rounds of our speed divided by another one of the same round.
+    """
 
     name: Required[str]
     title: str
+    machine: str
+    """The processor, as in the file's header."""
     failed: str
     """The reason, if the row could not be measured; such a row has no speeds."""
     measured: str
     """The measurement that produced this row, if it produced several."""
     implementation: str | None
     """"C++ kernels" or "in JAX"."""
+    dtype: str | None
+    """Precision of the computation: "float32" or "bfloat16"; None if the row has none."""
     unit: str
     """What the speeds count: "images", "points", "starts", "calls" or "operations"."""
     rounds: int
     ours: float
     theirs: float | None
+    opponent: str | None
+    """Name of the fastest opponent."""
     ratio: float | None
-    """Median over rounds of ours / theirs."""
+    """To the fastest opponent."""
     range: list[float] | None
-    """Smallest and largest ratio of a round."""
-    ratio_tuned: float | None
-    """`ratio` with PyTorch using our allocator setting."""
+    """Smallest and largest of these ratios in a round."""
+    opponent_eager: str | None
+    """Name of the fastest eager PyTorch as installed."""
+    ratio_eager: float | None
+    ratio_eager_tuned: float | None
+    """To the fastest eager PyTorch, as installed and with our allocator setting."""
     ratio_in_jax: float | None
-    ratio_tuned_in_jax: float | None
-    """The same two ratios without the C++ kernels."""
+    ratio_eager_in_jax: float | None
+    ratio_eager_tuned_in_jax: float | None
+    """The same three ratios of jaxnets without the C++ kernels."""
+    ratio_float32: float | None
+    """To jaxnets in float32, of a row in another precision."""
+    ratio_memory: float | None
+    """Our peak memory divided by that of `opponent_eager`, or of `opponent` if that is None."""
     kernels: bool
     """Whether jaxnets was measured with and without the C++ kernels."""
-    opponent: str | None
-    opponent_tuned: str | None
-    """Names of the fastest baselines, as installed and with our allocator setting."""
     images_per_second: dict[str, list[float]]
     """Speed in each round by implementation."""
     per_second: dict[str, list[float]]

@@ -1,6 +1,6 @@
 """Time from process start to the first training step, imports and compilation included.
 
-    python -m benchmarks.startup jax SHARED_DATA COMPILATION_CACHE [KERNELS_LIBRARY]
+    python -m benchmarks.startup jax SHARED_DATA LEARNING_RATE COMPILATION_CACHE [KERNELS_LIBRARY]
     python -m benchmarks.startup torch SHARED_DATA
 
 SHARED_DATA is a pickle of `NetworkWorkload.shared_data`, COMPILATION_CACHE a folder or "none".
@@ -34,23 +34,44 @@ class StartupWorkload(SubprocessWorkload):
     def measure(self, seconds: float) -> float:
         """Returns starts per second, measured over one start."""
         del seconds
-        return 1 / self.run(self._command, "a start", env=module_environment()).seconds
+        command = [*self._command, *self._arguments()]
+        return 1 / self.run(command, "a start", env=module_environment()).seconds
+
+    def _arguments(self) -> list[str]:
+        """Returns the arguments after SHARED_DATA."""
+        return []
 
 
 class JaxnetsStartup(StartupWorkload):
-    """Starts jaxnets without a compilation cache, or if `warm` with the one of the last start."""
+    """Starts jaxnets.
 
-    def __init__(self, shared: None, *, warm: bool, kernels: Path | None, **shape: Any):
+    Args:
+      warm: Whether to use the compilation cache of earlier starts; else there is none.
+      kernels: Library of C++ kernels.
+      new_learning_rates: Whether each start has another learning rate, which no earlier start had.
+    """
+
+    def __init__(
+        self, shared: Any, *, warm: bool, kernels: Path | None, new_learning_rates: bool = False, **shape: Any
+    ):
         from benchmarks.jax_workloads import NetworkWorkload
 
-        self._shared_data = NetworkWorkload(shared, **shape).shared_data()
+        self._shared_data = NetworkWorkload(None, **shape).shared_data()
         super().__init__("jax", self._shared_data)
-        cache = str(Path(self._folder.name) / "compiled") if warm else "none"
-        self._command += [cache, *([str(kernels)] if kernels else [])]
+        self._cache = str(Path(self._folder.name) / "compiled") if warm else "none"
+        self._kernels, self._new_learning_rates, self._starts = kernels, new_learning_rates, 0
 
     def shared_data(self) -> dict[str, Any]:
         """Returns what `NetworkWorkload.shared_data` returns."""
         return self._shared_data
+
+    def _arguments(self) -> list[str]:
+        learning_rate = self._shared_data["config"].optimizer.learning_rate
+        if self._new_learning_rates:
+            learning_rate *= 1 + self._starts / 64
+        self._starts += 1
+        kernels = [str(self._kernels)] if self._kernels else []
+        return [repr(learning_rate), self._cache, *kernels]
 
 
 class TorchStartup(StartupWorkload):
@@ -60,7 +81,7 @@ class TorchStartup(StartupWorkload):
         super().__init__("torch", {**shared, "threads": threads})
 
 
-def _run_jax_step(shared: dict[str, Any], cache: str, kernels: str | None = None) -> None:
+def _run_jax_step(shared: dict[str, Any], learning_rate: str, cache: str, kernels: str | None = None) -> None:
     from jaxnets.ops.cpu_kernels import enable
     from jaxnets.runtime import xla
 
@@ -71,7 +92,11 @@ def _run_jax_step(shared: dict[str, Any], cache: str, kernels: str | None = None
 
     config = shared["config"]
     workload = TrainingWorkload(
-        None, network=config.model.name, image_size=config.data.image_size, batch_size=config.train.batch_size
+        None,
+        network=config.model.name,
+        image_size=config.data.image_size,
+        batch_size=config.train.batch_size,
+        learning_rate=float(learning_rate),
     )
     workload.take_step()
     workload.wait()

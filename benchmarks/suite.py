@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from benchmarks import (
     gpu,
     growth,
     layer_implementations,
+    opponents,
     step_profile,
 )
 from benchmarks.comparisons import BenchContext, MakeComparison
@@ -48,6 +50,7 @@ class Options:
       images: Folder of JPEGs for the pipeline suite; synthetic images if None.
       output: The bench file; today's file under results/bench if None.
       kernels: Library of C++ kernels; None measures without them.
+      opponents: What the cpu suite compares networks with, of `opponents.KINDS`.
       budget: Minutes that a resumable suite may take.
       dry_run: Runs the gpu suite at tiny sizes on any device.
     """
@@ -58,6 +61,7 @@ class Options:
     images: Path | None = None
     output: Path | None = None
     kernels: Path | None = None
+    opponents: tuple[str, ...] = opponents.KINDS
     budget: float | None = None
     dry_run: bool = False
 
@@ -93,6 +97,9 @@ def _check_options(name: str, options: Options) -> None:
         raise ConfigError(f"--dry_run is for --suite={GPU}, not {name}")
     if options.dry_run and options.output is None:
         raise ConfigError("--dry_run needs --output=FILE: its speeds do not belong in results/bench")
+    opponents.check_kinds(options.opponents)
+    if options.opponents != opponents.KINDS and name != comparisons.CPU:
+        raise ConfigError(f"--opponents is for --suite={comparisons.CPU}, not {name}")
     if options.images is not None and name != comparisons.PIPELINE:
         raise ConfigError(f"--images is for --suite={comparisons.PIPELINE}, not {name}")
     if options.images is not None and not options.images.is_dir():
@@ -108,6 +115,8 @@ def _open_suite(name: str, options: Options) -> Iterator[Suite]:
         makers = select(comparisons.SUITES[name], options.rows, name)
         data_root = config_lib.data_root(config_lib.default_config())
         context = BenchContext(cpu_threads(), None, data_root, options.kernels)
+        if name == comparisons.CPU and has_torch():
+            context = dataclasses.replace(context, opponents=opponents.available(options.opponents))
         if name != comparisons.PIPELINE:
             yield _comparison_suite(makers, context, options)
             return
@@ -156,7 +165,7 @@ def _measure_comparison(
         comparison,
         rounds=options.rounds,
         seconds=options.seconds,
-        with_baselines=has_torch() or not comparison.needs_torch,
+        with_opponents=has_torch() or not comparison.needs_torch,
         kernels=options.kernels,
     )
     return [row]
@@ -182,11 +191,12 @@ def check_gpu(platform: str, *, dry_run: bool) -> None:
 
 
 def describe_machine() -> Machine:
-    """Returns the hardware and the versions of the packages, including PyTorch."""
+    """Returns the hardware and the versions of the packages, including those of opponents."""
     with Worker(MachineInfo, None, keep_memory=False) as worker:
         machine, versions = worker.call("describe")
-    if has_torch():
-        versions["torch"] = importlib.metadata.version("torch")
+    for package in ("torch", *opponents.ENGINES):
+        if importlib.util.find_spec(package) is not None:
+            versions[package] = importlib.metadata.version(package)
     return {"machine": machine, "versions": versions}
 
 

@@ -47,7 +47,7 @@ class Workload(Protocol):
 
 
 class SharingWorkload(Workload, Protocol):
-    """A workload that provides the inputs of the baselines."""
+    """A workload that provides the inputs of the opponents."""
 
     def shared_data(self) -> Any:
         """Returns picklable inputs, such as weights and a batch, or file names."""
@@ -90,7 +90,7 @@ class Worker:
         try:
             self._exchange((make, shared))
         except BaseException:
-            self._end()
+            self.close()
             raise
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -103,7 +103,11 @@ class Worker:
             value, error = self._connection.recv()
         except (EOFError, ConnectionError) as problem:
             code = self._process.wait()
-            hint = ": out of memory? Try fewer rows at a time" if code == -signal.SIGKILL else ""
+            hint = (
+                ": out of memory? Close other programs, or choose fewer --opponents"
+                if code == -signal.SIGKILL
+                else ""
+            )
             raise MachineError(f"a worker process died (exit code {code}){hint}") from problem
         if isinstance(error, JaxnetsError):
             raise error
@@ -111,7 +115,8 @@ class Worker:
             raise RuntimeError(f"in a worker process:\n{error}")
         return value
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Ends the process; it may be called again."""
         self._connection.close()
         try:
             self._process.wait(SHUTDOWN_SECONDS)
@@ -123,7 +128,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.close()
 
 
 def serve(connection: Connection, kernels: str) -> None:

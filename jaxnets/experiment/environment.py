@@ -31,16 +31,16 @@ def implementation(config: config_dict.ConfigDict) -> str:
         return "xla"
     if jax.default_backend() != "cpu":
         return "lax"
-    if (config.model.compute_dtype or config.model.dtype) == "bfloat16":
-        return "cpu: XLA's convolutions, pooling by taps"
     kernels = kernels_of(config)
+    if kernels is None and (config.model.compute_dtype or config.model.dtype) == "bfloat16":
+        return "cpu: XLA's convolutions, pooling by taps"
     return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
 def can_use_kernels(config: config_dict.ConfigDict) -> bool:
     """Whether the C++ kernels have operations of the config's network."""
     dtype, is_auto = config.model.compute_dtype or config.model.dtype, config.model.implementation == "auto"
-    return dtype == "float32" and is_auto and models.entry(config.model.name).kind == "image"
+    return dtype in ("float32", "bfloat16") and is_auto and models.entry(config.model.name).kind == "image"
 
 
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:

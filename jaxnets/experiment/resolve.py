@@ -15,8 +15,10 @@ from jaxnets import models, reported
 from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError, DataError
+from jaxnets.experiment import environment
 from jaxnets.experiment.network import Pretrained
 from jaxnets.io import command
+from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console
 from jaxnets.training.devices import Devices
 
@@ -229,6 +231,23 @@ def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devi
         raise ConfigError(
             f"{examples} training examples are fewer than one batch of {size}: {change}, "
             "or train on the smaller batch with --config.train.drop_last=False"
+        )
+
+
+def check_bfloat16(config: config_dict.ConfigDict) -> None:
+    """Raises ConfigError on a CPU where training in bfloat16 would be slower than in float32.
+
+    XLA computes its convolutions in float32 there, with conversions around them, at a fifth of the speed.
+    """
+    if config.model.compute_dtype != "bfloat16" or jax.default_backend() != "cpu":
+        return
+    flag, kernels = "--config.model.compute_dtype=bfloat16", environment.kernels_of(config)
+    if kernels is None:
+        raise ConfigError(f"{flag} needs the C++ kernels on a CPU ({command('build_kernels')} builds them)")
+    if not (kernels.multiply_bfloat16 or cpu_kernels.emulates_bfloat16()):
+        raise ConfigError(
+            f"{flag}: this CPU has no instructions for bfloat16 (AVX512-BF16 or AMX), so that float32 is "
+            f"faster; {cpu_kernels.EMULATE_BFLOAT16}=1 emulates them, for tests only"
         )
 
 

@@ -106,6 +106,7 @@ def _train(
         data = open_dataset(config)
         config = resolve.resolve(config, data.source, pretrained, config_lib.user_set(overrides))
         model = models.create(config.model, axis_name=devices.axis_name)
+        resolve.check_bfloat16(config)
         resolve.check_not_empty(data.split)
         resolve.check_divisible(config, len(data.split.train), devices)
         resolve.check_batch_norm(config, model, data.shape[-1], len(data.split.train), devices)

@@ -152,7 +152,7 @@ class Network(nn.Module):
         return Layers(
             conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
             norm=functools.partial(ops.BatchNorm, epsilon=epsilon, axis_name=self.axis_name, **shared),
-            dense=functools.partial(ops.Dense, initialization=dense or default, **types),
+            dense=functools.partial(ops.Dense, initialization=dense or default, **shared),
             implementation=self.implementation,
             dtype=self.dtype,
         )

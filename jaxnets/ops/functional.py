@@ -51,6 +51,14 @@ def convolution(
     return cpu.convolution(x, kernel, windows, groups, kernels)
 
 
+def dense(x: jax.Array, kernel: jax.Array, *, implementation: Implementation = "auto") -> jax.Array:
+    """Returns the product of x [B, fan_in] and a kernel [fan_in, features], in the dtype of x."""
+    if x.dtype == jnp.bfloat16 and x.ndim == 2 and on_cpu() and kernels_of(implementation) is not None:
+        # XLA multiplies bfloat16 on CPUs in float32.
+        return convolution(x[:, None, None], kernel[None, None], implementation=implementation)[:, 0, 0]
+    return x @ kernel.astype(x.dtype)
+
+
 def _windows(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, groups: int
 ) -> tuple[jax.Array, Windows]:
@@ -97,7 +105,7 @@ def fold(
         dtype: of the images; None: that of the kernel.
         implementation: as for `convolution`.
     """
-    kernel, dtype = kernel * factor, jnp.dtype(dtype or kernel.dtype)
+    kernel, dtype = kernel * lax.broadcast_to_rank(factor, 4), jnp.dtype(dtype or kernel.dtype)
     kernels = kernels_of(implementation) if on_cpu() and kernel.size else None
     window_size = kernel.shape[0] * kernel.shape[1]
     if kernels is None or not cpu.supports(dtype, kernel, groups) or window_size > cpu.WIDEST:
@@ -326,7 +334,7 @@ def _normalize(
     mean, var = _moments(values, axis_name)
     center, factor, offset = per_channel(x.ndim, mean, scale * lax.rsqrt(var + epsilon), bias)
     y = (values - center) * factor + offset
-    y = y if residual is None else y + residual
+    y = y if residual is None else y + residual.astype(y.dtype)
     return (jax.nn.relu(y) if relu else y).astype(x.dtype), mean, var
 
 

@@ -13,6 +13,7 @@ from jaxnets.ops.functional import (
     FoldedKernel,
     batch_norm,
     convolution,
+    dense,
     fold,
     folded_convolution,
     per_channel,
@@ -109,6 +110,7 @@ class Dense(nn.Module):
     initialization: Initialization
     dtype: Any = jnp.float32
     compute_dtype: Any = None
+    implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -116,7 +118,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.initialization.kernel, (fan_in, self.features), self.dtype)
         bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
         compute_dtype = self.compute_dtype or self.dtype
-        y = x.astype(compute_dtype) @ kernel.astype(compute_dtype)
+        y = dense(x.astype(compute_dtype), kernel, implementation=self.implementation)
         return y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
 
 
@@ -158,7 +160,7 @@ class BatchNorm(nn.Module):
         if not train or self.is_initializing():
             factor, mean, bias = per_channel(x.ndim, *self.inference_factors())
             y = (x.astype(self.dtype) - mean) * factor + bias
-            y = y if residual is None else y + residual
+            y = y if residual is None else y + residual.astype(self.dtype)
             return (nn.relu(y) if relu else y).astype(out)
         count = values_per_channel(x, self.axis_name)
         if count < 2:

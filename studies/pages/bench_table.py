@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import ConfigError
-from studies.pages.markdown import NOT_MEASURED, format_peaks, table_or_empty
+from studies.pages.markdown import NOT_MEASURED, format_peaks, peak_memory, table_or_empty
 
 BenchRow = Mapping[str, Any]
 """See `benchmarks.schema.BenchRow`, as BenchFile."""
 BenchFile = Mapping[str, Any]
-HEADS = ("workload", "jaxnets", "ratio [range]", "same allocator", "without kernels", "GiB")
-CSV_HEADS = (
-    *("machine", "jax", "torch", "row", "title", "per_second", "unit", "ratio", "ratio_low", "ratio_high"),
-    *("ratio_same_allocator", "ratio_without_kernels", "ratio_without_kernels_same_allocator"),
-    *("peak_bytes", "peak_bytes_pytorch"),
+HEADS = (
+    *("workload", "jaxnets", "fastest opponent: ratio [range]", "eager PyTorch: ratio, same allocator"),
+    *("without kernels", "GiB"),
 )
-SECTIONS = {"training": "training step, ", "inference": "inference, ", "other": ""}
-"""Marks of docs/performance.md, and how the titles of their rows begin; the first that fits is taken."""
+CSV_HEADS = (
+    *("machine", "jax", "torch", "row", "title", "dtype", "per_second", "unit", "opponent"),
+    *("ratio", "ratio_low", "ratio_high", "ratio_eager", "ratio_eager_same_allocator"),
+    *("ratio_without_kernels", "ratio_eager_without_kernels", "ratio_eager_same_allocator_without_kernels"),
+    *("ratio_to_our_float32", "peak_bytes", "peak_bytes_opponent", "ratio_memory"),
+)
+BFLOAT16 = "bfloat16"
+"""Mark of docs/performance.md whose rows have this dtype; it has our float32 instead of the kernels."""
+BFLOAT16_HEADS = tuple("our float32: ratio" if head == "without kernels" else head for head in HEADS)
+SECTIONS = {"training": "training step, ", "inference": "inference, ", BFLOAT16: "", "other": ""}
+"""Marks of docs/performance.md, and how the titles of their rows begin."""
 REPORT_A_MLP = "report A's MLP"
 """Begins the titles of rows without images, which are not among the training steps."""
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
@@ -40,8 +47,8 @@ def section(folder: Path, mark: str) -> str:
         found, prefix = _section(row)
         if found == mark:
             title, *others = cells(row)
-            rows.append((title.removeprefix(prefix), *others))
-    return table_or_empty(HEADS, rows) or NOT_MEASURED
+            rows.append((title.removeprefix(prefix).removesuffix(f", {BFLOAT16}"), *others))
+    return table_or_empty(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows) or NOT_MEASURED
 
 
 def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -71,32 +78,25 @@ def _compared_rows(folder: Path, machine: str) -> list[tuple[BenchFile, BenchRow
 def _section(row: BenchRow) -> tuple[str, str]:
     """Returns the mark of a row's table, and the prefix that its title loses there."""
     title = row.get("title", row["name"])
+    if row.get("dtype") == BFLOAT16:
+        return BFLOAT16, ""
     for mark, prefix in SECTIONS.items():
-        if title.startswith(prefix) and not title.removeprefix(prefix).startswith(REPORT_A_MLP):
+        if prefix and title.startswith(prefix) and not title.startswith(f"{prefix}{REPORT_A_MLP}"):
             return mark, prefix
     return "other", ""
 
 
 def _csv_row(machine: str, content: BenchFile, row: BenchRow) -> tuple[Any, ...]:
     low, high = row["range"] or (None, None)
-    memory = row.get("peak_memory") or {}
-    ratios = (row.get("ratio"), low, high, row.get("ratio_tuned"))
-    in_jax = (row.get("ratio_in_jax"), row.get("ratio_tuned_in_jax"))
+    ratios = (row.get("ratio"), low, high, row.get("ratio_eager"), row.get("ratio_eager_tuned"))
+    in_jax = tuple(row.get(f"{name}_in_jax") for name in ("ratio", "ratio_eager", "ratio_eager_tuned"))
     if row.get("implementation") == IN_JAX_ALONE:
-        ratios, in_jax = (None,) * 4, (ratios[0], ratios[3])
+        ratios, in_jax = (None,) * 5, (ratios[0], *ratios[3:])
     versions = (content["versions"].get(package) for package in SHOWN_VERSIONS)
-    names = (row["name"], row.get("title", row["name"]))
-    rate = (row["ours"], row.get("unit", "images"))
-    return (
-        machine,
-        *versions,
-        *names,
-        *rate,
-        *ratios,
-        *in_jax,
-        memory.get("ours"),
-        memory.get(row.get("opponent")),
-    )
+    names = (row["name"], row.get("title", row["name"]), row.get("dtype"))
+    rate = (row["ours"], row.get("unit", "images"), row.get("opponent"))
+    memory = (*peak_memory(row), row.get("ratio_memory"))
+    return (machine, *versions, *names, *rate, *ratios, *in_jax, row.get("ratio_float32"), *memory)
 
 
 def newest_rows(folder: Path) -> dict[str, dict[str, tuple[BenchFile, BenchRow]]]:
@@ -152,10 +152,12 @@ def cells(row: BenchRow) -> tuple[str, ...]:
         return "" if value is None else f"{value:.2f}"
 
     title, ours = row.get("title", row["name"]), format_rate(row["ours"], row.get("unit", "images"))
-    ratio, tuned, peaks = formatted("ratio"), formatted("ratio_tuned"), format_peaks(row)
+    eager = ", ".join(filter(None, (formatted("ratio_eager"), formatted("ratio_eager_tuned"))))
+    ratio, peaks = formatted("ratio"), format_peaks(row)
     if row["range"] is not None:
         low, high = row["range"]
-        ratio += f" [{low:.2f}, {high:.2f}]"
+        ratio = f"{row['opponent'].partition(',')[0]}: {ratio} [{low:.2f}, {high:.2f}]"
     if row.get("implementation") == IN_JAX_ALONE:
         return title, ours, "", "", ratio, peaks
-    return title, ours, ratio, tuned, formatted("ratio_in_jax"), peaks
+    other = "ratio_float32" if row.get("dtype") == BFLOAT16 else "ratio_in_jax"
+    return title, ours, ratio, eager, formatted(other), peaks

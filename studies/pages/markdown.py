@@ -37,9 +37,14 @@ def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
-def format_peaks(row: Mapping[str, Any]) -> str:
-    """Formats the peak memory of jaxnets and of the baseline in GiB; "" if it was not measured."""
+def peak_memory(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Returns the peak bytes of jaxnets and of eager PyTorch, or of the opponent where that is missing."""
     memory = row.get("peak_memory") or {}
-    peaks = [memory.get("ours"), memory.get(row.get("opponent"))]
+    return memory.get("ours"), memory.get(row.get("opponent_eager") or row.get("opponent"))
+
+
+def format_peaks(row: Mapping[str, Any]) -> str:
+    """Formats the peak memory of jaxnets and of the opponent in GiB; "" if it was not measured."""
+    peaks = peak_memory(row)
     texts = [f"{peak / 2**30:.2f}" for peak in peaks if peak is not None]
     return " / ".join(texts) if len(texts) == len(peaks) else ""

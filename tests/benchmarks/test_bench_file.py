@@ -11,13 +11,13 @@ from benchmarks.measure import summarize
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import ConfigError, MachineError
 
-KEYS = {"name", "ours", "theirs", "ratio", "ratio_tuned", "range", "rounds"}
+KEYS = {"name", "ours", "opponent", "ratio", "ratio_eager", "ratio_eager_tuned", "range", "rounds"}
 VERSIONS = {"jax": "0.10.2"}
 MACHINE: Machine = {"machine": "2 cores", "versions": VERSIONS}
 
 
 def row(name: str, ours: float = 2.0) -> BenchRow:
-    return summarize(name, {"ours": [ours] * 5, "contiguous": [1.0] * 5})
+    return summarize(name, {"ours": [ours] * 5, "PyTorch": [1.0] * 5})
 
 
 def add(path: Path, row: BenchRow, versions: dict[str, str] = VERSIONS, machine: str = "2 cores") -> None:

@@ -53,6 +53,7 @@ def test_a_suite_is_resumed(tmp_path: Path, fake: Callable, measured: list[str])
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["a", "b/forward", "b/backward", "c"]
     assert all(row["code"] == conditions.code_version() for row in rows)
+    assert {row["machine"] for row in rows} == {MACHINE["machine"]}
 
 
 def test_rows_of_other_code_are_measured_again(

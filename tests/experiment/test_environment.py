@@ -18,7 +18,7 @@ BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
     [
         ({}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
         ({"dtype": "float64"}, BY_SHAPE, BY_SHAPE),
-        ({"compute_dtype": "bfloat16"}, HALF, HALF),
+        ({"compute_dtype": "bfloat16"}, HALF, "cpu: C++ kernels, AVX2"),
         ({"dtype": "float64", "compute_dtype": "float32"}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
         ({"implementation": "xla"}, "xla", "xla"),
     ],

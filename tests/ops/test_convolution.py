@@ -15,6 +15,7 @@ from benchmarks.oracles import load
 from jaxnets.ops import convolution
 from jaxnets.ops.cpu import WIDEST
 from jaxnets.ops.cpu_kernels import Implementation, Kernels
+from jaxnets.ops.functional import fold, folded_convolution
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -131,6 +132,111 @@ def test_every_implementation_matches_numpy_in_every_precision(
             assert ours.dtype == dtype
             error = np.abs(np.asarray(ours, np.float64) - expected).max()
             assert error <= bound * np.abs(expected).max(), (implementation, name)
+
+
+@st.composite
+def grouped_shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple, int]:
+    """Draws the shapes of x and the kernel, strides, padding and groups, often as many as channels."""
+    (batch, height, width, _), (rows, columns, *_), strides, padding = draw(shapes())
+    groups = draw(st.sampled_from([2, 3, 16, 33]))
+    inputs, outputs = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 4), (6, 2), (3, 5)]))
+    kernel = (rows, columns, inputs, outputs * groups)
+    return (batch, height, width, inputs * groups), kernel, strides, padding, groups
+
+
+@pytest.mark.usefixtures("x64")
+@settings(max_examples=8, deadline=None)
+@given(grouped_shapes())
+@example(((2, 9, 11, 48), (3, 3, 1, 48), (1, 1), ((1, 1), (1, 1)), 48))  # MobileNet's depthwise blocks
+@example(((2, 9, 11, 48), (3, 3, 1, 48), (2, 2), ((1, 1), (1, 1)), 48))
+@example(((3, 8, 8, 32), (3, 3, 4, 32), (1, 1), ((1, 1), (1, 1)), 8))  # ResNeXt's blocks
+def test_grouped_convolutions_match_numpy(
+    kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple, int]
+) -> None:
+    x_shape, kernel_shape, strides, padding, groups = case
+    options = {"strides": strides, "padding": padding}
+    y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
+    arrays = _draw(x_shape, kernel_shape, y_shape)
+    exact = oracle.convolution(*arrays, groups=groups, **options)
+    implementations = ("xla", "by_shape", *kernels)
+
+    @jax.jit
+    def compute(x, kernel, cotangent):
+        return [
+            _with_gradients(x, kernel, cotangent, implementation, groups=groups, **options)
+            for implementation in implementations
+        ]
+
+    for implementation, results in zip(implementations, compute(*arrays), strict=True):
+        for name, ours, expected in zip(("y", "grad x", "grad kernel"), results, exact, strict=True):
+            error = np.abs(np.asarray(ours) - expected).max()
+            assert error <= 1e-5 * np.abs(expected).max(), (implementation, name)
+
+
+ROUNDING = 2**-8
+"""The largest relative rounding error of bfloat16."""
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.one_of(shapes().map(lambda case: (*case, 1)), grouped_shapes()))
+@example(((2, 17, 19, 3), (7, 7, 3, 64), (2, 2), ((3, 3), (3, 3)), 1))  # ResNet's first layer
+@example(((2, 9, 10, 64), (3, 3, 64, 48), (1, 1), ((1, 1), (1, 1)), 1))
+@example(((3, 9, 7, 33), (1, 1, 33, 130), (2, 2), ((0, 0), (0, 0)), 1))
+def test_bfloat16_kernels_sum_in_float32(
+    kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple, int]
+) -> None:
+    """The error is that of rounding the results: the kernel's gradient, which is float32, has none."""
+    x_shape, kernel_shape, strides, padding, groups = case
+    options = {"strides": strides, "padding": padding}
+    y_shape = oracle.output_shape(x_shape, kernel_shape[:2], kernel_shape[3], **options)
+    arrays = [jnp.asarray(each, jnp.bfloat16) for each in _draw(x_shape, kernel_shape, y_shape)]
+    x, kernel, cotangent = arrays
+    kernel = kernel.astype(jnp.float32)
+    exact = oracle.convolution(*(np.asarray(each, np.float64) for each in arrays), groups=groups, **options)
+    for implementation in kernels:
+        apply = functools.partial(_with_gradients, implementation=implementation, groups=groups, **options)
+        results = jax.jit(apply)(x, kernel, cotangent)
+        in_cpp = (
+            groups == 1
+            or groups == kernel_shape[3] == x_shape[3]
+            or not (kernel_shape[2] % 2 or kernel_shape[3] // groups % 2)
+        )
+        assert [each.dtype for each in results] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+        if not in_cpp:  # XLA rounds its sums
+            continue
+        for name, ours, expected in zip(("y", "grad x", "grad kernel"), results, exact, strict=True):
+            errors = np.abs(np.asarray(ours, np.float64) - expected)
+            allowed = 2e-6 * np.abs(expected).max() + (
+                ROUNDING * np.abs(expected) if "kernel" not in name else 0
+            )
+            assert (errors <= allowed).all(), (implementation, name)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_folded_convolutions_match_their_parts(
+    kernels: tuple[Kernels, ...], dtype: str, *, residual: bool
+) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        drawn = _draw((2, 7, 8, 12), (3, 3, 6, 20), (20,), (20,), (2, 4, 4, 20))
+        x, kernel, factor, offset, added = map(jnp.asarray, drawn)
+        param_dtype = jnp.float64 if dtype == "float64" else jnp.float32
+        x, added = x.astype(dtype), added.astype(dtype) if residual else None
+        kernel, factor, offset = (each.astype(param_dtype) for each in (kernel, factor, offset))
+        options = {"strides": (2, 2), "padding": PADDING, "groups": 2}
+        wide = (x.astype(param_dtype), kernel)
+        y = convolution(*wide, implementation="xla", **options) * factor[None, None, None]
+        y = y + offset[None, None, None] + (0 if added is None else added.astype(param_dtype))
+        expected = np.maximum(np.asarray(y, np.float64), 0)
+        bound = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-13}[dtype]
+        for implementation in ("xla", "by_shape", *kernels):
+            folded = fold(kernel, factor, offset, groups=2, dtype=dtype, implementation=implementation)
+            ours = folded_convolution(
+                x, folded, (3, 3), residual=added, relu=True, implementation=implementation, **options
+            )
+            assert ours.dtype == dtype
+            error = np.abs(np.asarray(ours, np.float64) - expected).max()
+            assert error <= bound * expected.max(), implementation
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,10 @@ def _densenet121(config: config_dict.ConfigDict) -> torch.nn.Module:
     return models.densenet121(num_classes=config.model.num_classes)
 
 
+def _depthwise(config: config_dict.ConfigDict) -> torch.nn.Module:
+    return load("depthwise").DepthwiseNetwork(config.model.num_classes)
+
+
 NETWORKS = {
     "lenet5": _lenet5,
     "alexnet": _alexnet,
@@ -109,4 +113,5 @@ NETWORKS = {
     "inception_v3": _inception_v3,
     "inception_resnet_v2": _inception_resnet_v2,
     "densenet121": _densenet121,
+    "depthwise": _depthwise,
 }

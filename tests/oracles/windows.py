@@ -10,10 +10,26 @@ Padding = tuple[Pair, Pair]
 
 
 def convolution(
-    x: np.ndarray, kernel: np.ndarray, cotangent: np.ndarray, *, strides: Pair, padding: Padding
+    x: np.ndarray,
+    kernel: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    strides: Pair,
+    padding: Padding,
+    groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the output [B, H', W', C_out] and the gradients of x and the kernel."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    if groups > 1:
+        parts = zip(
+            np.split(x, groups, -1),
+            np.split(kernel, groups, -1),
+            np.split(cotangent, groups, -1),
+            strict=True,
+        )
+        results = [convolution(*part, strides=strides, padding=padding) for part in parts]
+        y, grad_x, grad_kernel = (np.concatenate(each, -1) for each in zip(*results, strict=True))
+        return y, grad_x, grad_kernel
     padded = np.pad(x, ((0, 0), *padding, (0, 0)))
     y, grad_padded, grad_kernel = (np.zeros(cotangent.shape), np.zeros_like(padded), np.zeros_like(kernel))
     for (row, column), pixels in _positions(kernel.shape[:2], cotangent.shape[1:3], strides):

@@ -29,15 +29,17 @@ between
 <!-- end of missing -->
 after
 """
-PERFORMANCE = ("training", "inference", "other", "ops", "layers", "profile", "growth", "gpu")
+PERFORMANCE = ("training", "inference", "bfloat16", "other", "ops", "layers", "profile", "growth", "gpu")
 ROW = {
     "name": "train/resnet50/64/16",
     "title": "training step, ResNet-50",
     "unit": "images",
     "ours": 95.2,
     "theirs": 80.0,
+    "opponent": "OpenVINO",
     "ratio": 1.19,
-    "ratio_tuned": 1.02,
+    "ratio_eager": 1.4,
+    "ratio_eager_tuned": 1.02,
     "range": [1.1, 1.3],
     "rounds": 5,
 }
@@ -108,18 +110,23 @@ def test_the_benchmarks_of_the_newest_machine_are_shown(page: Path, tmp_path: Pa
     results = tmp_path / "results"
     write_marks(page, *PERFORMANCE)
     write_bench(results, "m-cpu-2026-01-01.json", "old", {**ROW, "ours": 40.0})
-    write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, {**ROW, "name": "pipeline/a", "title": "JPEG"})
+    pipeline = {**ROW, "name": "pipeline/a", "title": "JPEG"}
+    bfloat16 = {**ROW, "title": "training step, A, bfloat16", "dtype": "bfloat16", "ratio_float32": 1.5}
+    bfloat16["name"] = "train/a/bfloat16"
+    write_bench(results, "m-cpu-2026-01-02.json", "new", ROW, pipeline, bfloat16)
     compare.compare(tmp_path, results)
     training, rest = page.read_text().split("<!-- end of training -->")
-    assert "| ResNet-50 | 95 images/s | 1.19 [1.10, 1.30] | 1.02 |  |  |" in training
+    assert "| ResNet-50 | 95 images/s | OpenVINO: 1.19 [1.10, 1.30] | 1.40, 1.02 |  |  |" in training
     assert "40 images/s" not in training
     assert "| JPEG | 95 images/s |" in rest.split("<!-- other -->")[1]
+    (line,) = rest.split("<!-- bfloat16 -->")[1].split("<!-- end of bfloat16 -->")[0].splitlines()[3:]
+    assert line == "| training step, A | 95 images/s | OpenVINO: 1.19 [1.10, 1.30] | 1.40, 1.02 | 1.50 |  |"
     assert rest.count("Not measured yet.") == 6
     lines = (tmp_path / "docs" / "tables" / "benchmarks.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines] == [
         ["machine", "jax"],
         *[["old", "0.10.2"]],
-        *[["new", "0.10.2"]] * 2,
+        *[["new", "0.10.2"]] * 3,
     ]
 
 
@@ -293,7 +300,7 @@ def test_every_stale_part_is_found(page: Path, tmp_path: Path, part: str) -> Non
 
 
 def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path) -> None:
-    alone = dict.fromkeys(("ratio", "ratio_tuned", "range"))
+    alone = dict.fromkeys(("ratio", "ratio_eager", "ratio_eager_tuned", "range"))
     other = {**ROW, "name": "other", "title": "other", "unit": "points", **alone}
     write_bench(tmp_path, "m-cpu-2026-02-01.json", "m", {**ROW, "ratio": 2.0})
     write_bench(tmp_path, "m-cpu-2026-01-31.json", "m", {**ROW, "ratio": 1.0}, other)
@@ -303,8 +310,10 @@ def test_the_newest_measurement_of_each_row_and_machine_is_shown(tmp_path: Path)
         dict(zip(bench_table.CSV_HEADS, row, strict=True)) for row in bench_table.csv_rows(tmp_path / "bench")
     ]
     assert [(row["machine"], row["ratio"]) for row in rows if row["ratio"]] == [("n", 3.0), ("m", 2.0)]
-    training, inference, rest = (bench_table.section(tmp_path / "bench", mark) for mark in PERFORMANCE[:3])
-    assert "| 2.00 [1.10, 1.30] |" in training
+    training, inference, rest = (
+        bench_table.section(tmp_path / "bench", mark) for mark in ("training", "inference", "other")
+    )
+    assert "| OpenVINO: 2.00 [1.10, 1.30] |" in training
     assert "| other | 95 points/s |  |  |  |  |" in rest
     assert inference == "Not measured yet."
 
@@ -351,14 +360,21 @@ def test_tables_have_at_most_six_columns(repository: Path, name: str) -> None:
 
 
 def test_a_row_without_the_kernels_is_in_the_columns_of_jax() -> None:
-    row = {"name": "train/a", "ours": 20.0, "ratio": 0.5, "range": [0.4, 0.6], "ratio_tuned": 0.25}
-    message = ("0.50 [0.40, 0.60]", "0.25")
+    row = {**ROW, "ratio": 0.5, "range": [0.4, 0.6], "ratio_eager": None, "ratio_eager_tuned": 0.25}
+    message = ("OpenVINO: 0.50 [0.40, 0.60]", "0.25")
     assert bench_table.cells({**row, "implementation": "in JAX"})[2:] == ("", "", message[0], "")
     assert bench_table.cells({**row, "implementation": "C++ kernels"})[2:] == (*message, "", "")
 
 
 def test_the_peak_memory_of_both_processes_is_shown() -> None:
-    row = {"name": "train/a", "ours": 20.0, "range": None, "opponent": "contiguous"}
-    memory = {"ours": 3 * 2**29, "contiguous": 2**29, "channels_last": 2**30}
+    row = {
+        "name": "train/a",
+        "ours": 20.0,
+        "range": None,
+        "opponent": "OpenVINO",
+        "opponent_eager": "PyTorch",
+    }
+    memory = {"ours": 3 * 2**29, "PyTorch": 2**29, "OpenVINO": 2**30}
     assert bench_table.cells({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
+    assert bench_table.cells({**row, "peak_memory": memory, "opponent_eager": None})[-1] == "1.50 / 1.00"
     assert bench_table.cells({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

@@ -9,6 +9,7 @@ rounding.
 import contextlib
 import ctypes
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ INSTRUCTIONS = ("portable", "AVX2", "AVX-512", "AVX-512 BF16")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
 BFLOAT16_INSTRUCTIONS = INSTRUCTIONS[3:]
 """Those that multiply bfloat16; with others its products are computed in float32."""
+EMULATE_BFLOAT16 = "JAXNETS_EMULATE_BF16"
+"""The environment variable of `emulates_bfloat16`."""
 FUNCTIONS = (
     *("convolution", "input_gradient", "kernel_gradient", "pack_kernel", "convolution_packed"),
     *("max_pool", "max_pool_gradient", "batch_norm", "batch_norm_gradient"),
@@ -146,7 +149,15 @@ _waiting = threading.Lock()
 def enable(path: Path) -> None:
     """Uses a library in this process, in its fastest form; raises MachineError as `load`."""
     global _in_use, _build
-    _in_use, _build = load(path)[-1], None
+    forms = load(path)
+    if emulates_bfloat16():
+        forms = tuple(form for form in forms if not form.multiply_bfloat16)
+    _in_use, _build = forms[-1], None
+
+
+def emulates_bfloat16() -> bool:
+    """Whether products of bfloat16 are computed in float32, to test what uses them on any CPU."""
+    return os.environ.get(EMULATE_BFLOAT16) == "1"
 
 
 @contextlib.contextmanager
