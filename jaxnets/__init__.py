@@ -6,6 +6,7 @@ network = jaxnets.load("runs/lung_resnet-scratch-s0")
 print(network.predict("slide.png")[0].label)
 """
 
+import contextlib
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ def load(
     Args:
         run_dir: a run directory, or a weights folder of `scripts/import_weights.py`.
         ignore_damage: a file that differs from its checksum only causes a warning.
-        kernels: use the C++ kernels for CPUs if they are built.
+        kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
         CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
@@ -55,7 +56,8 @@ def train(
     Args:
         config: a config file, `PATH` or `PATH:VARIANT`, or a config made from `config.default_config()`.
         overrides: values of fields by dotted path.
-        kernels: use the C++ kernels for CPUs if they are built, as scripts do.
+        kernels: use the C++ kernels for CPUs, as scripts do; the first run builds them if it finds a compiler
+            (not with the environment variable JAXNETS_BUILD_KERNELS=0).
         keep_freed_memory: glibc's allocator retains freed memory from now on, as in scripts: training on CPUs
             is faster, and the process keeps its peak memory.
         **options: those of `jaxnets.experiment.train.Options`: `workdir`, `callbacks` (additional
@@ -66,12 +68,11 @@ def train(
     """
     with warnings.catch_warnings():  # scipy adds filters when it is imported
         from jaxnets.experiment import train
-        from jaxnets.ops import cpu_kernels
-        from jaxnets.ops.cpu_kernels import build
+        from jaxnets.ops.cpu_kernels import background
         from jaxnets.runtime import xla
 
         xla.log_unsafe_default()
         if keep_freed_memory:
             xla.retain_freed_memory()
-        with cpu_kernels.enabled(build.find() if kernels else None):
+        with background.enabled() if kernels else contextlib.nullcontext():
             return train.train(config, overrides, train.Options(**options))

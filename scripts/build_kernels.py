@@ -4,7 +4,6 @@ from jaxnets.runtime import signals
 
 signals.install()  # before the slow imports
 
-import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -19,9 +18,8 @@ COMPILER = flags.DEFINE_string("compiler", None, "Default: $CXX, else c++, g++ o
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     runner.check_no_arguments(arguments)
-    compiler = COMPILER.value or os.environ.get("CXX")
     with console.phase("build") as phase:
-        path = build.build(runner.kernels_folder(), compiler)
+        path = build.build(runner.kernels_folder(), COMPILER.value)
         forms = ", ".join(form.instructions for form in load(path))
         phase.text = (
             f"C++ convolution, max pooling and batch norm sums for CPUs ({forms}); runs use them by default"

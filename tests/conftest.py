@@ -11,6 +11,7 @@ from typing import Any
 
 # Most of the time is compilation, so it is done without optimisation.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+os.environ["JAXNETS_BUILD_KERNELS"] = "0"  # in child processes too; tests of the build set it back
 
 import jax
 import pytest

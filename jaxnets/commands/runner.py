@@ -1,5 +1,6 @@
 """Runs a script: parses flags, prints errors as one line, and sets the exit code."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -8,7 +9,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +36,7 @@ KEEP_FREED_MEMORY = flags.DEFINE_bool(
     "Do not return freed memory to the system (glibc): faster on CPUs, more memory.",
 )
 KERNELS = flags.DEFINE_bool(
-    "kernels", True, f"Use the C++ kernels on CPUs if {command('build_kernels')} has built them."
+    "kernels", True, "Use the C++ kernels on CPUs; the first start builds them if there is a C++ compiler."
 )
 KERNELS_FOLDER = flags.DEFINE_string(
     "kernels_folder", None, "Folder of the C++ kernels (~/.cache/jaxnets/kernels)."
@@ -79,8 +80,8 @@ def execute(
             config_lib.load_config(*parse_config_flag())
         xla.set_safe_flags(os.environ)
         before_jax()
-        _prepare_jax(with_kernels)
-        main(arguments[1:])
+        with _prepared_jax(with_kernels):
+            main(arguments[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stderr.close()
@@ -90,14 +91,18 @@ def execute(
     signals.leave(0)
 
 
-def _prepare_jax(with_kernels: bool) -> None:
+@contextlib.contextmanager
+def _prepared_jax(with_kernels: bool) -> Iterator[None]:
     if KEEP_FREED_MEMORY.value:
         xla.retain_freed_memory()
     xla.enable_compilation_cache(COMPILATION_CACHE.value)
-    if with_kernels and (library := kernels_library()):
-        from jaxnets.ops import cpu_kernels
+    if not (with_kernels and KERNELS.value):
+        yield
+        return
+    from jaxnets.ops.cpu_kernels import background  # imports JAX
 
-        cpu_kernels.enable(library)
+    with background.enabled(kernels_folder()):
+        yield
 
 
 def _import_files(names: Sequence[str]) -> None:
@@ -175,7 +180,7 @@ def parse_overrides(spec: str, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def kernels_library() -> Path | None:
-    """The library that scripts/build_kernels.py built; None if missing or with --nokernels."""
+    """The library of C++ kernels; None if it has not been built or with --nokernels."""
     from jaxnets.ops.cpu_kernels import build  # imports JAX
 
     return build.find(kernels_folder()) if KERNELS.value else None

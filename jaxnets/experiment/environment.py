@@ -37,11 +37,15 @@ def implementation(config: config_dict.ConfigDict) -> str:
     return "cpu: by shape" if kernels is None else f"cpu: C++ kernels, {kernels.instructions}"
 
 
+def can_use_kernels(config: config_dict.ConfigDict) -> bool:
+    """Whether the C++ kernels have operations of the config's network."""
+    dtype, is_auto = config.model.compute_dtype or config.model.dtype, config.model.implementation == "auto"
+    return dtype in ("float32", "bfloat16") and is_auto and models.entry(config.model.name).kind == "image"
+
+
 def kernels_of(config: config_dict.ConfigDict) -> Kernels | None:
-    """The C++ kernels, if they are loaded and the config can use them."""
-    dtype = config.model.compute_dtype or config.model.dtype
-    usable = dtype in ("float32", "bfloat16") and config.model.implementation == "auto"
-    return in_use() if usable else None
+    """The C++ kernels, if they are enabled and the config can use them."""
+    return in_use() if can_use_kernels(config) else None
 
 
 def determinism_fingerprint(

@@ -24,6 +24,7 @@ from jaxnets.experiment.evaluator import Evaluator, finish
 from jaxnets.experiment.leakage import measure_leakage, report_leakage, warn_of_pretraining
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
+from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console, signals, xla
 from jaxnets.training.callbacks import Callback
 from jaxnets.training.callbacks.logs import METRICS
@@ -94,6 +95,8 @@ def _train(
     directory: Path,
     existing: RunDirectory | None,
 ) -> results.Result:
+    if environment.can_use_kernels(config):
+        cpu_kernels.start_build()  # while data are prepared
     with devices.collective_section():
         pretrained = None
         if config.transfer.weights is not None:

@@ -14,6 +14,7 @@ from ml_collections import config_dict
 from jaxnets.data.dataset import IndexBatches, TrainBatches
 from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
+from jaxnets.io import command
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
@@ -270,10 +271,9 @@ class Run(Progress):
         changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         if changed and not allow_nondeterministic_resume:
             listed = ", ".join(f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in changed)
-            hint = "--nokernels disables the C++ kernels; " if "implementation" in changed else ""
             raise CheckpointError(
-                f"resuming at step {step} would not be bit-exact ({listed}); {hint}"
-                "pass --allow_nondeterministic_resume to resume anyway"
+                f"resuming at step {step} would not be bit-exact ({listed}); "
+                f"{_kernels_hint(old, new)}pass --allow_nondeterministic_resume to resume anyway"
             )
         for field in dataclasses.fields(Progress):
             setattr(self, field.name, host_state[field.name])
@@ -284,6 +284,17 @@ class Run(Progress):
         for callback in self.callbacks:
             if callback.name in host_state["callbacks"]:
                 callback.restore(host_state["callbacks"][callback.name])
+
+
+def _kernels_hint(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """How to use the C++ kernels of the resumed run's determinism fingerprint `old`."""
+    if old.get("kernels") == new.get("kernels"):
+        return ""
+    if "kernels" not in old:
+        return "--nokernels continues without the C++ kernels, as the run began; "
+    if "kernels" not in new:
+        return f"the run began with the C++ kernels: leave out --nokernels, or {command('build_kernels')}; "
+    return "the C++ kernels have been built again since the run began; "
 
 
 def check_finite(values: Mapping[str, float], split: str, step: int) -> None:

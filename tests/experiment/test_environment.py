@@ -18,7 +18,7 @@ BY_SHAPE, HALF = "cpu: by shape", "cpu: XLA's convolutions, pooling by taps"
     [
         ({}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
         ({"dtype": "float64"}, BY_SHAPE, BY_SHAPE),
-        ({"compute_dtype": "bfloat16"}, HALF, HALF),
+        ({"compute_dtype": "bfloat16"}, HALF, "cpu: C++ kernels, AVX2"),
         ({"dtype": "float64", "compute_dtype": "float32"}, BY_SHAPE, "cpu: C++ kernels, AVX2"),
         ({"implementation": "xla"}, "xla", "xla"),
     ],
@@ -27,6 +27,7 @@ def test_kernels_are_named_if_used(
     monkeypatch: pytest.MonkeyPatch, overrides: dict[str, str], without: str, message: str
 ) -> None:
     config = config_lib.default_config()
+    config.model.name = "lenet5"
     config.model.update(overrides)
     assert environment.implementation(config) == without
     monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
@@ -37,6 +38,14 @@ def test_kernels_are_named_if_used(
     assert determinism_fingerprint["implementation"] == message
     # A rebuilt library may sum in another order.
     assert determinism_fingerprint.get("kernels") == ("0123456789ab" if "C++" in message else None)
+
+
+def test_networks_of_vectors_do_not_use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for a build without need."""
+    monkeypatch.setattr(environment, "in_use", lambda: Kernels("0123456789ab", "AVX2"))
+    config = config_lib.default_config()
+    config.model.name = "mlp"
+    assert environment.implementation(config) == BY_SHAPE
 
 
 @pytest.mark.parametrize(
@@ -55,9 +64,9 @@ def test_hardware_names_the_simd_level(
     monkeypatch.setattr(xla, "CPUINFO", path)
     monkeypatch.setattr(xla, "cpu_threads", lambda: 2)
     assert xla.hardware() == f"2 cores of {message}"
-    determinism_fingerprint = environment.determinism_fingerprint(
-        config=config_lib.default_config(), execution={}
-    )
+    config = config_lib.default_config()
+    config.model.name = "lenet5"
+    determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
     assert determinism_fingerprint["processor"] == message
 
 

@@ -1,24 +1,26 @@
 """Convolution, max pooling and batch normalisation for CPUs in C++: optional, built on the user's machine.
 
-`python scripts/build_kernels.py` compiles source/ against the headers of the installed jaxlib. Scripts call
-`enable` once when they start, if the library is there; from then on the operations of `jaxnets.ops` take
-these kernels on CPUs, in float32 and bfloat16. The forms in JAX give the same results to rounding.
+`build` compiles source/ against the headers of the installed jaxlib, when a script first needs the library
+(`background`) or by `python scripts/build_kernels.py`. Where a library is enabled, the operations of
+`jaxnets.ops` take these kernels on CPUs, in float32 and bfloat16. The forms in JAX give the same results to
+rounding.
 """
 
 import contextlib
 import ctypes
 import dataclasses
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
-import jaxlib
 import numpy as np
 
 from jaxnets.errors import MachineError
 from jaxnets.io import command, file_sha256
+from jaxnets.ops.cpu_kernels import build
 
 INSTRUCTIONS = ("portable", "AVX2", "AVX-512", "AVX-512 BF16")
 """In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
@@ -101,20 +103,21 @@ all are XLA's, except for batch normalisation, whose gradient only `xla` leaves 
 def load(path: Path) -> tuple[Kernels, ...]:
     """Registers a library's functions with JAX; its forms that this CPU can run, the fastest last.
 
-    Raises MachineError if it cannot be loaded or was built for another jaxlib.
+    Raises MachineError if it cannot be loaded or was built for a later version of XLA's FFI.
     """
     try:
         if (digest := file_sha256(path)[:12]) in _loaded:  # perhaps from another folder
             return _loaded[digest]
         library = ctypes.CDLL(str(path))
-        built_for = library.jaxnets_jaxlib
+        built_for = library.jaxnets_ffi_version
         functions = {name: getattr(library, f"jaxnets_{name}") for name in FUNCTIONS}
     except (OSError, AttributeError) as error:
         raise MachineError(f"{path} cannot be loaded ({error}): {REMEDY}") from error
     built_for.restype = ctypes.c_char_p
-    version = built_for().decode()
-    if version != jaxlib.__version__:
-        raise MachineError(f"{path} was built for jaxlib {version}, here is {jaxlib.__version__}: {REMEDY}")
+    version, ours = tuple(map(int, built_for().split(b"."))), build.ffi_version()
+    if version[0] != ours[0] or version > ours:
+        there, here = ("{}.{}".format(*each) for each in (version, ours))
+        raise MachineError(f"{path} was built for version {there} of XLA's FFI, here is {here}: {REMEDY}")
     for name, function in functions.items():
         jax.ffi.register_ffi_target(_target(digest, name), jax.ffi.pycapsule(function))
     supported = [each for number, each in enumerate(INSTRUCTIONS) if library.jaxnets_supports(number)]
@@ -124,20 +127,32 @@ def load(path: Path) -> tuple[Kernels, ...]:
     return _loaded[digest]
 
 
+class Build(Protocol):
+    """A library that is not there yet."""
+
+    def start(self) -> None:
+        """Starts to build it, once."""
+
+    def wait(self) -> Path | None:
+        """The library when it has been built, or None."""
+
+
 # Variables that change (BUILD_NOTES.md): a loaded library is registered with JAX until the process ends;
-# scripts call `enable` once, `jaxnets.train` restores `_in_use`.
+# `enabled` restores `_in_use` and `_build`.
 _loaded: dict[str, tuple[Kernels, ...]] = {}
 _libraries: dict[str, Any] = {}
 _in_use: Kernels | None = None
+_build: Build | None = None
+_waiting = threading.Lock()
 
 
 def enable(path: Path) -> None:
     """Uses a library in this process, in its fastest form; raises MachineError as `load`."""
-    global _in_use
+    global _in_use, _build
     forms = load(path)
     if emulates_bfloat16():
         forms = tuple(form for form in forms if not form.multiply_bfloat16)
-    _in_use = forms[-1]
+    _in_use, _build = forms[-1], None
 
 
 def emulates_bfloat16() -> bool:
@@ -146,21 +161,35 @@ def emulates_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
-def enabled(path: Path | None) -> Iterator[None]:
+def enabled(library: Path | Build | None) -> Iterator[None]:
     """Uses a library, as `enable`, within a block only; None leaves the process as it is."""
-    global _in_use
-    before = _in_use
-    if path is not None:
-        enable(path)
+    global _in_use, _build
+    before = _in_use, _build
+    if isinstance(library, Path):
+        enable(library)
+    elif library is not None:
+        _build = library
     try:
         yield
     finally:
-        _in_use = before
+        _in_use, _build = before
+
+
+def start_build() -> None:
+    """Starts the build of an enabled library that is not there yet, for which `in_use` will wait."""
+    if _build is not None and jax.default_backend() == "cpu":
+        _build.start()
 
 
 def in_use() -> Kernels | None:
-    """The kernels of this process; None if none are enabled."""
-    return _in_use
+    """The kernels of this process, when they have been built; None if none are enabled."""
+    global _build
+    with _waiting:  # threads may trace at the same time
+        if _build is not None and jax.default_backend() == "cpu":
+            if library := _build.wait():
+                enable(library)
+            _build = None
+        return _in_use
 
 
 def kernels_of(implementation: Implementation) -> Kernels | None:

@@ -1,22 +1,26 @@
 """Compiles source/ into a library, with the C++ compiler of the machine."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax.ffi
-import jaxlib
 
 from jaxnets.errors import MachineError
-from jaxnets.io import user_cache_folder
+from jaxnets.io import atomic_write, user_cache_folder
+from jaxnets.runtime import signals
 
 SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
@@ -56,88 +60,185 @@ def variants() -> tuple[Variant, ...]:
     )
 
 
+def ffi_version() -> tuple[int, int]:
+    """The version (major, minor) of XLA's FFI in the installed jaxlib.
+
+    XLA calls functions that were compiled for this or an earlier version, and refuses those for a later one
+    (`IsSupportedApiVersion` in xla/ffi). jaxlib 0.9.2 to 0.11.0 have 0.3, 0.11.1 and 0.11.2 have 0.4, and
+    0.12.0 has 0.5. Raises MachineError if the package of jaxlib has no headers.
+    """
+    header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
+    try:
+        defined = re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header.read_text())
+    except OSError as error:
+        raise MachineError(f"{header} of jaxlib cannot be read ({error.strerror})") from error
+    versions = {name: int(number) for name, number in defined}
+    return versions["MAJOR"], versions["MINOR"]
+
+
 def library_path(folder: Path) -> Path:
-    """The library in `folder` for these sources, this jaxlib and this architecture, built or not."""
-    digest = hashlib.sha256(repr((FLAGS, variants())).encode())
-    for path in sorted(SOURCE.glob("*.[ch]*")):
-        digest.update(path.name.encode() + path.read_bytes())
-    version, machine = jaxlib.__version__, platform.machine()
-    return folder / f"kernels-jaxlib{version}-{machine}-{digest.hexdigest()[:12]}.so"
+    """The library in `folder` for these sources, this version of the FFI and architecture, built or not."""
+    return _paths(folder)[0]
 
 
 def find(folder: Path | None = None) -> Path | None:
-    """The library in `folder`, by default in the user's cache folder; None if it has not been built."""
-    path = library_path(folder or user_cache_folder() / "kernels")
-    return path if path.is_file() else None
+    """The library in `folder`, by default in the user's cache folder; None if it has not been built.
 
-
-def build(folder: Path, compiler: str | None = None) -> Path:
-    """Compiles and links the library that `library_path` names, replacing an existing one.
-
-    Raises MachineError if there is no compiler, it refuses the sources, or the folder cannot be written.
+    Of several, this is the one for the latest version of the FFI that the installed jaxlib accepts.
     """
-    if sys.platform == "win32":
-        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
+    return next(filter(Path.is_file, _paths(folder or default_folder())), None)
+
+
+def default_folder() -> Path:
+    """The folder of the libraries in the user's cache folder."""
+    return user_cache_folder() / "kernels"
+
+
+def _paths(folder: Path) -> list[Path]:
+    """The paths of libraries that the installed jaxlib accepts, that of the latest version first."""
+    digest = hashlib.sha256(repr((FLAGS, variants())).encode())
+    for path in sorted(SOURCE.glob("*.[ch]*")):
+        digest.update(path.name.encode() + path.read_bytes())
+    (major, latest), name = ffi_version(), f"{platform.machine()}-{digest.hexdigest()[:12]}.so"
+    return [folder / f"kernels-ffi{major}.{minor}-{name}" for minor in range(latest, -1, -1)]
+
+
+def find_compiler(compiler: str | None = None) -> str:
+    """The path of a C++ compiler, by default of $CXX or the first of COMPILERS.
+
+    Raises MachineError if there is none.
+    """
+    compiler = compiler or os.environ.get("CXX")
     candidates = (compiler,) if compiler else COMPILERS
-    path, command = library_path(folder), next(filter(None, map(shutil.which, candidates)), None)
+    command = next(filter(None, map(shutil.which, candidates)), None)
     if command is None:
         raise MachineError(
             f"no C++ compiler ({', '.join(candidates)}): install one (apt install g++, xcode-select "
             "--install), or continue without: the kernels are optional"
         )
+    return command
+
+
+class CompilerError(MachineError):
+    """The compiler refused the sources."""
+
+
+class Compilers:
+    """Compiler processes, which `stop` ends from another thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._stopped = threading.Lock(), False
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def run(self, command: Sequence[str]) -> None:
+        """Runs a command; raises MachineError if it fails or is stopped."""
+        try:
+            with self._lock:
+                if self._stopped:
+                    raise MachineError("the build of the kernels was stopped")
+                # A group of its own, since a compiler starts other processes.
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    process_group=0,
+                )
+                self._running.add(process)
+        except OSError as error:
+            cause = f"{command[0]} cannot be run ({error.strerror})"
+            raise MachineError(f"{cause}: set CXX to another compiler") from error
+        errors = process.communicate()[1]
+        with self._lock:
+            self._running.remove(process)
+            if self._stopped:
+                raise MachineError("the build of the kernels was stopped")
+        if process.returncode:
+            lines = errors.splitlines() or [f"exit code {process.returncode}"]
+            first = next((line for line in lines if "error" in line), lines[0])
+            raise CompilerError(
+                f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
+                "set CXX to another compiler, or continue without: the kernels are optional"
+            )
+
+    def stop(self) -> None:
+        """Ends the running processes; no further one starts."""
+        with self._lock:
+            self._stopped, running = True, list(self._running)
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # compilers remove their temporary files
+        for process in running:
+            process.wait()
+
+
+def build(folder: Path, compiler: str | None = None, compilers: Compilers | None = None) -> Path:
+    """Compiles and links the library that `library_path` names, replacing an existing one.
+
+    Raises CompilerError if the compiler refuses the sources, and MachineError if there is no compiler, the
+    folder cannot be written, or `compilers` were stopped.
+    """
+    if sys.platform == "win32":
+        raise MachineError("the kernels are for Linux and macOS: continue without, they are optional")
+    command, path, compilers = find_compiler(compiler), library_path(folder), compilers or Compilers()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as scratch:
-            link(command, compile_all(command, Path(scratch), FLAGS), path)
+        with _scratch_folder(compilers) as scratch:
+            link(command, compile_all(command, scratch, FLAGS, compilers), path, compilers)
     except OSError as error:
-        cause = f"{folder} cannot be written ({error.strerror})"
+        cause = f"{error.filename or folder} cannot be written ({error.strerror})"
         raise MachineError(f"{cause}: choose another --kernels_folder") from error
     return path
 
 
-def compile_all(compiler: str, folder: Path, flags: Sequence[str]) -> list[Path]:
+@contextlib.contextmanager
+def _scratch_folder(compilers: Compilers) -> Iterator[Path]:
+    """A temporary folder; a signal that ends this process stops the compilers and removes it."""
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def remove() -> None:
+            compilers.stop()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+        with signals.clean_up(remove):
+            yield Path(scratch)
+
+
+def compile_all(
+    compiler: str, folder: Path, flags: Sequence[str], compilers: Compilers | None = None
+) -> list[Path]:
     """Compiles every source into an object in `folder`, as many at a time as there are cores.
 
     All but ffi.o are without JAX: a C++ program of one's own can call them.
     """
-    commands = []
-    for each in variants():
+    commands, compilers = [], compilers or Compilers()
+    for each in reversed(variants()):  # those that take longest are first
         values = {"KERNELS": each.table, "TYPE": each.type, "LANES": each.lanes, "REGISTERS": each.registers}
         defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
         commands.append([*flags, *each.flags, *defines, "kernels.cc", folder / f"{each.table}.o"])
-    headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_JAXLIB="{jaxlib.__version__}"')
+    version = ".".join(map(str, ffi_version()))
+    headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_FFI_VERSION="{version}"')
     commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])
     commands += [[*flags, name, folder / name.replace(".cc", ".o")] for name in COMMON]
 
     def compile_one(command: list[str | Path]) -> Path:
         *options, source, target = command
-        _run([compiler, *map(str, options), "-c", str(SOURCE / source), "-o", str(target)])
+        compilers.run([compiler, *map(str, options), "-c", str(SOURCE / source), "-o", str(target)])
         return Path(target)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, commands))
+        try:
+            return list(pool.map(compile_one, commands))
+        except BaseException:
+            compilers.stop()  # the pool would wait for the others
+            raise
 
 
-def link(compiler: str, objects: Sequence[Path], path: Path) -> None:
-    """Links objects into the library `path` and renames it, so that no process loads a partial file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _run([compiler, "-shared", "-pthread", *map(str, objects), "-o", str(temporary)])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        cause = f"{command[0]} cannot be run ({error.strerror})"
-        raise MachineError(f"{cause}: choose another --compiler") from error
-    if done.returncode:
-        lines = done.stderr.splitlines() or [f"exit code {done.returncode}"]
-        first = next((line for line in lines if "error" in line), lines[0])
-        raise MachineError(
-            f"{command[0]} refused the kernels ({first[:200]}): GCC 11 or Clang 14 is needed; "
-            "choose another --compiler, or continue without: the kernels are optional"
-        )
+def link(compiler: str, objects: Sequence[Path], path: Path, compilers: Compilers | None = None) -> None:
+    """Links objects into the library `path`, which is written atomically: no process loads a partial file."""
+    linked = objects[0].with_name(path.name)
+    (compilers or Compilers()).run([compiler, "-shared", "-pthread", *map(str, objects), "-o", str(linked)])
+    atomic_write(path, linked.read_bytes())
+    linked.unlink()

@@ -1,12 +1,12 @@
 """Building and loading the kernels, and their errors."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import pytest
 
 from jaxnets.errors import MachineError
@@ -16,11 +16,45 @@ from jaxnets.ops.cpu_kernels import Kernels, build
 ONE_BY_ONE = {"window": (1, 1), "strides": (1, 1)}
 
 
-def test_library_path_depends_on_jaxlib_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_path_depends_on_the_ffi_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build.library_path(tmp_path)
-    assert jaxlib.__version__ in path.name
+    assert "-ffi{}.{}-".format(*build.ffi_version()) in path.name
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
     assert build.library_path(tmp_path) != path
+
+
+@pytest.mark.parametrize(
+    ("built", "found"),
+    [
+        ((), None),
+        (((0, 3),), (0, 3)),
+        (((0, 4), (0, 5)), (0, 5)),
+        (((0, 3), (0, 4), (0, 6), (1, 5)), (0, 4)),  # 0.6 is later, and 1.5 another interface
+        (((0, 6), (1, 3)), None),
+    ],
+)
+def test_a_library_serves_later_versions_of_the_ffi(
+    built: tuple[tuple[int, int], ...],
+    found: tuple[int, int] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = {}
+    for version in built:
+        monkeypatch.setattr(build, "ffi_version", lambda version=version: version)
+        paths[version] = build.library_path(tmp_path)
+        paths[version].write_text("")
+    monkeypatch.setattr(build, "ffi_version", lambda: (0, 5))
+    assert build.find(tmp_path) == (None if found is None else paths[found])
+
+
+def test_ffi_version_is_that_of_the_functions(built: Path) -> None:
+    """XLA itself refuses a function of a later version, so these may not differ."""
+    text = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    major, minor = build.ffi_version()
+    assert f"#define XLA_FFI_API_MAJOR {major}\n" in text
+    assert f"#define XLA_FFI_API_MINOR {minor}\n" in text
+    assert f"{major}.{minor}\0".encode() in build.library_path(built).read_bytes()
 
 
 def test_variants_export_only_their_table(built: Path) -> None:
@@ -73,14 +107,18 @@ def test_damaged_library_raises(tmp_path: Path) -> None:
         cpu_kernels.load(path)
 
 
-def test_library_for_another_jaxlib_raises(compiler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["{0}.{2}", "{3}.{1}"])
+def test_library_for_another_version_of_the_ffi_raises(compiler: str, tmp_path: Path, version: str) -> None:
+    major, minor = build.ffi_version()
+    version = version.format(major, minor, minor + 1, major + 1)
     functions = "".join(f"void jaxnets_{name}() {{}}\n" for name in cpu_kernels.FUNCTIONS)
-    text = f'extern "C" {{\nconst char* jaxnets_jaxlib() {{ return "0.0"; }}\n{functions}}}\n'
+    text = f'extern "C" {{\nconst char* jaxnets_ffi_version() {{ return "{version}"; }}\n{functions}}}\n'
     (tmp_path / "other.cc").write_text(text)
     path = tmp_path / "other.so"
     command = [compiler, "-shared", "-fPIC", str(tmp_path / "other.cc"), "-o", str(path)]
     subprocess.run(command, check=True)
-    with pytest.raises(MachineError, match=r"built for jaxlib 0\.0"):
+    message = rf"version {re.escape(version)} of XLA's FFI, here is {major}\.{minor}: "
+    with pytest.raises(MachineError, match=message):
         cpu_kernels.load(path)
 
 

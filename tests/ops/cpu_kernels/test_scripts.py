@@ -1,5 +1,6 @@
 """The scripts that build the kernels and train with and without them."""
 
+import concurrent.futures
 import json
 import subprocess
 import sys
@@ -46,6 +47,26 @@ def test_resuming_with_another_implementation_raises(repository: Path, built: Pa
     code, _, errors = _train(repository, built, tmp_path / "run", "--ignore_damage")
     assert code == 4
     assert "implementation: 'cpu: by shape' -> 'cpu: C++ kernels" in errors
+    assert "--nokernels continues without the C++ kernels" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
+def test_two_first_starts_build_the_library_once(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAXNETS_BUILD_KERNELS")
+    folder = tmp_path / "kernels"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        runs = [pool.submit(_train, repository, folder, tmp_path / name) for name in ("first", "second")]
+        outputs = [run.result() for run in runs]
+    assert [code for code, _, _ in outputs] == [0, 0], outputs
+    assert sum("C++ kernels for CPUs, built in" in output for _, output, _ in outputs) == 1
+    assert all("; operations: C++ kernels, " in output for _, output, _ in outputs)
+    (library,) = folder.glob("*.so")
+    before = library.read_bytes()
+    assert _run(repository, "build_kernels", f"--kernels_folder={folder}")[0] == 0
+    assert library.read_bytes() == before  # so a run resumes after the library is built again
 
 
 @pytest.mark.slow

@@ -353,9 +353,9 @@ ffi::Error SumOfSquares(ffi::ThreadPool threads, ffi::RemainingArgs arrays, Out 
 // What __init__.py looks for.
 #pragma GCC visibility push(default)
 
-extern "C" const char* jaxnets_jaxlib() {
-  return JAXNETS_JAXLIB;
-}  // the version that this was built against
+extern "C" const char* jaxnets_ffi_version() {
+  return JAXNETS_FFI_VERSION;
+}  // the version of the FFI that this was compiled against
 extern "C" int jaxnets_supports(int instructions) { return supports(instructions); }
 // The number of values of a packed filter, of 4 or 2 bytes each.
 extern "C" int64_t jaxnets_packed_size(int bytes, int instructions, int64_t rows, int64_t columns,
