@@ -17,6 +17,7 @@ from jax import lax
 from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
+from jaxnets.ops.functional import norm
 from jaxnets.training.devices import all_reduce_sum
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Preprocess
@@ -113,6 +114,7 @@ def make_train_step(
         weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
     forward = forward or functools.partial(_forward, model)
+    implementation = getattr(model, "implementation", "auto")
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.wrap_key_data(state.key)
@@ -137,7 +139,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, trainable)
         updated: Any = optax.apply_updates(trainable, updates)
         params = {**frozen, **updated}
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        metrics["gradient_norm"] = norm(gradient, implementation=implementation)
         metrics["steps"] = jnp.ones((), jnp.int32)
         step, ema = state.step + 1, _update_ema(state, params, ema_decay)
         return TrainState(step, params, batch_stats, opt_state, ema, state.key), metrics

@@ -108,53 +108,53 @@ void gradient_sums(const Normalization<T>& pass, Index group) {
   });
 }
 
+// Calls visit(offset of the value, first channel, channels) for all blocks of pixels, as they lie in
+// memory.
+template <typename Visit>
+inline void for_each_block(Index first, Index last, Index channels, Visit visit) {
+  for (Index pixel = first; pixel < last; pixel++)
+    for (Index channel = 0; channel < channels; channel += kAcross * kLanes)
+      visit(pixel * channels + channel, channel, smaller(kAcross * kLanes, channels - channel));
+}
+
 // y = (x - center) * factor + offset + residual, ReLU.
 template <typename T>
-void normalize(const Normalization<T>& pass, Index begin, Index end) {
-  for_each_chunk(begin, end, pass.channels, [&](Index first, Index last, Index channel,
-                                                Index channels) {
-    Vector center[kAcross], factor[kAcross], offset[kAcross];
+void normalize(const Normalization<T>& pass, Index first, Index last) {
+  for_each_block(first, last, pass.channels, [&](Index at, Index channel, Index channels) {
+    Vector value[kAcross], center[kAcross], factor[kAcross], offset[kAcross];
+    load_row(pass.x + at, value, channels);
     load_row(pass.center + channel, center, channels);
     load_row(pass.factor + channel, factor, channels);
     load_row(pass.offset + channel, offset, channels);
-    for (Index pixel = first; pixel < last; pixel++) {
-      const Index at = pixel * pass.channels + channel;
-      Vector value[kAcross];
-      load_row(pass.x + at, value, channels);
-      for (int v = 0; v < kAcross; v++) value[v] = (value[v] - center[v]) * factor[v] + offset[v];
-      if (pass.residual != nullptr) {
-        Vector residual[kAcross];
-        load_row(pass.residual + at, residual, channels);
-        for (int v = 0; v < kAcross; v++) value[v] += residual[v];
-      }
-      if (pass.relu)
-        for (int v = 0; v < kAcross; v++) value[v] = relu(value[v]);
-      store_row(pass.y + at, value, channels);
+    for (int v = 0; v < kAcross; v++) value[v] = (value[v] - center[v]) * factor[v] + offset[v];
+    if (pass.residual != nullptr) {
+      Vector residual[kAcross];
+      load_row(pass.residual + at, residual, channels);
+      for (int v = 0; v < kAcross; v++) value[v] += residual[v];
     }
+    if (pass.relu)
+      for (int v = 0; v < kAcross; v++) value[v] = relu(value[v]);
+    store_row(pass.y + at, value, channels);
   });
 }
 
 // The gradients of x and of the residual.
 template <typename T>
-void normalize_gradient(const Normalization<T>& pass, Index begin, Index end) {
-  for_each_chunk(begin, end, pass.channels, [&](Index first, Index last, Index channel,
-                                                Index channels) {
+void normalize_gradient(const Normalization<T>& pass, Index first, Index last) {
+  for_each_block(first, last, pass.channels, [&](Index at, Index channel, Index channels) {
+    Vector value[kAcross], gradient[kAcross];
     Vector center[kAcross], factor[kAcross], offset[kAcross], tilt[kAcross];
+    load_row(pass.x + at, value, channels);
+    load_gradient(pass, at, gradient, channels);
+    if (pass.residual_gradient != nullptr)
+      store_row(pass.residual_gradient + at, gradient, channels);
     load_row(pass.center + channel, center, channels);
     load_row(pass.factor + channel, factor, channels);
     load_row(pass.offset + channel, offset, channels);
     load_row(pass.tilt + channel, tilt, channels);
-    for (Index pixel = first; pixel < last; pixel++) {
-      const Index at = pixel * pass.channels + channel;
-      Vector value[kAcross], gradient[kAcross];
-      load_row(pass.x + at, value, channels);
-      load_gradient(pass, at, gradient, channels);
-      if (pass.residual_gradient != nullptr)
-        store_row(pass.residual_gradient + at, gradient, channels);
-      for (int v = 0; v < kAcross; v++)
-        value[v] = factor[v] * (gradient[v] - offset[v] - (value[v] - center[v]) * tilt[v]);
-      store_row(pass.x_gradient + at, value, channels);
-    }
+    for (int v = 0; v < kAcross; v++)
+      value[v] = factor[v] * (gradient[v] - offset[v] - (value[v] - center[v]) * tilt[v]);
+    store_row(pass.x_gradient + at, value, channels);
   });
 }
 

@@ -132,7 +132,7 @@ inline void store_some(T* to, Vector value, Index count) {
 
 // A row of vectors, as far as there are channels.
 template <int kVectors, typename T>
-inline void store_row(T* to, const Vector (&row)[kVectors], Index channels) {
+[[gnu::always_inline]] inline void store_row(T* to, const Vector (&row)[kVectors], Index channels) {
   if (channels >= kVectors * kLanes) {
     for (int v = 0; v < kVectors; v++) store(to + v * kLanes, row[v]);
     return;
@@ -142,7 +142,7 @@ inline void store_row(T* to, const Vector (&row)[kVectors], Index channels) {
 }
 
 template <int kVectors, typename T>
-inline void load_row(const T* from, Vector (&row)[kVectors], Index channels) {
+[[gnu::always_inline]] inline void load_row(const T* from, Vector (&row)[kVectors], Index channels) {
   if (channels >= kVectors * kLanes) {
     for (int v = 0; v < kVectors; v++) row[v] = load(from + v * kLanes);
     return;
