@@ -155,7 +155,7 @@ class TrainingWorkload(NetworkWorkload):
         devices = Devices.all()
         self._device_batch = devices.shard_batch(self.batch)
         self._step = devices.compile_step(self.built.train_step, donate=True)
-        self._state = self.built.state
+        self._state = devices.replicate(self.built.state)
         self._metrics: Any = None
         self._clock = Clock(self.take_step, self.wait)
 

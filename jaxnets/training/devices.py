@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.flatten_util
 import numpy as np
-from jax import lax
 
 from jaxnets.data.sources.base import Batch
 from jaxnets.errors import MachineError
@@ -124,21 +122,6 @@ class CompiledStep:
 
     def __call__(self, state: Any, batch: Batch) -> Any:
         return self.compile(state, batch)(state, batch, *self._shared)
-
-
-def all_reduce_sum(tree: Any, axis_name: str) -> Any:
-    """Returns the sums of all arrays over the devices of an axis, with one all-reduce for each dtype.
-
-    One for each array costs a round trip each; XLA merges them only up to a size and number.
-    """
-    leaves, treedef = jax.tree.flatten(tree)
-    summed = list(leaves)
-    for dtype in sorted({leaf.dtype for leaf in leaves}, key=str):
-        indices = [index for index, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        vector, unravel = jax.flatten_util.ravel_pytree([leaves[index] for index in indices])
-        for index, leaf in zip(indices, unravel(lax.psum(vector, axis_name)), strict=True):
-            summed[index] = leaf
-    return treedef.unflatten(summed)
 
 
 def initialize_distributed(

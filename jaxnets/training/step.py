@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -17,8 +18,8 @@ from jax import lax
 from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
+from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import norm
-from jaxnets.training.devices import all_reduce_sum
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Preprocess
 
@@ -114,7 +115,7 @@ def make_train_step(
         weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
     forward = forward or functools.partial(_forward, model)
-    implementation = getattr(model, "implementation", "auto")
+    implementation: Implementation = getattr(model, "implementation", "auto")
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.wrap_key_data(state.key)
@@ -145,6 +146,21 @@ def make_train_step(
         return TrainState(step, params, batch_stats, opt_state, ema, state.key), metrics
 
     return train_step
+
+
+def all_reduce_sum(tree: Any, axis_name: str) -> Any:
+    """Returns the sums of all arrays over the devices of an axis, with one all-reduce for each dtype.
+
+    One for each array costs a round trip each; XLA merges them only up to a size and number.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    summed = list(leaves)
+    for dtype in sorted({leaf.dtype for leaf in leaves}, key=str):
+        indices = [index for index, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        vector, unravel = jax.flatten_util.ravel_pytree([leaves[index] for index in indices])
+        for index, leaf in zip(indices, unravel(lax.psum(vector, axis_name)), strict=True):
+            summed[index] = leaf
+    return treedef.unflatten(summed)
 
 
 def _forward(

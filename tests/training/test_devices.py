@@ -19,7 +19,8 @@ from jaxnets.config import default_config
 from jaxnets.errors import ConfigError, MachineError
 from jaxnets.experiment.resolve import check_divisible
 from jaxnets.runtime import xla
-from jaxnets.training.devices import Devices, all_reduce_sum, initialize_distributed
+from jaxnets.training.devices import Devices, initialize_distributed
+from jaxnets.training.step import all_reduce_sum
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
 COUNT_WORKER = str(Path(__file__).with_name("count_worker.py"))
