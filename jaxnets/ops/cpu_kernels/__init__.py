@@ -22,9 +22,9 @@ from jaxnets.errors import MachineError
 from jaxnets.io import command, file_sha256
 from jaxnets.ops.cpu_kernels import build
 
-INSTRUCTIONS = ("portable", "AVX2", "AVX-512", "AVX-512 BF16")
-"""In the order of ffi.cc; of those that the CPU has, the last is the fastest."""
-BFLOAT16_INSTRUCTIONS = INSTRUCTIONS[3:]
+INSTRUCTIONS = ("emulated AMX", "portable", "AVX2", "AVX-512", "AVX-512 BF16", "AMX")
+"""In the order of instructions.h; of those that the CPU has, the last is the fastest."""
+BFLOAT16_INSTRUCTIONS = INSTRUCTIONS[4:]
 """Those that multiply bfloat16; with others its products are computed in float32."""
 EMULATE_BFLOAT16 = "JAXNETS_EMULATE_BF16"
 """The environment variable of `emulates_bfloat16`."""

@@ -25,18 +25,19 @@ from jaxnets.runtime import signals
 SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread")
-COMMON = ("parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
+COMMON = ("instructions.cc", "parallel.cc", "convolution.cc", "pooling.cc", "normalization.cc")
 """Compiled for any CPU of the architecture; kernels.cc is compiled for each set of instructions."""
 
 
 class Variant(NamedTuple):
-    """How kernels.cc is compiled for a set of instructions and a type."""
+    """How a source is compiled for a set of instructions, and kernels.cc for a type."""
 
     table: str
     type: str
     lanes: int
     registers: int
     flags: tuple[str, ...] = ()
+    source: str = "kernels.cc"
 
 
 def variants() -> tuple[Variant, ...]:
@@ -46,6 +47,7 @@ def variants() -> tuple[Variant, ...]:
     portable = (
         Variant("kPortable", "float", 4, registers),
         Variant("kPortableHalf", "Bfloat16", 4, registers),
+        Variant("kEmulatedAmx", "Bfloat16", 4, registers, ("-DJAXNETS_EMULATES",), "amx.cc"),
     )
     if machine not in ("x86_64", "amd64"):
         return portable
@@ -57,6 +59,7 @@ def variants() -> tuple[Variant, ...]:
         Variant("kAvx2Half", "Bfloat16", 8, 16, avx2),
         Variant("kAvx512", "float", 16, 32, avx512),
         Variant("kAvx512Bf16Half", "Bfloat16", 16, 32, (*avx512, "-mavx512bf16")),
+        Variant("kAmx", "Bfloat16", 16, 32, (*avx512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"), "amx.cc"),
     )
 
 
@@ -217,7 +220,7 @@ def compile_all(
     for each in reversed(variants()):  # those that take longest are first
         values = {"KERNELS": each.table, "TYPE": each.type, "LANES": each.lanes, "REGISTERS": each.registers}
         defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
-        commands.append([*flags, *each.flags, *defines, "kernels.cc", folder / f"{each.table}.o"])
+        commands.append([*flags, *each.flags, "-fno-exceptions", *defines, each.source, folder / f"{each.table}.o"])
     version = ".".join(map(str, ffi_version()))
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_FFI_VERSION="{version}"')
     commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "instructions.h"
 #include "normalization.h"
 #include "pooling.h"
 
@@ -442,17 +443,11 @@ bool check_all(int i, Random& random, const Tables<T>& tables, const std::vector
 int main(int count, char** arguments) {
   const int cases = count > 1 ? std::atoi(arguments[1]) : 100;
   Random random(count > 2 ? std::atoi(arguments[2]) : 0);
-  Tables<float> single = {&kPortable};
-  Tables<Bfloat16> half = {&kPortableHalf};
-#ifdef JAXNETS_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    single.push_back(&kAvx2), half.push_back(&kAvx2Half);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    single.push_back(&kAvx512);
-    if (__builtin_cpu_supports("avx512bf16")) half.push_back(&kAvx512Bf16Half);
-  }
-#endif
+  Tables<float> single;
+  Tables<Bfloat16> half;
+  for (int each = 0; each < kInstructions; each++)
+    if (supports(each))
+      single.push_back(&kernels_of<float>(each)), half.push_back(&kernels_of<Bfloat16>(each));
   bool right = true;
   for (int i = 0; i < cases; i++) {
     Caller caller;

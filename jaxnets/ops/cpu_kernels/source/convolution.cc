@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <vector>
@@ -45,10 +46,27 @@ Array<T> zeros(Index count) {
 template <typename T>
 constexpr Index kPair = sizeof(T) == 2 ? 2 : 1;
 
+constexpr Index round_up(Index value, Index step) { return ceil_div(value, step) * step; }
+
 template <typename T>
 Index padded_channels(Index channels) {
-  return ceil_div(channels, kPair<T>) * kPair<T>;
+  return round_up(channels, kPair<T>);
 }
+
+// Whether the taps side by side are one run because channels are few; padded rows are made for that.
+template <typename T>
+bool has_few_channels(const Convolution& s) {
+  return s.groups == 1 && s.kernel_columns > 1 && padded_channels<T>(s.channels) < kFewChannels;
+}
+
+// How a filter is packed for the forward pass: [groups][blocks][runs][rows][width].
+template <typename T>
+struct Panels {
+  Index wide, channels, width, blocks, runs, rows;
+
+  Panels(const Convolution& s, const KernelsOf<T>& kernels);
+  Index size() const { return blocks * runs * rows * width; }  // of a group
+};
 
 // A Reach and the tables that it points to.
 template <typename T>
@@ -150,12 +168,13 @@ Array<T> pad_images(const T* x, Index images, Index rows, Index columns, Index c
 // Taps side by side lie side by side in memory where there is no padding between; where channels are
 // few, padded rows are made to have them so.
 template <typename T>
-Map<T> input_map(const Convolution& s, const T* x, Pool& pool) {
+Map<T> input_map(const Convolution& s, const T* x, const KernelsOf<T>& kernels, Pool& pool) {
   Map<T> map;
   const Index wide = s.groups > 1 ? s.channels : padded_channels<T>(s.channels);
   const Index reached = (s.out_columns - 1) * s.stride_across + s.kernel_columns;
   const bool inside = s.pad_left == 0 && reached <= s.columns;
-  const bool joins = s.groups == 1 && s.kernel_columns > 1 && (inside || wide < kFewChannels);
+  const bool may_join = s.groups == 1 && s.kernel_columns > 1 && kernels.rows_step <= kPair<T>;
+  const bool joins = has_few_channels<T>(s) || (inside && may_join);
   Index width = s.columns, pad = s.pad_left;
   if ((joins && !inside) || wide != s.channels) {
     if (joins) width = reached, pad = 0;
@@ -210,10 +229,43 @@ Index width_of(Index channels, const KernelsOf<T>& kernels) {
   return best * kernels.lanes;
 }
 
+template <typename T>
+Panels<T>::Panels(const Convolution& s, const KernelsOf<T>& kernels)
+    : wide(padded_channels<T>(s.channels / s.groups)),
+      channels(s.out_channels / s.groups),
+      width(width_of(channels, kernels)),
+      blocks(ceil_div(channels, width)),
+      runs(has_few_channels<T>(s) ? s.kernel_rows : s.kernel_rows * s.kernel_columns),
+      rows(round_up(has_few_channels<T>(s) ? s.kernel_columns * wide : wide, kernels.rows_step)) {}
+
+// Scratch memory for as many pieces of work as run at the same time.
+template <typename T>
+class Scratch {
+ public:
+  Scratch(Index size, Index threads) {
+    for (Index i = 0; size > 0 && i < threads; i++) free_.push_back(allocate<T>(size));
+  }
+  Array<T> take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (free_.empty()) return nullptr;
+    Array<T> taken = std::move(free_.back());
+    free_.pop_back();
+    return taken;
+  }
+  void give_back(Array<T> taken) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (taken != nullptr) free_.push_back(std::move(taken));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Array<T>> free_;
+};
+
 // A filter's panels: one piece for each block of channels and each tap.
 template <typename Pack>
 void for_each_panel(Index blocks, Index taps, Index piece, Pool& pool, Pack pack) {
-  const auto one = [&](Index i) { pack(i / taps, i % taps, i * piece); };
+  const auto one = [&](Index i) { pack(i / taps, i % taps); };
   if (blocks * taps * piece <= kSmallKernel)
     for (Index i = 0; i < blocks * taps; i++) one(i);
   else
@@ -224,7 +276,7 @@ void for_each_panel(Index blocks, Index taps, Index piece, Pool& pool, Pack pack
 template <typename T>
 void run(const Correlation<T>& pass, const KernelsOf<T>& kernels, Pool& pool) {
   const Reach<T>& reach = pass.reach;
-  const Index taps = reach.taps_down * reach.taps_across, panel = reach.run * pass.width;
+  const Index taps = reach.taps_down * reach.taps_across, panel = pass.panel_rows * pass.width;
   const Index blocks = ceil_div(pass.channels, pass.width);
   const Index pixels = kernels.pixels[pass.width / kernels.lanes];
   const Index count = ceil_div(reach.images * reach.rows * reach.columns, pixels);
@@ -236,10 +288,13 @@ void run(const Correlation<T>& pass, const KernelsOf<T>& kernels, Pool& pool) {
   const Index wanted = kPiecesForThread * pool.threads();
   const Index size = std::clamp<Index>(count * rounds / wanted, 1, kTilesInPiece);
   const Index pieces = ceil_div(count, size);
+  Scratch<T> scratch(kernels.gathers ? pixels * taps * pass.panel_rows : 0, pool.threads());
   for_each(pool, pieces * rounds, [&](Index i) {
     const Index block = i / pieces * together, tile = i % pieces * size;
+    Array<T> own = scratch.take();
     kernels.correlate(pass, tile, std::min(tile + size, count), block,
-                      std::min(block + together, blocks));
+                      std::min(block + together, blocks), own.get());
+    scratch.give_back(std::move(own));
   });
 }
 
@@ -281,7 +336,7 @@ template <typename T>
 void depthwise_kernel_gradient(const Convolution& s, const T* x, const T* y_gradient,
                                float* kernel_gradient, const KernelsOf<T>& kernels, Pool& pool) {
   constexpr Index kGroups = 16;
-  const Map<T> map = input_map(s, x, pool);
+  const Map<T> map = input_map(s, x, kernels, pool);
   Depthwise<T> pass = {};
   pass.reach = map.reach, pass.gradient = y_gradient;
   const Index rows = s.images * s.out_rows;
@@ -296,30 +351,46 @@ void depthwise_kernel_gradient(const Convolution& s, const T* x, const T* y_grad
 
 }  // namespace
 
-template <typename T>
-Index packed_size(const Convolution& s, const KernelsOf<T>& kernels) {
-  const Index channels = s.out_channels / s.groups, width = width_of(channels, kernels);
-  const Index run = padded_channels<T>(s.channels / s.groups);
-  return s.groups * s.kernel_rows * s.kernel_columns * run * ceil_div(channels, width) * width;
+KernelsOf<Bfloat16> with_tiles(KernelsOf<Bfloat16> kernels, const TileKernels& tiles) {
+  // As amx.cc has them: 32 pixels, one or two tiles of 16 channels, runs of 32.
+  kernels.lanes = 16, kernels.widest = 2, kernels.rows_step = 32, kernels.gathers = true;
+  for (int width = 1; width <= 2; width++) kernels.pixels[width] = 32;
+  kernels.correlate = tiles.correlate, kernels.kernel_gradient = tiles.kernel_gradient;
+  return kernels;
 }
 
 template <typename T>
-void pack_kernel(const Convolution& s, const float* kernel, T* panels, const KernelsOf<T>& kernels,
+Index packed_size(const Convolution& s, const KernelsOf<T>& kernels) {
+  return s.groups * Panels<T>(s, kernels).size();
+}
+
+template <typename T>
+void pack_kernel(const Convolution& s, const float* kernel, T* packed, const KernelsOf<T>& kernels,
                  Pool& pool) {
-  const Index taps = s.kernel_rows * s.kernel_columns, rows = s.channels / s.groups;
-  const Index padded = padded_channels<T>(rows), channels = s.out_channels / s.groups;
-  const Index width = width_of(channels, kernels), blocks = ceil_div(channels, width);
-  for_each_panel(s.groups * blocks, taps, padded * width, pool, [&](Index i, Index tap, Index at) {
-    const Index first = i % blocks * width, group = i / blocks;
-    kernels.pack(kernel + tap * rows * s.out_channels, rows, padded, s.out_channels,
-                 group * channels + first, std::min(width, channels - first), width, panels + at);
-  });
+  const Panels<T> panels(s, kernels);
+  const Index across = s.kernel_columns, taps = s.kernel_rows * across;
+  const Index rows = s.channels / s.groups;
+  const bool joins = has_few_channels<T>(s);
+  for_each_panel(s.groups * panels.blocks, taps, panels.rows * panels.width, pool,
+                 [&](Index i, Index tap) {
+                   const Index first = i % panels.blocks * panels.width;
+                   const Index group = i / panels.blocks;
+                   Index run = tap, row = 0, padded = panels.rows;
+                   if (joins) {
+                     run = tap / across, row = tap % across * panels.wide;
+                     padded = tap % across + 1 < across ? panels.wide : panels.rows - row;
+                   }
+                   T* to = packed + ((i * panels.runs + run) * panels.rows + row) * panels.width;
+                   kernels.pack(kernel + tap * rows * s.out_channels, rows, padded, s.out_channels,
+                                group * panels.channels + first,
+                                std::min(panels.width, panels.channels - first), panels.width, to);
+                 });
 }
 
 template <typename T>
 void forward(const Convolution& s, const T* x, const float* kernel, const T* panels,
              const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool) {
-  const Map<T> map = input_map(s, x, pool);
+  const Map<T> map = input_map(s, x, kernels, pool);
   if (s.is_depthwise()) return run_depthwise(map, kernel, epilogue, y, kernels, pool);
   Array<T> packed;
   if (panels == nullptr) {
@@ -330,13 +401,13 @@ void forward(const Convolution& s, const T* x, const float* kernel, const T* pan
   const std::vector<Index> rows = by_phase(s.out_rows, 1, 0),
                            columns = by_phase(s.out_columns, 1, 0);
   Correlation<T> pass = correlation(map, rows, columns);
-  pass.channels = s.out_channels / s.groups, pass.out_stride = s.out_channels;
-  pass.width = width_of(pass.channels, kernels);
-  const Index size = packed_size(s, kernels) / s.groups;
+  const Panels<T> layout(s, kernels);
+  pass.channels = layout.channels, pass.out_stride = s.out_channels, pass.width = layout.width;
+  pass.panel_rows = round_up(map.reach.run, kernels.rows_step);
   for (Index group = 0; group < s.groups; group++) {
     const Index channel = group * pass.channels;
     pass.reach.source = map.reach.source + group * map.reach.run;
-    pass.panels = panels + group * size, pass.out = y + channel;
+    pass.panels = panels + group * layout.size(), pass.out = y + channel;
     pass.epilogue = epilogue;
     if (epilogue.bias != nullptr) pass.epilogue.bias += channel;
     if (epilogue.residual != nullptr) pass.epilogue.residual += channel;
@@ -353,17 +424,19 @@ void input_gradient(const Convolution& s, const float* kernel, const T* y_gradie
   const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
   Correlation<T> pass = correlation(map, rows, columns);
   const Index taps = s.kernel_rows * s.kernel_columns, channels = s.channels / s.groups;
-  const Index run_length = s.out_channels / s.groups, padded = map.reach.run;
+  const Index run_length = s.out_channels / s.groups;
   pass.channels = channels, pass.out_stride = s.channels, pass.width = width_of(channels, kernels);
-  const Index blocks = ceil_div(channels, pass.width), size = padded * pass.width;
+  pass.panel_rows = round_up(map.reach.run, kernels.rows_step);
+  const Index blocks = ceil_div(channels, pass.width), size = pass.panel_rows * pass.width;
   const Array<T> panels = allocate<T>(blocks * taps * size);
   pass.panels = panels.get();
   for (Index group = 0; group < s.groups; group++) {
-    for_each_panel(blocks, taps, size, pool, [&](Index block, Index tap, Index at) {
+    for_each_panel(blocks, taps, size, pool, [&](Index block, Index tap) {
       const Index first = block * pass.width;
       kernels.pack_exchanged(kernel + tap * channels * s.out_channels + group * run_length,
-                             run_length, padded, s.out_channels, first,
-                             std::min(pass.width, channels - first), pass.width, panels.get() + at);
+                             run_length, pass.panel_rows, s.out_channels, first,
+                             std::min(pass.width, channels - first), pass.width,
+                             panels.get() + (block * taps + tap) * size);
     });
     pass.reach.source = map.reach.source + group * run_length;
     pass.out = x_gradient + group * channels;
@@ -379,7 +452,7 @@ void kernel_gradient(const Convolution& s, const T* x, const T* y_gradient, floa
   // Each group of pixels costs memory as large as the filter, written and read again: there are few,
   // but enough for all cores.
   constexpr Index kPiecesWanted = 12, kPixelsAtLeast = 512, kFloatsAtMost = 1 << 20;
-  const Map<T> map = input_map(s, x, pool);
+  const Map<T> map = input_map(s, x, kernels, pool);
   const Index taps = map.reach.taps_down * map.reach.taps_across, run_length = map.reach.run;
   // Of odd channels in bfloat16 the run has a zero more for every tap.
   const Index channels = s.channels / s.groups, wide = s.groups > 1 ? channels

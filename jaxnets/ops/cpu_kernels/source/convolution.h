@@ -19,6 +19,9 @@ struct Convolution {
   bool is_depthwise() const { return groups > 1 && groups == channels && groups == out_channels; }
 };
 
+// The kernels of a CPU with tile instructions.
+KernelsOf<Bfloat16> with_tiles(KernelsOf<Bfloat16> kernels, const TileKernels& tiles);
+
 // The number of values of a filter that is packed for `forward`.
 template <typename T>
 Index packed_size(const Convolution& shape, const KernelsOf<T>& kernels);

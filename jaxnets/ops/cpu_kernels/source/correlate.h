@@ -160,7 +160,8 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
   const Reach<T>& reach = pass.reach;
   const Index run = reach.run, first_channel = block * kWidth;
   const Index channels = pass.channels - first_channel;
-  const T* panels = pass.panels + block * reach.taps_down * reach.taps_across * run * kWidth;
+  const T* panels =
+      pass.panels + block * reach.taps_down * reach.taps_across * pass.panel_rows * kWidth;
   const auto at = [&](int m) { return place.pixel[m] * pass.out_stride + first_channel; };
   Vector sum[kPixels][kVectors];
 #pragma GCC unroll 12
@@ -181,7 +182,7 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
   if constexpr (kShares)
     for (int m = 0; m < kPixels; m++) from[m] = place.start[m];
   for (Index t = 0; t < count; t++) {
-    const T* panel = panels + taps[t].tap * run * kWidth;
+    const T* panel = panels + taps[t].tap * pass.panel_rows * kWidth;
     Index c = 0;
     if constexpr (kShares)
       c = taps[t].distance;
@@ -273,7 +274,7 @@ void correlate_tiles(const Correlation<T>& pass, Index first_tile, Index last_ti
 
 template <typename T>
 void correlate(const Correlation<T>& pass, Index first_tile, Index last_tile, Index first_block,
-               Index last_block) {
+               Index last_block, T*) {
   switch (pass.width / kLanes) {
     case 1:
       return correlate_tiles<tallest(1), 1>(pass, first_tile, last_tile, first_block, last_block);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "convolution.h"
+#include "instructions.h"
 #include "normalization.h"
 #include "plan.h"
 #include "pooling.h"
@@ -18,46 +19,6 @@ namespace ffi = xla::ffi;
 using Numbers = ffi::Span<const int64_t>;
 using In = ffi::AnyBuffer;
 using Out = ffi::Result<ffi::AnyBuffer>;
-
-// As INSTRUCTIONS in __init__.py counts them.
-enum Instructions { kIsPortable, kIsAvx2, kIsAvx512, kIsAvx512Bf16 };
-
-bool supports(int instructions) {
-  switch (instructions) {
-    case kIsPortable: return true;
-#ifdef JAXNETS_X86
-    case kIsAvx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case kIsAvx512:
-      return supports(kIsAvx2) && __builtin_cpu_supports("avx512f") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vl");
-    case kIsAvx512Bf16: return supports(kIsAvx512) && __builtin_cpu_supports("avx512bf16");
-#endif
-    default: return false;
-  }
-}
-
-template <typename T>
-const KernelsOf<T>& kernels_of(int32_t instructions);
-
-template <>
-const KernelsOf<float>& kernels_of<float>(int32_t instructions) {
-#ifdef JAXNETS_X86
-  if (instructions >= kIsAvx512) return kAvx512;
-  if (instructions == kIsAvx2) return kAvx2;
-#endif
-  return kPortable;
-}
-
-// Without instructions for bfloat16 its products are computed in float: slower, for tests.
-template <>
-const KernelsOf<Bfloat16>& kernels_of<Bfloat16>(int32_t instructions) {
-#ifdef JAXNETS_X86
-  if (instructions >= kIsAvx512Bf16) return kAvx512Bf16Half;
-  if (instructions >= kIsAvx2) return kAvx2Half;
-#endif
-  return kPortableHalf;
-}
 
 class XlaPool : public Pool {
  public:

@@ -25,6 +25,8 @@ const KernelsOf<JAXNETS_TYPE> JAXNETS_KERNELS = {
     kLanes,
     kWidest,
     {0, tallest(1), tallest(2), tallest(3), tallest(4)},
+    kStep<JAXNETS_TYPE>,
+    false,
     pack,
     pack_exchanged,
     correlate<JAXNETS_TYPE>,

@@ -83,7 +83,7 @@ void pack_exchanged(const float* kernel, Index columns, Index padded, Index stri
 
 void pack_exchanged(const float* kernel, Index columns, Index padded, Index stride, Index first,
                     Index count, Index width, Bfloat16* panel) {
-  constexpr Index kColumns = 64, kRows = kWidest * kLanes;
+  constexpr Index kColumns = 64, kRows = kWidest * kLanes < 32 ? 32 : kWidest * kLanes;
   float pairs[kRows * kColumns / 2];  // bits, never computed with
   for (Index begin = 0; begin < padded; begin += kColumns) {
     const Index here = smaller(kColumns, padded - begin);

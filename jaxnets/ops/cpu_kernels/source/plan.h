@@ -69,10 +69,11 @@ struct Correlation {
   const Index* row_order;     // [rows]
   const Index* column_order;  // [columns]
   bool images_innermost;      // (row, column, image), else (image, row, column)
-  // The kernel, zero beyond `channels`: float [blocks][taps][run][width],
-  // Bfloat16 [blocks][taps][run / 2][width][2].
+  // The kernel, zero beyond `channels` and `run`: float [blocks][taps][panel_rows][width],
+  // Bfloat16 [blocks][taps][panel_rows / 2][width][2].
   const T* panels;
-  Index width;     // channels of a panel: whole vectors
+  Index width;       // channels of a panel: whole vectors
+  Index panel_rows;  // the run, rounded up to KernelsOf::rows_step
   const T* zeros;  // `run` zeros, which taps in the padding read
   T* out;          // [images][rows][columns][out_stride], of which `channels` are written
   Index channels, out_stride;
@@ -152,6 +153,8 @@ struct KernelsOf {
   int lanes;      // channels in a vector
   int widest;     // vectors across a tile, at most
   int pixels[5];  // pixels in a Correlation's tile, by its width in vectors
+  int rows_step;  // rows of a panel are a multiple of it
+  bool gathers;   // `correlate` needs scratch memory: pixels * taps * panel_rows values
   // One tap of a kernel [rows][stride] into a panel of `padded` rows (a multiple of 2 for Bfloat16),
   // channels `first` to `first + count`.
   void (*pack)(const float* kernel, Index rows, Index padded, Index stride, Index first, Index count,
@@ -161,7 +164,7 @@ struct KernelsOf {
   void (*pack_exchanged)(const float* kernel, Index columns, Index padded, Index stride, Index first,
                          Index count, Index width, T* panel);
   void (*correlate)(const Correlation<T>&, Index first_tile, Index last_tile, Index first_block,
-                    Index last_block);
+                    Index last_block, T* scratch);
   void (*kernel_gradient)(const KernelGradient<T>&, Index group, Index first_block, Index last_block,
                           Index first_tap, Index last_tap);
   void (*depthwise)(const Depthwise<T>&, Index image, Index row);
@@ -181,7 +184,21 @@ struct KernelsOf {
                      float* total);
 };
 
-extern const KernelsOf<float> kPortable, kAvx2, kAvx512;
-extern const KernelsOf<Bfloat16> kPortableHalf, kAvx2Half, kAvx512Bf16Half;
+// What replaces functions of a KernelsOf<Bfloat16> on CPUs with tile instructions.
+struct TileKernels {
+  void (*correlate)(const Correlation<Bfloat16>&, Index first_tile, Index last_tile,
+                    Index first_block, Index last_block, Bfloat16* scratch);
+  void (*kernel_gradient)(const KernelGradient<Bfloat16>&, Index group, Index first_block,
+                          Index last_block, Index first_tap, Index last_tap);
+};
+
+extern const TileKernels kEmulatedAmx;
+extern const KernelsOf<float> kPortable;
+extern const KernelsOf<Bfloat16> kPortableHalf;
+#ifdef JAXNETS_X86
+extern const KernelsOf<float> kAvx2, kAvx512;
+extern const KernelsOf<Bfloat16> kAvx2Half, kAvx512Bf16Half;
+extern const TileKernels kAmx;
+#endif
 
 }  // namespace jaxnets
