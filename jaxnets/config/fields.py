@@ -196,6 +196,9 @@ FIELDS: Mapping[str, Field] = {
         float, "loss weight of each auxiliary head; None: that of the paper", ge=0.0, used=when.AUXILIARY_LOSS
     ),
     "train.grad_accum_steps": field(1, "number of microbatches per batch (gradient accumulation)", ge=1),
+    "train.remat": field(
+        False, "store convolutions only and compute the other activations again in the backward pass"
+    ),
     "train.steps_per_execution": field(
         0, "maximum steps per call with data on the device; 0: automatic", ge=0, le=10_000
     ),

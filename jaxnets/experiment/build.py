@@ -86,6 +86,7 @@ def build_run(
         preprocess=make_preprocess(config, train=True),
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
+        remat=config.train.remat,
         axis_name=devices.axis_name,
     )
     if examples is None:

@@ -108,10 +108,15 @@ def _obstacle_to_device(data: Dataset, devices: Devices) -> str | None:
 
 def _device_budget(devices: Devices) -> float:
     """Bytes that examples may use on each device."""
+    fraction = CPU_FRACTION if jax.default_backend() == "cpu" else ACCELERATOR_FRACTION
+    return fraction * device_memory(devices)
+
+
+def device_memory(devices: Devices) -> float:
+    """Bytes of memory of each device; 0 if unknown."""
     if jax.default_backend() == "cpu":
-        return CPU_FRACTION * _host_memory() / devices.local_count
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return ACCELERATOR_FRACTION * stats.get("bytes_limit", 0)
+        return _host_memory() / devices.local_count
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
 
 
 def _host_memory() -> int:

@@ -15,12 +15,13 @@ from jaxnets import models, reported
 from jaxnets.data import sources
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
-from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError
+from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import environment, resolve, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, finish
+from jaxnets.experiment.execution import device_memory
 from jaxnets.experiment.leakage import measure_leakage, report_leakage, warn_of_pretraining
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
@@ -32,6 +33,8 @@ from jaxnets.training.checkpoint import file_record
 from jaxnets.training.devices import Devices
 from jaxnets.training.loop import train as run_loop
 from jaxnets.training.run import Run
+
+GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +248,20 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset) -> None:
             run.train_step.compile(run.state, run.shard_batch(batch))
         evaluator.compile(run.state, data.split.test)
         phase.text = "training and evaluation steps"
+        if memory := run.train_step.memory():
+            phase.text += f"; a training step uses {memory / GIB:.2g} GiB"
+    _check_memory(run, memory)
+
+
+def _check_memory(run: Run, needed: int) -> None:
+    """Raises MachineError if a step needs more memory than a device has, before it fails or swaps."""
+    available = device_memory(run.devices)
+    if 0 < available < needed:
+        raise MachineError(
+            f"a training step needs {needed / GIB:.2g} GiB of memory, the device has {available / GIB:.2g}: "
+            "use a smaller --config.train.batch_size, a larger --config.train.grad_accum_steps, or "
+            "--config.train.remat=True"
+        )
 
 
 def _print_stop(run: Run) -> None:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
@@ -22,6 +23,8 @@ from jaxnets.ops.functional import (
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.windows import Pair, pair
 
+SAVED = "convolution"
+"""The name of the activations that `train.remat` stores; the others are computed again."""
 FOLDED = "folded"
 """The collection of convolutions that include the batch normalisation after them, for inference."""
 
@@ -69,7 +72,7 @@ class Conv(nn.Module):
         compute_dtype = self.compute_dtype or self.dtype
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        y = convolution(x.astype(compute_dtype), kernel, **self.options)
+        y = checkpoint_name(convolution(x.astype(compute_dtype), kernel, **self.options), SAVED)
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)

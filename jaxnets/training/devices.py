@@ -120,6 +120,15 @@ class CompiledStep:
             self._compiled[shapes] = lowered.compile(compiler_options=xla.compiler_options())
         return self._compiled[shapes]
 
+    def memory(self) -> int:
+        """The bytes that the largest compiled program uses on a device, with its arguments; 0 if unknown."""
+        sizes = [0]
+        for program in self._compiled.values():
+            if (use := program.memory_analysis()) is not None:
+                arguments = use.argument_size_in_bytes - use.alias_size_in_bytes
+                sizes.append(arguments + use.output_size_in_bytes + use.temp_size_in_bytes)
+        return max(sizes)
+
     def __call__(self, state: Any, batch: Batch) -> Any:
         return self.compile(state, batch)(state, batch, *self._shared)
 

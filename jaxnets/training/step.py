@@ -20,6 +20,7 @@ from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import norm
+from jaxnets.ops.layers import SAVED
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Preprocess
 
@@ -90,6 +91,7 @@ def make_train_step(
     preprocess: Preprocess,
     grad_accum_steps: int = 1,
     ema_decay: float | None = None,
+    remat: bool = False,
     axis_name: str | None = None,
     forward: Forward | None = None,
     split: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
@@ -106,6 +108,8 @@ def make_train_step(
         preprocess: (batch, key) -> (inputs, targets), see `make_preprocess`.
         grad_accum_steps: microbatches of a batch; batch statistics are updated after each.
         ema_decay: of the moving average of the parameters; None: no average.
+        remat: store the outputs of convolutions only, and compute the other activations again in the backward
+            pass, which takes less memory and more time.
         axis_name: the axis of the devices that the step is mapped over.
         forward: (variables, inputs, key) -> (outputs, batch_stats); by default the model in training mode.
         split: parameters -> (trainable, frozen); by default all are trained.
@@ -115,6 +119,8 @@ def make_train_step(
         weight_sum (not for a loss that is a sum), correct (for classes), examples, gradient_norm, steps.
     """
     forward = forward or functools.partial(_forward, model)
+    if remat:
+        forward = jax.checkpoint(forward, policy=jax.checkpoint_policies.save_only_these_names(SAVED))
     implementation: Implementation = getattr(model, "implementation", "auto")
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

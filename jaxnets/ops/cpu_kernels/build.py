@@ -220,7 +220,9 @@ def compile_all(
     for each in reversed(variants()):  # those that take longest are first
         values = {"KERNELS": each.table, "TYPE": each.type, "LANES": each.lanes, "REGISTERS": each.registers}
         defines = [f"-DJAXNETS_{name}={value}" for name, value in values.items()]
-        commands.append([*flags, *each.flags, "-fno-exceptions", *defines, each.source, folder / f"{each.table}.o"])
+        commands.append(
+            [*flags, *each.flags, "-fno-exceptions", *defines, each.source, folder / f"{each.table}.o"]
+        )
     version = ".".join(map(str, ffi_version()))
     headers = (f"-isystem{jax.ffi.include_dir()}", f'-DJAXNETS_FFI_VERSION="{version}"')
     commands.append([*flags, *headers, "ffi.cc", folder / "ffi.o"])
