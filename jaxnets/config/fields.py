@@ -60,7 +60,8 @@ FIELDS: Mapping[str, Field] = {
     "model.dropout": field(0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=when.IMAGES),
     "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
     "model.compute_dtype": optional(
-        str, "dtype of computation; None: model.dtype; bfloat16 is faster on GPUs"
+        str,
+        "dtype of computation; None: model.dtype; bfloat16 is faster on GPUs and on CPUs with AVX512-BF16",
     ),
     "model.implementation": choice(
         "auto",

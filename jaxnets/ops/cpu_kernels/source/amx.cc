@@ -263,9 +263,9 @@ Index take_sources(const KernelGradient<Bfloat16>& pass, Chunk<Bfloat16, kVector
       const Index by_row = row_offset[chunk.row[q]], by_column = column_offset[chunk.column[q]];
       if ((by_row | by_column) >= 0) from[q % 2] = chunk.image[q] + by_row + by_column;
     }
-    interleave(from[0] + begin, from[1] + begin, run, chunk.pairs + pair * chunk.kRowSize);
+    interleave(from[0] + begin, from[1] + begin, run, chunk.packed + pair * kRowSize<Bfloat16>);
   }
-  transpose_all(reinterpret_cast<const float*>(chunk.pairs), run, chunk.kRowSize / 2, pairs, kPairs,
+  transpose_all(reinterpret_cast<const float*>(chunk.packed), run, kRowSize<Bfloat16> / 2, pairs, kPairs,
                 transposed);
   return pairs;
 }
@@ -296,7 +296,7 @@ void kernel_gradient_tiles(const KernelGradient<Bfloat16>& pass, Index group, In
 
   [[maybe_unused]] const Tiles tiles_in_use;
   Pixels chunk;
-  alignas(64) float transposed[Pixels::kRunPacked * kPairs] = {};  // bits, never computed with
+  alignas(64) float transposed[kRunPacked * kPairs] = {};  // bits, never computed with
   for (Index pixel = begin; pixel < end; pixel += kPixelsPacked) {
     target.adds = pixel > begin;
     chunk.take(pass, pixel, smaller(pixel + kPixelsPacked, end), first_block, blocks);
@@ -305,8 +305,8 @@ void kernel_gradient_tiles(const KernelGradient<Bfloat16>& pass, Index group, In
       memset(chunk.gradient + block * chunk.kBlockSize + packed * kWidth, 0,
              (kPixelsPacked - packed) * kWidth * sizeof(Bfloat16));
     for (Index tap = first_tap; tap < last_tap; tap++)
-      for (Index first = 0; first < run; first += Pixels::kRunPacked) {
-        const Index here = smaller(Pixels::kRunPacked, run - first);
+      for (Index first = 0; first < run; first += kRunPacked) {
+        const Index here = smaller(kRunPacked, run - first);
         const Index pairs = take_sources(pass, chunk, tap, first, here, transposed);
         for (Index c = 0; c < here; c += kTileRows)
           for (Index block = 0; block < blocks; block++) {

@@ -1,21 +1,14 @@
-// A convolution's kernel gradient. Included by kernels.cc only.
+// A convolution's kernel gradient. Included by kernels.cc and amx.cc only.
 //
-// In bfloat16 two pixels are taken together: a product is one of pairs, as in the other passes.
+// What a tap reads is packed first: where it lies, a run of a power of two would be, pixel by pixel, in
+// so few places of the nearest cache that they would displace each other. In bfloat16 two pixels are
+// packed together: a product is one of pairs, as in the other passes.
 
-// A pixel, or two, that a tap reads: its values and its packed gradient in the first block.
+// Values of a run that are packed at a time, and the distance of packed pixels (or pairs of pixels):
+// one cache line more, so that it is no power of two.
+constexpr Index kRunPacked = 256;
 template <typename T>
-struct Meeting {
-  const T* source;
-  const T* gradient;
-};
-
-// kHeight values of each meeting's run, side by side. A run of a power of two in floats lies, pixel
-// by pixel, in so few places of the nearest cache that they would displace each other.
-template <int kHeight>
-inline void pack_sources(const Meeting<float>* meetings, Index count, Index offset, float* packed) {
-  for (Index q = 0; q < count; q++)
-    for (int m = 0; m < kHeight; m++) packed[q * kHeight + m] = meetings[q].source[offset + m];
-}
+constexpr Index kRowSize = kStep<T> * (kRunPacked + 16);
 
 // Where the sums of a tile go: [height][stride], of which `channels` are left; they are stored, or
 // added to what is there.
@@ -29,22 +22,21 @@ struct Target {
   }
 };
 
-// Outer products of kHeight values of the run, packed or where they lie, and one packed row, summed
-// over the meetings.
-template <int kHeight, int kVectors, bool kPacked, typename T>
-inline void sum_products(const Meeting<T>* meetings, Index count, const T* packed, Index offset,
-                         Index gradient_offset, const Target& target) {
+// Outer products of kHeight values of the run and one row of the gradient, summed over the pixels.
+// `packed` is where the first pixel's values are.
+template <int kHeight, int kVectors, typename T>
+inline void sum_products(const T* packed, const T* const* gradients, Index count, Index offset,
+                         const Target& target) {
   Vector sum[kHeight][kVectors] = {};
-  for (Index q = 0; q < count; q++) {
-    const T* source = kPacked ? packed + q * kHeight : meetings[q].source + offset * kStep<T>;
-    const T* row = meetings[q].gradient + gradient_offset;
+  for (Index q = 0; q < count; q++, packed += kRowSize<T>) {
+    const T* row = gradients[q] + offset;
     Vector gradient[kVectors];
     for (int v = 0; v < kVectors; v++) gradient[v] = load_weights(row + v * kLanes * kStep<T>);
 #pragma GCC unroll 12
     for (int m = 0; m < kHeight; m++)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++)
-        multiply_add(sum[m][v], source + m * kStep<T>, gradient[v]);
+        multiply_add(sum[m][v], packed + m * kStep<T>, gradient[v]);
   }
   // Chunks are summed apart and then added: a long sum in one register would lose digits.
   for (int m = 0; m < kHeight; m++) {
@@ -58,32 +50,13 @@ inline void sum_products(const Meeting<T>* meetings, Index count, const T* packe
   }
 }
 
-// The same for all blocks of a round. Not inlined: beside each other in one function, both forms
-// would have too few general registers for their pointers.
-template <int kHeight, int kVectors, typename T>
-[[gnu::noinline]] void sum_blocks(const Meeting<T>* meetings, Index count, Index offset,
-                                  Index blocks, Index block_size, const Target& target) {
-  constexpr Index kWidth = kVectors * kLanes;
-  constexpr bool kPacked = kStep<T> == 1;  // pairs are packed by tap already
-  alignas(64) T packed[kPacked ? kPixelsPacked * kHeight : 1];
-  if constexpr (kPacked) pack_sources<kHeight>(meetings, count, offset, packed);
-  for (Index block = 0; block < blocks; block++)
-    sum_products<kHeight, kVectors, kPacked>(meetings, count, packed, offset, block * block_size,
-                                             target.at(0, block * kWidth));
-}
-
-// `height` values of the run from `offset` on.
 template <int kVectors, typename T, int kHeight = tallest(kVectors)>
-inline void sum_tile(Index height, const Meeting<T>* meetings, Index count, Index offset,
-                     Index blocks, Index block_size, const Target& target) {
-  if (height != kHeight) {
-    if constexpr (kHeight > 1)
-      sum_tile<kVectors, T, kHeight - 1>(height, meetings, count, offset, blocks, block_size, target);
-  } else if (blocks == 1) {  // packing would not pay
-    sum_products<kHeight, kVectors, false, T>(meetings, count, nullptr, offset, 0, target);
-  } else {
-    sum_blocks<kHeight, kVectors>(meetings, count, offset, blocks, block_size, target);
-  }
+inline void sum_tile(Index height, const T* packed, const T* const* gradients, Index count,
+                     Index offset, const Target& target) {
+  if (height == kHeight)
+    sum_products<kHeight, kVectors>(packed, gradients, count, offset, target);
+  else if constexpr (kHeight > 1)
+    sum_tile<kVectors, T, kHeight - 1>(height, packed, gradients, count, offset, target);
 }
 
 // Two rows of bfloat16 as pairs.
@@ -97,17 +70,20 @@ inline void interleave(const Bfloat16* first, const Bfloat16* second, Index coun
   }
 }
 
+inline void copy(const float* from, Index count, float* to) {
+  for (Index c = 0; c < count; c += kLanes)
+    store(to + c, count - c >= kLanes ? load(from + c) : load_some(from + c, count - c));
+}
+
 // Some pixels of a group: where they are, and their gradient in whole vectors, block by block.
 template <typename T, int kVectors>
 struct Chunk {
   static constexpr Index kWidth = kVectors * kLanes, kBlockSize = kPixelsPacked * kWidth;
-  // Of the run, packed as pairs at a time, and one cache line more: a power of two would be slow.
-  static constexpr Index kRunPacked = 256, kRowSize = 2 * (kRunPacked + 16);
   Index count;
   const T* image[kPixelsPacked];
   Index row[kPixelsPacked], column[kPixelsPacked];
   alignas(64) T gradient[kValuesPacked];  // [blocks][kPixelsPacked / kStep][kWidth][kStep]
-  alignas(64) T pairs[kStep<T> == 2 ? kPixelsPacked / 2 * kRowSize : 1];
+  alignas(64) T packed[kPixelsPacked / kStep<T> * kRowSize<T>];
 
   void take(const KernelGradient<T>& pass, Index first, Index last, Index first_block,
             Index blocks) {
@@ -149,24 +125,26 @@ struct Chunk {
     }
   }
 
-  // The pixels whose tap is not in the padding; their number.
-  Index meet(const KernelGradient<float>& pass, Index tap, Index, Index,
-             Meeting<float>* meetings) {
+  // Packs `run` values from `begin` on that a tap reads, of pixels where it is not in the padding;
+  // their number, and the rows of their gradients.
+  Index meet(const KernelGradient<float>& pass, Index tap, Index begin, Index run,
+             const float** gradients) {
     const Reach<float>& reach = pass.reach;
     const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
     const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
     Index met = 0;
     for (Index q = 0; q < count; q++) {
       const Index by_row = row_offset[row[q]], by_column = column_offset[column[q]];
-      meetings[met] = {image[q] + by_row + by_column, gradient + q * kWidth};
-      met += (by_row | by_column) >= 0;
+      if ((by_row | by_column) < 0) continue;
+      copy(image[q] + by_row + by_column + begin, run, packed + met * kRowSize<T>);
+      gradients[met++] = gradient + q * kWidth;
     }
     return met;
   }
 
-  // Likewise of two pixels one or both; `run` values from `begin` on are packed as pairs.
+  // Likewise of two pixels one or both.
   Index meet(const KernelGradient<Bfloat16>& pass, Index tap, Index begin, Index run,
-             Meeting<Bfloat16>* meetings) {
+             const Bfloat16** gradients) {
     const Reach<Bfloat16>& reach = pass.reach;
     const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
     const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
@@ -180,9 +158,8 @@ struct Chunk {
         from[i] = image[q + i] + by_row + by_column, any = true;
       }
       if (!any) continue;
-      Bfloat16* packed = pairs + met * kRowSize;
-      interleave(from[0] + begin, from[1] + begin, run, packed);
-      meetings[met++] = {packed, gradient + q * kWidth};
+      interleave(from[0] + begin, from[1] + begin, run, packed + met * kRowSize<T>);
+      gradients[met++] = gradient + q * kWidth;
     }
     return met;
   }
@@ -191,7 +168,7 @@ struct Chunk {
 template <int kVectors, typename T>
 void kernel_gradient_tiles(const KernelGradient<T>& pass, Index group, Index first_block,
                            Index last_block, Index first_tap, Index last_tap) {
-  constexpr Index kWidth = kVectors * kLanes;
+  constexpr Index kWidth = kVectors * kLanes, kTallest = tallest(kVectors);
   const Reach<T>& reach = pass.reach;
   const Index run = reach.run, begin_pixel = group * pass.pixels_per_group;
   const Index pixels =
@@ -201,25 +178,23 @@ void kernel_gradient_tiles(const KernelGradient<T>& pass, Index group, Index fir
                    pass.sums_stride, false};
 
   Chunk<T, kVectors> chunk;
-  Meeting<T> meetings[kPixelsPacked];
-  // Without padding every tap reads every pixel, at a distance of its own: one list will do.
-  const bool shares = reach.all_inside && kStep<T> == 1;
-  const Index run_at_once = kStep<T> == 1 ? run : chunk.kRunPacked;
+  const T* gradients[kPixelsPacked];
   for (Index pixel = begin_pixel; pixel < pixels; pixel += kPixelsPacked) {
     target.adds = pixel > begin_pixel;
     chunk.take(pass, pixel, smaller(pixel + kPixelsPacked, pixels), first_block, blocks);
-    Index count = shares ? chunk.meet(pass, 0, 0, run, meetings) : 0;
     for (Index tap = first_tap; tap < last_tap; tap++)
-      for (Index first = 0; first < run; first += run_at_once) {
-        const Index here = smaller(run_at_once, run - first);
-        if (!shares) count = chunk.meet(pass, tap, first, here, meetings);
-        const Index distance = shares ? reach.distance[tap] : 0;
-        const Index tiles = (here + tallest(kVectors) - 1) / tallest(kVectors);  // nearly equal
-        for (Index tile = 0; tile < tiles; tile++) {
-          const Index begin = here * tile / tiles, end = here * (tile + 1) / tiles;
-          sum_tile<kVectors, T>(end - begin, meetings, count, distance + begin, blocks,
-                                chunk.kBlockSize, target.at(tap * run + first + begin, 0));
-        }
+      for (Index first = 0; first < run; first += kRunPacked) {
+        const Index here = smaller(kRunPacked, run - first);
+        const Index count = chunk.meet(pass, tap, first, here, gradients);
+        const Index tiles = (here + kTallest - 1) / kTallest;  // of nearly equal height
+        // A block's gradient stays in the nearest cache while the tiles pass by.
+        for (Index block = 0; block < blocks; block++)
+          for (Index tile = 0; tile < tiles; tile++) {
+            const Index begin = here * tile / tiles, end = here * (tile + 1) / tiles;
+            sum_tile<kVectors, T>(end - begin, chunk.packed + begin * kStep<T>, gradients, count,
+                                  block * chunk.kBlockSize,
+                                  target.at(tap * run + first + begin, block * kWidth));
+          }
       }
   }
 }
