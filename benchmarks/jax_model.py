@@ -15,6 +15,7 @@ from jaxnets.data.cache import gather
 from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
+from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import make_preprocess
@@ -50,10 +51,16 @@ def make_config(network: str, image_size: int, batch_size: int) -> config_dict.C
 
 
 def build(
-    config: config_dict.ConfigDict, variables: dict[str, Any] | None = None, *, axis_name: str | None = None
+    config: config_dict.ConfigDict,
+    variables: dict[str, Any] | None = None,
+    *,
+    axis_name: str | None = None,
+    implementation: Implementation = "auto",
 ) -> ModelAndStep:
     """Builds a config's network from `variables`, by default from its initialization."""
     model = models.create(config.model, axis_name=axis_name)
+    if implementation != "auto":
+        model = model.clone(implementation=implementation)
     if variables is None:
         variables = models.initialize(model, jax.random.key(config.seed), _input_shape(config))
     schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
