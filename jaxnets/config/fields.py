@@ -198,7 +198,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "train.grad_accum_steps": field(1, "number of microbatches per batch (gradient accumulation)", ge=1),
     "train.remat": field(
-        False, "store convolutions only and compute the other activations again in the backward pass"
+        False,
+        "store convolutions only and compute the other activations again in the backward pass; saves no "
+        "memory on CPUs, where XLA merges what is computed twice",
     ),
     "train.steps_per_execution": field(
         0, "maximum steps per call with data on the device; 0: automatic", ge=0, le=10_000

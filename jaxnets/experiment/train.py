@@ -259,8 +259,7 @@ def _check_memory(run: Run, needed: int) -> None:
     if 0 < available < needed:
         raise MachineError(
             f"a training step needs {needed / GIB:.2g} GiB of memory, the device has {available / GIB:.2g}: "
-            "use a smaller --config.train.batch_size, a larger --config.train.grad_accum_steps, or "
-            "--config.train.remat=True"
+            "use a smaller --config.train.batch_size or a larger --config.train.grad_accum_steps"
         )
 
 

@@ -274,12 +274,6 @@ def max_pool(x: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Arr
     return _pool(x, windows, kernels, chooses=False)[0]
 
 
-def _largest_and_its_tap(
-    x: jax.Array, windows: Windows, kernels: Kernels | None
-) -> tuple[jax.Array, jax.Array]:
-    return _pool(x, windows, kernels, chooses=True)
-
-
 def _pool(
     x: jax.Array, windows: Windows, kernels: Kernels | None, *, chooses: bool
 ) -> tuple[jax.Array, jax.Array]:
@@ -317,4 +311,4 @@ def _pool_gradient(
     return (call(kernels, "max_pool_gradient", result, chosen, gradient, in_jax=in_jax, geometry=geometry),)
 
 
-max_pool.defvjp(_largest_and_its_tap, _pool_gradient)
+max_pool.defvjp(functools.partial(_pool, chooses=True), _pool_gradient)

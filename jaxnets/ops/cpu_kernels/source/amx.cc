@@ -253,18 +253,14 @@ constexpr Index kPairs = kPixelsPacked / 2;
 template <int kVectors>
 Index take_sources(const KernelGradient<Bfloat16>& pass, Chunk<Bfloat16, kVectors>& chunk, Index tap,
                    Index begin, Index run, float* transposed) {
-  const Reach<Bfloat16>& reach = pass.reach;
-  const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
-  const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
+  const typename Chunk<Bfloat16, kVectors>::Tap source(chunk, pass.reach, tap);
   const Index pairs = ((chunk.count + 1) / 2 + kSide - 1) / kSide * kSide;
-  for (Index pair = 0; pair < pairs; pair++) {
-    const Bfloat16* from[2] = {pass.zeros, pass.zeros};
-    for (Index q = 2 * pair; q < 2 * pair + 2 && q < chunk.count; q++) {
-      const Index by_row = row_offset[chunk.row[q]], by_column = column_offset[chunk.column[q]];
-      if ((by_row | by_column) >= 0) from[q % 2] = chunk.image[q] + by_row + by_column;
-    }
-    interleave(from[0] + begin, from[1] + begin, run, chunk.packed + pair * kRowSize<Bfloat16>);
-  }
+  const auto from = [&](Index q) {
+    const Bfloat16* values = q < chunk.count ? source.at(q) : nullptr;
+    return (values == nullptr ? pass.zeros : values) + begin;
+  };
+  for (Index pair = 0; pair < pairs; pair++)
+    interleave(from(2 * pair), from(2 * pair + 1), run, chunk.packed + pair * kRowSize<Bfloat16>);
   transpose_all(reinterpret_cast<const float*>(chunk.packed), run, kRowSize<Bfloat16> / 2, pairs, kPairs,
                 transposed);
   return pairs;

@@ -125,18 +125,32 @@ struct Chunk {
     }
   }
 
+  // What a tap reads of the chunk's pixels: at(q) is null if that is in the padding.
+  struct Tap {
+    const Chunk& chunk;
+    const Index *row_offset, *column_offset;
+
+    Tap(const Chunk& chunk, const Reach<T>& reach, Index tap)
+        : chunk(chunk),
+          row_offset(reach.row_offset + tap / reach.taps_across * reach.rows),
+          column_offset(reach.column_offset + tap % reach.taps_across * reach.columns) {}
+
+    const T* at(Index q) const {
+      const Index by_row = row_offset[chunk.row[q]], by_column = column_offset[chunk.column[q]];
+      return (by_row | by_column) < 0 ? nullptr : chunk.image[q] + by_row + by_column;
+    }
+  };
+
   // Packs `run` values from `begin` on that a tap reads, of pixels where it is not in the padding;
   // their number, and the rows of their gradients.
   Index meet(const KernelGradient<float>& pass, Index tap, Index begin, Index run,
              const float** gradients) {
-    const Reach<float>& reach = pass.reach;
-    const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
-    const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
+    const Tap source(*this, pass.reach, tap);
     Index met = 0;
     for (Index q = 0; q < count; q++) {
-      const Index by_row = row_offset[row[q]], by_column = column_offset[column[q]];
-      if ((by_row | by_column) < 0) continue;
-      copy(image[q] + by_row + by_column + begin, run, packed + met * kRowSize<T>);
+      const float* from = source.at(q);
+      if (from == nullptr) continue;
+      copy(from + begin, run, packed + met * kRowSize<T>);
       gradients[met++] = gradient + q * kWidth;
     }
     return met;
@@ -145,20 +159,14 @@ struct Chunk {
   // Likewise of two pixels one or both.
   Index meet(const KernelGradient<Bfloat16>& pass, Index tap, Index begin, Index run,
              const Bfloat16** gradients) {
-    const Reach<Bfloat16>& reach = pass.reach;
-    const Index* row_offset = reach.row_offset + tap / reach.taps_across * reach.rows;
-    const Index* column_offset = reach.column_offset + tap % reach.taps_across * reach.columns;
+    const Tap source(*this, pass.reach, tap);
     Index met = 0;
     for (Index q = 0; q < count; q += 2) {
-      const Bfloat16* from[2] = {pass.zeros, pass.zeros};
-      bool any = false;
-      for (Index i = 0; i < 2 && q + i < count; i++) {
-        const Index by_row = row_offset[row[q + i]], by_column = column_offset[column[q + i]];
-        if ((by_row | by_column) < 0) continue;
-        from[i] = image[q + i] + by_row + by_column, any = true;
-      }
-      if (!any) continue;
-      interleave(from[0] + begin, from[1] + begin, run, packed + met * kRowSize<T>);
+      const Bfloat16* one = source.at(q);
+      const Bfloat16* other = q + 1 < count ? source.at(q + 1) : nullptr;
+      if (one == nullptr && other == nullptr) continue;
+      interleave((one ? one : pass.zeros) + begin, (other ? other : pass.zeros) + begin, run,
+                 packed + met * kRowSize<T>);
       gradients[met++] = gradient + q * kWidth;
     }
     return met;

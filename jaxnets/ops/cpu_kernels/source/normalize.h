@@ -14,14 +14,15 @@ inline Index rows_of_chunk(Index channels) {
 }
 
 // Calls visit(first pixel, last pixel, first channel, channels) for every chunk and block of
-// channels.
-template <typename Visit>
-inline void for_each_chunk(Index first, Index last, Index channels, Visit visit) {
-  const Index rows = rows_of_chunk(channels);
-  for (Index pixel = first; pixel < last; pixel += rows)
-    for (Index channel = 0; channel < channels; channel += kAcross * kLanes)
-      visit(pixel, smaller(pixel + rows, last), channel,
-            smaller(kAcross * kLanes, channels - channel));
+// channels of a group.
+template <typename T, typename Visit>
+inline void for_each_chunk(const Normalization<T>& pass, Index group, Visit visit) {
+  const Index end = smaller((group + 1) * pass.pixels_per_group, pass.pixels);
+  const Index rows = rows_of_chunk(pass.channels);
+  for (Index pixel = group * pass.pixels_per_group; pixel < end; pixel += rows)
+    for (Index channel = 0; channel < pass.channels; channel += kAcross * kLanes)
+      visit(pixel, smaller(pixel + rows, end), channel,
+            smaller(kAcross * kLanes, pass.channels - channel));
 }
 
 // The mean of the values seen so far and the sum of their squared distances from it, by Chan's rule
@@ -32,9 +33,7 @@ void moments(const Normalization<T>& pass, Index group) {
   float* means = pass.sums + 2 * group * pass.channels;
   float* squares = means + pass.channels;
   const Index begin = group * pass.pixels_per_group;
-  const Index end = smaller(begin + pass.pixels_per_group, pass.pixels);
-  for_each_chunk(begin, end, pass.channels, [&](Index first, Index last, Index channel,
-                                                Index channels) {
+  for_each_chunk(pass, group, [&](Index first, Index last, Index channel, Index channels) {
     const Index rows = last - first, before = first - begin;
     const T* x = pass.x + first * pass.channels + channel;
     Vector mean[kAcross] = {}, square[kAcross] = {};
@@ -82,9 +81,7 @@ void gradient_sums(const Normalization<T>& pass, Index group) {
   float* sums = pass.sums + 2 * group * pass.channels;
   float* products = sums + pass.channels;
   const Index begin = group * pass.pixels_per_group;
-  const Index end = smaller(begin + pass.pixels_per_group, pass.pixels);
-  for_each_chunk(begin, end, pass.channels, [&](Index first, Index last, Index channel,
-                                                Index channels) {
+  for_each_chunk(pass, group, [&](Index first, Index last, Index channel, Index channels) {
     Vector sum[kAcross] = {}, product[kAcross] = {}, mean[kAcross];
     load_row(pass.center + channel, mean, channels);
     for (Index pixel = first; pixel < last; pixel++) {
