@@ -16,7 +16,7 @@ from training_runs import read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
-from jaxnets.errors import ConfigError, InterruptedRunError
+from jaxnets.errors import ConfigError, InterruptedRunError, MachineError
 from jaxnets.experiment import execution
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.resolve import check_divisible
@@ -204,3 +204,11 @@ def test_two_devices_match_batches_from_the_host(
             [*command, f"--workdir={tmp_path / name}", *flags], cwd=repository, env=environment, check=True
         )
     _assert_metrics_are_close(read_metrics(tmp_path / "many"), read_metrics(tmp_path / "host"))
+
+
+def test_a_step_that_cannot_fit_is_refused(
+    smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxnets.experiment.train.device_memory", lambda devices: 1024.0)
+    with pytest.raises(MachineError, match="a training step needs .* GiB of memory, .*batch_size"):
+        jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", kernels=False)
