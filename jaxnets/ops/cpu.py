@@ -172,7 +172,7 @@ def forward(x: jax.Array, kernel: jax.Array, windows: Windows, groups: int = 1) 
 def forward_by_groups(x: jax.Array, kernel: jax.Array, windows: Windows, groups: int) -> jax.Array:
     """The output of a grouped convolution, as a sum over the taps of the kernel.
 
-    XLA's own, with `feature_group_count`, took 10 to 40 times as long for 3x3 kernels with one group per channel.
+    XLA's own, with `feature_group_count`, took 18 to 44 times as long for depthwise 3x3 kernels.
     """
     features = kernel.shape[3]
     taps = kernel.reshape(-1, kernel.shape[2], groups, features // groups)
