@@ -199,8 +199,8 @@ FIELDS: Mapping[str, Field] = {
     "train.grad_accum_steps": field(1, "number of microbatches per batch (gradient accumulation)", ge=1),
     "train.remat": field(
         False,
-        "store convolutions only and compute the other activations again in the backward pass; saves no "
-        "memory on CPUs, where XLA merges what is computed twice",
+        "store the outputs of convolutions only and compute the other activations again in the backward "
+        "pass: less memory, slower steps",
     ),
     "train.steps_per_execution": field(
         0, "maximum steps per call with data on the device; 0: automatic", ge=0, le=10_000

@@ -105,7 +105,7 @@ def build_run(
         devices.replicate(jax.tree.map(jnp.asarray, numbers)),
         *([] if examples is None else [examples]),
     )
-    compiled = devices.compile_step(train_step, donate=True, shared=shared)
+    compiled = devices.compile_step(train_step, donate=True, shared=shared, least_memory=config.train.remat)
     run = Run(
         config=config,
         workdir=directory,

@@ -27,6 +27,8 @@ from jaxnets.io import user_cache_folder
 FLAG, SAFE_FUSIONS = "xla_cpu_experimental_ynn_fusion_type", "individual_dot,individual_convolution"
 SAFE_FLAG = f"--{FLAG}={SAFE_FUSIONS}"  # in XLA_FLAGS
 COMPILER_OPTIONS = {FLAG: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"}
+MEMORY_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+"""Compiler options for the order of operations on CPUs that needs the least memory."""
 FIRST_AFFECTED, FIRST_UNKNOWN = (0, 10, 2), (0, 13)
 """The affected versions of jaxlib. XLA aborts on unknown flags, so unsupported versions do not get it."""
 NEUTRAL_FLAGS = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")

@@ -47,12 +47,22 @@ class Devices:
         return self.process_index == 0
 
     def compile_step(
-        self, step: Callable[..., Any], *, donate: bool, shared: tuple[Any, ...] = ()
+        self,
+        step: Callable[..., Any],
+        *,
+        donate: bool,
+        shared: tuple[Any, ...] = (),
+        least_memory: bool = False,
     ) -> "CompiledStep":
-        """Returns the jitted or pmapped `step`, with `shared` as further, replicated arguments."""
+        """Returns the jitted or pmapped `step`, with `shared` as further, replicated arguments.
+
+        With `least_memory`, XLA computes values as late as possible on CPUs, not as early; a program of several
+        processes is compiled without it.
+        """
+        options = xla.compiler_options() | (xla.MEMORY_OPTIONS if least_memory else {})
         donated = (0,) if donate else ()
         if self.axis_name is None:
-            return CompiledStep(jax.jit(step, donate_argnums=donated), shared)
+            return CompiledStep(jax.jit(step, donate_argnums=donated), shared, options)
         axes = (None, 0, *(None for _ in shared))
         mapped = jax.pmap(step, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=donated)
         # A program of several processes cannot be lowered from the shapes of one. It is compiled when it is
@@ -62,7 +72,7 @@ class Devices:
                 f'several processes need XLA_FLAGS="{xla.SAFE_FLAG}" to be set before JAX starts: '
                 "without it this version of jaxlib computes wrong numbers in some programs"
             )
-        return CompiledStep(mapped, shared, ahead_of_time=self.process_count == 1)
+        return CompiledStep(mapped, shared, options, ahead_of_time=self.process_count == 1)
 
     def replicate(self, state: Any) -> Any:
         """Returns the state on every device."""
@@ -105,8 +115,11 @@ class Devices:
 class CompiledStep:
     """A step that is compiled ahead of time, once per batch shape."""
 
-    def __init__(self, function: Any, shared: tuple[Any, ...], *, ahead_of_time: bool = True):
+    def __init__(
+        self, function: Any, shared: tuple[Any, ...], options: dict[str, str], *, ahead_of_time: bool = True
+    ):
         self._function, self._shared, self._ahead_of_time = function, shared, ahead_of_time
+        self._options = options
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def compile(self, state: Any, batch: Batch) -> Any:
@@ -117,7 +130,7 @@ class CompiledStep:
         if shapes not in self._compiled:
             with xla.paused_garbage_collection():
                 lowered = self._function.lower(state, batch, *self._shared)
-            self._compiled[shapes] = lowered.compile(compiler_options=xla.compiler_options())
+            self._compiled[shapes] = lowered.compile(compiler_options=self._options)
         return self._compiled[shapes]
 
     def memory(self) -> int:

@@ -19,7 +19,7 @@ from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
 from jaxnets.ops.cpu_kernels import Implementation
-from jaxnets.ops.functional import norm
+from jaxnets.ops.functional import norm, on_cpu
 from jaxnets.ops.layers import SAVED
 from jaxnets.training.loss import Loss, LossTerms
 from jaxnets.training.preprocess import Preprocess
@@ -109,7 +109,7 @@ def make_train_step(
         grad_accum_steps: microbatches of a batch; batch statistics are updated after each.
         ema_decay: of the moving average of the parameters; None: no average.
         remat: store the outputs of convolutions only, and compute the other activations again in the backward
-            pass. It saves no memory on CPUs, where XLA merges what is computed twice.
+            pass. On CPUs it saves memory if compiled with `jaxnets.runtime.xla.MEMORY_OPTIONS`.
         axis_name: the axis of the devices that the step is mapped over.
         forward: (variables, inputs, key) -> (outputs, batch_stats); by default the model in training mode.
         split: parameters -> (trainable, frozen); by default all are trained.
@@ -132,8 +132,9 @@ def make_train_step(
         examples = (inputs, targets, batch["weight"].astype(targets.dtype))
 
         trainable, frozen = split(state.params)
-        loss_fn = functools.partial(_loss_fn, loss, forward, frozen, batch["label"].ndim == 1)
-        grad_fn = functools.partial(jax.grad(loss_fn, has_aux=True), trainable)
+        grad_fn = functools.partial(
+            _gradient, loss, forward, frozen, batch["label"].ndim == 1, remat, trainable
+        )
         gradient, batch_stats, metrics = _accumulate_gradients(
             grad_fn, state.batch_stats, examples, dropout_key, grad_accum_steps
         )
@@ -199,23 +200,56 @@ def _accumulate_gradients(
     return gradient, batch_stats, metrics
 
 
-def _loss_fn(
+def _gradient(
     loss: Loss,
     forward: Forward,
     frozen: Tree,
     classes: bool,
+    remat: bool,
     trainable: Tree,
     batch_stats: Tree,
     examples: Examples,
     dropout_key: jax.Array,
-) -> tuple[jax.Array, tuple[Tree, Metrics]]:
-    """Returns the summed loss, the new batch statistics and the metrics of a microbatch."""
+) -> tuple[Tree, tuple[Tree, Metrics]]:
+    """Returns the gradient of the summed loss, the new batch statistics and the metrics of a microbatch."""
     inputs, targets, weight = examples
-    variables = {"params": {**frozen, **trainable}, "batch_stats": batch_stats}
-    outputs, batch_stats = forward(variables, inputs, dropout_key)
-    terms = loss(outputs, targets, weight)
-    main = outputs.main if isinstance(outputs, ModelOutput) else outputs
-    return terms.total, (batch_stats, _sums(terms, main, targets, weight, classes))
+
+    def apply(trainable: Tree) -> tuple[Any, Tree]:
+        variables = {"params": {**frozen, **trainable}, "batch_stats": batch_stats}
+        return forward(variables, inputs, dropout_key)
+
+    def total(outputs: Any) -> tuple[jax.Array, Metrics]:
+        terms = loss(outputs, targets, weight)
+        main = outputs.main if isinstance(outputs, ModelOutput) else outputs
+        return terms.total, _sums(terms, main, targets, weight, classes)
+
+    outputs, backward, batch_stats = jax.vjp(apply, trainable, has_aux=True)
+    gradient, metrics = jax.grad(total, has_aux=True)(outputs)
+    if remat and on_cpu():
+        backward = _delay(backward, gradient, arguments=(trainable, frozen, batch_stats, inputs))
+    return backward(gradient)[0], (batch_stats, metrics)
+
+
+def _delay(backward: Callable[[Tree], Tree], gradient: Tree, arguments: Tree) -> Callable[[Tree], Tree]:
+    """Returns `backward` such that XLA cannot use its stored activations before `gradient` is known.
+
+    On CPUs XLA removes the optimization barrier of `jax.checkpoint`, then merges what is computed twice. So the
+    activations pass through a loop that never runs, which XLA does not know: no sum is above infinity.
+    """
+    known = {id(array) for array in jax.tree.leaves(arguments)}
+    stored, structure = jax.tree.flatten(backward)
+    activations = {
+        index: array
+        for index, array in enumerate(stored)
+        if id(array) not in known and jnp.issubdtype(array.dtype, jnp.floating)
+    }
+    total = sum(jnp.sum(array) for array in jax.tree.leaves(gradient))  # of all heads
+
+    def negate(carry: tuple[jax.Array, Tree]) -> tuple[jax.Array, Tree]:
+        return jnp.zeros_like(carry[0]), jax.tree.map(jnp.negative, carry[1])
+
+    _, delayed = lax.while_loop(lambda carry: carry[0], negate, (total > jnp.inf, activations))
+    return structure.unflatten([delayed.get(index, array) for index, array in enumerate(stored)])
 
 
 def _update_ema(state: TrainState, params: Tree, decay: float | None) -> Tree:
