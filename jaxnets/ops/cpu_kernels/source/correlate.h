@@ -225,6 +225,21 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
   }
 }
 
+// The run that a pixel reads, normalised, to `to`.
+template <typename T>
+inline void normalize_run(const Prologue& prologue, const T* from, Index run, T* to) {
+  Vector value[1], center[1], factor[1], offset[1];
+  for (Index c = 0; c < run; c += kLanes) {
+    const Index channels = run - c;
+    load_row(from + c, value, channels);
+    load_row(prologue.center + c, center, channels);
+    load_row(prologue.factor + c, factor, channels);
+    load_row(prologue.offset + c, offset, channels);
+    value[0] = relu((value[0] - center[0]) * factor[0] + offset[0]);
+    store_row(to + c, value, channels);
+  }
+}
+
 // Tiles whose taps are looked up together, for some rows of the filter.
 template <typename T, int kPixels>
 struct Batch {
@@ -253,6 +268,15 @@ struct Batch {
     }
   }
 
+  // Normalises what the tiles read.
+  void normalize_all(const Correlation<T>& pass, Index tiles, T* to) {
+    for (Index t = 0; t < tiles; t++)
+      for (int m = 0; m < kPixels; m++, to += pass.reach.run) {
+        normalize_run(pass.prologue, places[t].start[m], pass.reach.run, to);
+        places[t].start[m] = to;
+      }
+  }
+
   template <int kVectors>
   void multiply_tile(const Correlation<T>& pass, Index t, Index block, bool begins, bool ends,
                      bool fetches) {
@@ -269,14 +293,20 @@ struct Batch {
 
 template <int kPixels, int kVectors, typename T>
 void correlate_tiles(const Correlation<T>& pass, Index first_tile, Index last_tile,
-                     Index first_block, Index last_block) {
+                     Index first_block, Index last_block, T* scratch) {
   const Index down = pass.reach.taps_down, across = pass.reach.taps_across;
   const Index down_at_once = smaller(down, kSegments / across);
-  const Index tiles_at_once = smaller(kSegments / (down_at_once * across), kTilesAtOnce);
+  Index tiles_at_once = smaller(kSegments / (down_at_once * across), kTilesAtOnce);
+  const bool normalizes = pass.prologue.center != nullptr;
+  if (normalizes) {
+    const Index fitting = kValuesNormalized / (kPixels * pass.reach.run);
+    tiles_at_once = fitting < 1 ? 1 : smaller(fitting, tiles_at_once);
+  }
   Batch<T, kPixels> batch;
   for (Index tile = first_tile; tile < last_tile; tile += tiles_at_once) {
     const Index tiles = smaller(tiles_at_once, last_tile - tile);
     for (Index t = 0; t < tiles; t++) find(pass, tile + t, batch.places[t]);
+    if (normalizes) batch.normalize_all(pass, tiles, scratch);
     for (Index first = 0; first < down; first += down_at_once) {
       const Index last = smaller(first + down_at_once, down);
       batch.look_up_all(pass, tiles, first, last);
@@ -284,24 +314,28 @@ void correlate_tiles(const Correlation<T>& pass, Index first_tile, Index last_ti
       for (Index block = first_block; block < last_block; block++)
         for (Index t = 0; t < tiles; t++)
           batch.template multiply_tile<kVectors>(pass, t, block, first == 0, last == down,
-                                                   block == first_block);
+                                                   block == first_block && !normalizes);
     }
   }
 }
 
 template <typename T>
 void correlate(const Correlation<T>& pass, Index first_tile, Index last_tile, Index first_block,
-               Index last_block, T*) {
+               Index last_block, T* scratch) {
   switch (pass.width / kLanes) {
     case 1:
-      return correlate_tiles<tallest(1), 1>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(1), 1>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
     case 2:
-      return correlate_tiles<tallest(2), 2>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(2), 2>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
 #if JAXNETS_REGISTERS >= 32
     case 3:
-      return correlate_tiles<tallest(3), 3>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(3), 3>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
     case 4:
-      return correlate_tiles<tallest(4), 4>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(4), 4>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
 #endif
   }
 }
