@@ -56,8 +56,8 @@ class Devices:
     ) -> "CompiledStep":
         """Returns the jitted or pmapped `step`, with `shared` as further, replicated arguments.
 
-        With `least_memory`, XLA computes values as late as possible on CPUs, not as early; a program of several
-        processes is compiled without it.
+        With `least_memory`, XLA computes values as late as possible on CPUs, not as early; a program of
+        several processes is compiled without it.
         """
         options = xla.compiler_options() | (xla.MEMORY_OPTIONS if least_memory else {})
         donated = (0,) if donate else ()

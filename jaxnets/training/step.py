@@ -233,8 +233,8 @@ def _gradient(
 def _delay(backward: Callable[[Tree], Tree], gradient: Tree, arguments: Tree) -> Callable[[Tree], Tree]:
     """Returns `backward` such that XLA cannot use its stored activations before `gradient` is known.
 
-    On CPUs XLA removes the optimization barrier of `jax.checkpoint`, then merges what is computed twice. So the
-    activations pass through a loop that never runs, which XLA does not know: no sum is above infinity.
+    On CPUs XLA removes the optimization barrier of `jax.checkpoint`, then merges what is computed twice. So
+    the activations pass through a loop that never runs, which XLA does not know: no sum is above infinity.
     """
     known = {id(array) for array in jax.tree.leaves(arguments)}
     stored, structure = jax.tree.flatten(backward)
