@@ -243,7 +243,7 @@ def _delay(backward: Callable[[Tree], Tree], gradient: Tree, arguments: Tree) ->
         for index, array in enumerate(stored)
         if id(array) not in known and jnp.issubdtype(array.dtype, jnp.floating)
     }
-    total = sum(jnp.sum(array) for array in jax.tree.leaves(gradient))  # of all heads
+    total: Any = sum(jnp.sum(array) for array in jax.tree.leaves(gradient))  # of all heads
 
     def negate(carry: tuple[jax.Array, Tree]) -> tuple[jax.Array, Tree]:
         return jnp.zeros_like(carry[0]), jax.tree.map(jnp.negative, carry[1])
