@@ -138,7 +138,8 @@ def convolution_packed(
     [3, channels] of mean, factor and bias. It is added to `previous` [B, H', W', C_out]; with `first`, it
     replaces the channels of `previous` [B, H', W', C] from that one on.
     """
-    shape = (x.shape[0], *windows.output_size, bias.size if first is None else previous.shape[3])
+    whole = bias if first is None or previous is None else previous
+    shape = (x.shape[0], *windows.output_size, whole.shape[-1])
     options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}
     options |= {"channels": np.int64(channels), "first": np.int64(first or 0)}
     options["adds"] = previous is not None and first is None
