@@ -114,16 +114,17 @@ struct Normalization {
   const T* x;
   const T* residual;  // or null
   bool relu;
-  T* y;               // the output; read where `relu` is set and gradients are computed
+  T* y;  // the output; in the gradients with `relu` read, or null where there was no residual
   const T* gradient;  // of the output
   T* x_gradient;
   T* residual_gradient;  // or null
   float* sums;           // [groups][2][channels]
   // [channels]: y = (x - center) * factor + offset;
-  // x_gradient = factor * (gradient - offset - (x - center) * tilt)
+  // x_gradient = factor * (gradient - shift - (x - center) * tilt)
   const float* center;
   const float* factor;
   const float* offset;
+  const float* shift;
   const float* tilt;
 };
 
