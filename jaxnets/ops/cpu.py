@@ -196,13 +196,26 @@ def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows, gro
     """The gradient with respect to x, [B, H, W, C_in]."""
     kernel = kernel.astype(gradient.dtype)
     if groups > 1:
-        x = jax.ShapeDtypeStruct((len(gradient), *windows.size, kernel.shape[2] * groups), gradient.dtype)
-        return jax.linear_transpose(lambda x: forward_by_groups(x, kernel, windows, groups), x)(gradient)[0]
+        return input_gradient_by_groups(kernel, gradient, windows, groups)
     if windows.is_pointwise:
         return windows.spread(jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0]))
     if windows.strides == (1, 1) and min(gradient.shape[1:3]) >= MIN_SIZE_FOR_LAX_INPUT_GRADIENT:
         return input_gradient_by_lax(kernel, gradient, windows)
     return input_gradient_by_columns(kernel, gradient, windows)
+
+
+def input_gradient_by_groups(
+    kernel: jax.Array, gradient: jax.Array, windows: Windows, groups: int
+) -> jax.Array:
+    """The input gradient of a grouped convolution: the mirrored kernel over the gradient, spread on zeros."""
+    rows, columns, channels, features = kernel.shape
+    mirrored = kernel[::-1, ::-1].reshape(rows, columns, channels, groups, features // groups)
+    mirrored = mirrored.swapaxes(2, 4).reshape(rows, columns, features // groups, channels * groups)
+    height, width = windows.size
+    larger = windows._replace(size=(height + rows - 1, width + columns - 1))
+    corner = rows - 1 - windows.padding[0][0], columns - 1 - windows.padding[1][0]
+    places = Windows(larger.size, windows.window, (1, 1), ((0, 0), (0, 0)))
+    return forward_by_groups(larger.spread(gradient, corner), mirrored, places, groups)
 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:

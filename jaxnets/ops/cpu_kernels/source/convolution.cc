@@ -308,11 +308,31 @@ Correlation<T> correlation(const Map<T>& map, const std::vector<Index>& rows,
   return pass;
 }
 
+// All columns: `step` apart they may read the same taps, `shift` values apart.
 template <typename T>
-void run_depthwise(const Map<T>& map, const float* kernel, const Epilogue<T>& epilogue, T* out,
-                   const KernelsOf<T>& kernels, Pool& pool) {
+std::vector<Strip> strips_of(const Reach<T>& reach, Index step, Index shift) {
+  std::vector<Strip> strips;
+  const auto reads_same = [&](Index a, Index b) {
+    for (const Index* offset = reach.column_offset;
+         offset < reach.column_offset + reach.taps_across * reach.columns; offset += reach.columns)
+      if ((offset[a] == kOutside) != (offset[b] == kOutside)) return false;
+    return true;
+  };
+  for (Index phase = 0; phase < std::min(step, reach.columns); phase++)
+    for (Index column = phase; column < reach.columns; column += step)
+      if (column > phase && reads_same(column - step, column))
+        strips.back().count++;
+      else
+        strips.push_back({column, 1, step, shift});
+  return strips;
+}
+
+template <typename T>
+void run_depthwise(const Map<T>& map, const std::vector<Strip>& strips, const float* kernel,
+                   const Epilogue<T>& epilogue, T* out, const KernelsOf<T>& kernels, Pool& pool) {
   Depthwise<T> pass = {};
   pass.reach = map.reach, pass.kernel = kernel, pass.epilogue = epilogue, pass.out = out;
+  pass.strips = strips.data(), pass.strip_count = strips.size();
   const Index size = map.reach.columns * map.reach.run * map.reach.taps_down;
   const Index together = std::max<Index>(kValuesInPiece / size, 1);
   const Index rows = map.reach.images * map.reach.rows;
@@ -338,7 +358,9 @@ void depthwise_kernel_gradient(const Convolution& s, const T* x, const T* y_grad
   constexpr Index kGroups = 16;
   const Map<T> map = input_map(s, x, kernels, pool);
   Depthwise<T> pass = {};
+  const std::vector<Strip> strips = strips_of(map.reach, 1, s.stride_across * s.channels);
   pass.reach = map.reach, pass.gradient = y_gradient;
+  pass.strips = strips.data(), pass.strip_count = strips.size();
   const Index rows = s.images * s.out_rows;
   pass.rows_per_group = ceil_div(rows, kGroups);
   const Index groups = ceil_div(rows, pass.rows_per_group);
@@ -391,7 +413,9 @@ template <typename T>
 void forward(const Convolution& s, const T* x, const float* kernel, const T* panels,
              const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool) {
   const Map<T> map = input_map(s, x, kernels, pool);
-  if (s.is_depthwise()) return run_depthwise(map, kernel, epilogue, y, kernels, pool);
+  if (s.is_depthwise())
+    return run_depthwise(map, strips_of(map.reach, 1, s.stride_across * s.channels), kernel,
+                         epilogue, y, kernels, pool);
   Array<T> packed;
   if (panels == nullptr) {
     packed = allocate<T>(packed_size(s, kernels));
@@ -419,7 +443,9 @@ template <typename T>
 void input_gradient(const Convolution& s, const float* kernel, const T* y_gradient, T* x_gradient,
                     const KernelsOf<T>& kernels, Pool& pool) {
   const Map<T> map = gradient_map(s, y_gradient, pool);
-  if (s.is_depthwise()) return run_depthwise(map, kernel, {}, x_gradient, kernels, pool);
+  if (s.is_depthwise())
+    return run_depthwise(map, strips_of(map.reach, s.stride_across, s.channels), kernel, {},
+                         x_gradient, kernels, pool);
   const std::vector<Index> rows = by_phase(s.rows, s.stride_down, s.pad_top);
   const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
   Correlation<T> pass = correlation(map, rows, columns);

@@ -8,11 +8,6 @@ constexpr Index kRowsAtLeast = 8;  // so that merging chunks costs little beside
 
 constexpr int kAcross = 4;  // vectors side by side at most: independent sums, whole cache lines
 
-template <int kNumber>
-struct Number {
-  static constexpr int value = kNumber;
-};
-
 // Calls visit(Number of vectors, first channel, channels) for blocks of channels, which are nearly
 // equally wide.
 template <typename Visit>
@@ -22,19 +17,7 @@ inline void for_each_block(Index channels, Visit visit) {
   for (Index block = 0; block < blocks; block++) {
     const Index first = vectors * block / blocks, last = vectors * (block + 1) / blocks;
     const Index channel = first * kLanes, count = smaller(last * kLanes, channels) - channel;
-    switch (last - first) {
-      case 1:
-        visit(Number<1>(), channel, count);
-        break;
-      case 2:
-        visit(Number<2>(), channel, count);
-        break;
-      case 3:
-        visit(Number<3>(), channel, count);
-        break;
-      default:
-        visit(Number<kAcross>(), channel, count);
-    }
+    with_number<kAcross>(last - first, [&](auto vectors) { visit(vectors, channel, count); });
   }
 }
 

@@ -95,10 +95,18 @@ struct KernelGradient {
   Index sums_stride, group_stride;
 };
 
+// Columns that read the same taps: `count` from `first` on, `step` apart. What they read lies `shift`
+// values apart.
+struct Strip {
+  Index first, count, step, shift;
+};
+
 // A convolution in which each channel has its own filter. `reach.run` is the number of channels.
 template <typename T>
 struct Depthwise {
   Reach<T> reach;
+  const Strip* strips;
+  Index strip_count;
   const float* kernel;  // [taps][channels]
   T* out;               // [images][rows][columns][channels]
   Epilogue<T> epilogue;
