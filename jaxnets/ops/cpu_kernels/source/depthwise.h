@@ -64,12 +64,15 @@ void depthwise(const Depthwise<T>& pass, Index image, Index row) {
     for_each_vector(channels, [&](Index channel, Index count) {
       Vector sum[kPixels][1] = {}, bias[1];
       for (Index t = 0; t < taps.count; t++) {
-        const Vector weights = load_channels(pass.kernel + taps.number[t] * channels + channel, count);
+        const float* tap = pass.kernel + taps.number[t] * channels + channel;
+        const Vector weights = load_channels(tap, count);
         const T* from = source + taps.offset[t] + channel;
 #pragma GCC unroll 8
-        for (int m = 0; m < kPixels; m++) sum[m][0] += load_channels(from + m * shift, count) * weights;
+        for (int m = 0; m < kPixels; m++)
+          sum[m][0] += load_channels(from + m * shift, count) * weights;
       }
       load_bias(pass.epilogue, bias, channel, count);
+#pragma GCC unroll 8
       for (int m = 0; m < kPixels; m++)
         finish(pass.epilogue, bias, sum[m], pixel * channels + channel + m * step, pass.out, count);
     });
@@ -96,6 +99,7 @@ void depthwise_kernel_gradient(const Depthwise<T>& pass, Index group) {
       const Index shift = strip.shift, step = strip.step * channels;
       for_each_vector(channels, [&](Index channel, Index count) {
         Vector gradient[kPixels];
+#pragma GCC unroll 8
         for (int m = 0; m < kPixels; m++)
           gradient[m] = load_channels(pass.gradient + pixel * channels + channel + m * step, count);
         for (Index t = 0; t < taps.count; t++) {
@@ -103,7 +107,8 @@ void depthwise_kernel_gradient(const Depthwise<T>& pass, Index group) {
           float* const to = sums + taps.number[t] * channels + channel;
           Vector sum[1] = {};
 #pragma GCC unroll 8
-          for (int m = 0; m < kPixels; m++) sum[0] += load_channels(from + m * shift, count) * gradient[m];
+          for (int m = 0; m < kPixels; m++)
+            sum[0] += load_channels(from + m * shift, count) * gradient[m];
           sum[0] += load_channels(to, count);
           store_row(to, sum, count);
         }
