@@ -226,15 +226,36 @@ def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows, gro
 def input_gradient_by_groups(
     kernel: jax.Array, gradient: jax.Array, windows: Windows, groups: int
 ) -> jax.Array:
-    """The input gradient of a grouped convolution: the mirrored kernel over the gradient, spread on zeros."""
+    """The input gradient of a grouped convolution.
+
+    Pixels of one phase of the strides meet the same taps: their gradient is a convolution of `gradient` with
+    these taps in reversed order.
+    """
     rows, columns, channels, features = kernel.shape
-    mirrored = kernel[::-1, ::-1].reshape(rows, columns, channels, groups, features // groups)
-    mirrored = mirrored.swapaxes(2, 4).reshape(rows, columns, features // groups, channels * groups)
-    height, width = windows.size
-    larger = windows._replace(size=(height + rows - 1, width + columns - 1))
-    corner = rows - 1 - windows.padding[0][0], columns - 1 - windows.padding[1][0]
-    places = Windows(larger.size, windows.window, (1, 1), ((0, 0), (0, 0)))
-    return forward_by_groups(larger.spread(gradient, corner), mirrored, places, groups)
+    exchanged = kernel.reshape(rows, columns, channels, groups, features // groups).swapaxes(2, 4)
+    exchanged = exchanged.reshape(rows, columns, features // groups, channels * groups)
+    batch, (height, width), strides = len(gradient), windows.size, windows.strides
+    places = -(-height // strides[0]), -(-width // strides[1])
+
+    def of_phase(*phase: int) -> jax.Array:
+        taps, edges = [], [(0, 0, 0)]
+        for first, stride, side, pad, count, extent in zip(
+            phase, strides, windows.window, windows.padding, places, gradient.shape[1:3], strict=True
+        ):
+            taps.append(slice((first + pad[0]) % stride, None, stride))
+            others = len(range(side)[taps[-1]]) - 1
+            before = others - (first + pad[0]) // stride
+            edges.append((before, count + others - extent - before, 0))
+        part = exchanged[tuple(taps)][::-1, ::-1]
+        if part.size == 0:
+            return jnp.zeros((batch, *places, channels * groups), gradient.dtype)
+        source = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*edges, (0, 0, 0)])
+        by_ones = Windows(source.shape[1:3], part.shape[:2], (1, 1), ((0, 0), (0, 0)))
+        return forward_by_groups(source, part, by_ones, groups)
+
+    phases = [jnp.stack([of_phase(row, column) for column in range(strides[1])], 3) for row in range(strides[0])]
+    size = places[0] * strides[0], places[1] * strides[1]
+    return jnp.stack(phases, 2).reshape(batch, *size, channels * groups)[:, :height, :width]
 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
