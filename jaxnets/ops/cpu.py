@@ -231,9 +231,9 @@ def input_gradient_by_groups(
     Pixels of one phase of the strides meet the same taps: their gradient is a convolution of `gradient` with
     these taps in reversed order.
     """
-    rows, columns, channels, features = kernel.shape
-    exchanged = kernel.reshape(rows, columns, channels, groups, features // groups).swapaxes(2, 4)
-    exchanged = exchanged.reshape(rows, columns, features // groups, channels * groups)
+    *window, channels, features = kernel.shape
+    exchanged = kernel.reshape(*window, channels, groups, features // groups).swapaxes(2, 4)
+    exchanged = exchanged.reshape(*window, features // groups, channels * groups)
     batch, (height, width), strides = len(gradient), windows.size, windows.strides
     places = -(-height // strides[0]), -(-width // strides[1])
 
@@ -253,9 +253,9 @@ def input_gradient_by_groups(
         by_ones = Windows(source.shape[1:3], part.shape[:2], (1, 1), ((0, 0), (0, 0)))
         return forward_by_groups(source, part, by_ones, groups)
 
-    phases = [jnp.stack([of_phase(row, column) for column in range(strides[1])], 3) for row in range(strides[0])]
+    rows = (jnp.stack([of_phase(row, column) for column in range(strides[1])], 3) for row in range(strides[0]))
     size = places[0] * strides[0], places[1] * strides[1]
-    return jnp.stack(phases, 2).reshape(batch, *size, channels * groups)[:, :height, :width]
+    return jnp.stack(list(rows), 2).reshape(batch, *size, channels * groups)[:, :height, :width]
 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
