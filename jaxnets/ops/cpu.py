@@ -253,9 +253,10 @@ def input_gradient_by_groups(
         by_ones = Windows(source.shape[1:3], part.shape[:2], (1, 1), ((0, 0), (0, 0)))
         return forward_by_groups(source, part, by_ones, groups)
 
-    rows = (jnp.stack([of_phase(row, column) for column in range(strides[1])], 3) for row in range(strides[0]))
+    rows = [[of_phase(row, column) for column in range(strides[1])] for row in range(strides[0])]
     size = places[0] * strides[0], places[1] * strides[1]
-    return jnp.stack(list(rows), 2).reshape(batch, *size, channels * groups)[:, :height, :width]
+    by_phase = jnp.stack([jnp.stack(row, 3) for row in rows], 2)
+    return by_phase.reshape(batch, *size, channels * groups)[:, :height, :width]
 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
