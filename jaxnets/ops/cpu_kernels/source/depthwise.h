@@ -3,12 +3,12 @@
 constexpr int kPixelsInTile = kRegisters / 4;
 
 // The taps of a pixel that do not lie in the padding: their numbers, and the offsets of what they read.
-struct Taps {
+struct PixelTaps {
   Index count = 0;
   Index number[kTapsAcrossAtMost], offset[kTapsAcrossAtMost];
 
   template <typename T>
-  Taps(const Reach<T>& reach, Index row, Index column) {
+  PixelTaps(const Reach<T>& reach, Index row, Index column) {
     for (Index down = 0; down < reach.taps_down; down++) {
       const Index by_row = reach.row_offset[down * reach.rows + row];
       for (Index across = 0; across < reach.taps_across; across++) {
@@ -26,7 +26,7 @@ template <typename T, typename Visit>
 inline void for_each_tile(const Depthwise<T>& pass, Index row, Visit visit) {
   for (Index i = 0; i < pass.strip_count; i++) {
     const Strip& strip = pass.strips[i];
-    const Taps taps(pass.reach, row, strip.first);
+    const PixelTaps taps(pass.reach, row, strip.first);
     const Index tiles = (strip.count + kPixelsInTile - 1) / kPixelsInTile;
     for (Index tile = 0; tile < tiles; tile++) {
       const Index first = strip.count * tile / tiles, last = strip.count * (tile + 1) / tiles;
@@ -56,7 +56,7 @@ void depthwise(const Depthwise<T>& pass, Index image, Index row) {
   const Reach<T>& reach = pass.reach;
   const Index channels = reach.run, first_pixel = (image * reach.rows + row) * reach.columns;
   const T* image_source = reach.source + image * reach.image_stride;
-  for_each_tile(pass, row, [&](auto pixels, const Taps& taps, Index first, const Strip& strip) {
+  for_each_tile(pass, row, [&](auto pixels, const PixelTaps& taps, Index first, const Strip& strip) {
     constexpr int kPixels = decltype(pixels)::value;
     const T* source = image_source + first * strip.shift;
     const Index pixel = first_pixel + strip.first + first * strip.step;
@@ -91,7 +91,7 @@ void depthwise_kernel_gradient(const Depthwise<T>& pass, Index group) {
   for (Index i = 0; i < taps_count * channels; i++) sums[i] = 0;
   for (Index at_row = first_row; at_row < last_row; at_row++) {
     const T* image_source = reach.source + at_row / reach.rows * reach.image_stride;
-    for_each_tile(pass, at_row % reach.rows, [&](auto pixels, const Taps& taps, Index first,
+    for_each_tile(pass, at_row % reach.rows, [&](auto pixels, const PixelTaps& taps, Index first,
                                                  const Strip& strip) {
       constexpr int kPixels = decltype(pixels)::value;
       const T* source = image_source + first * strip.shift;
