@@ -149,6 +149,8 @@ def grouped_shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple, int]:
 @given(grouped_shapes())
 @example(((2, 9, 11, 48), (3, 3, 1, 48), (1, 1), ((1, 1), (1, 1)), 48))  # MobileNet's depthwise blocks
 @example(((2, 9, 11, 48), (3, 3, 1, 48), (2, 2), ((1, 1), (1, 1)), 48))
+@example(((1, 13, 26, 20), (5, 5, 1, 20), (1, 1), ((2, 2), (2, 2)), 20))
+@example(((1, 14, 37, 36), (7, 7, 1, 36), (2, 3), ((3, 2), (0, 3)), 36))
 @example(((3, 8, 8, 32), (3, 3, 4, 32), (1, 1), ((1, 1), (1, 1)), 8))  # ResNeXt's blocks
 def test_grouped_convolutions_match_numpy(
     kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple, int]

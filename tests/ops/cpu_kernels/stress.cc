@@ -465,8 +465,9 @@ bool check_normalization(Random& random, const Tables<T>& tables, const std::vec
       results[adds ? 2 : 1] = slope;
       pass.gradient = results[adds ? 2 : 1].data(), pass.x_gradient = results[1].data();
       pass.residual_gradient = adds ? results[2].data() : nullptr;
-      normalize_gradient(pass, statistics[0].data(), statistics[1].data(), scale.data(), epsilon,
-                         statistics[2].data(), statistics[3].data(), *kernels, *pool);
+      pass.y = adds ? results[0].data() : nullptr;
+      normalize_gradient(pass, statistics[0].data(), statistics[1].data(), scale.data(), bias.data(),
+                         epsilon, statistics[2].data(), statistics[3].data(), *kernels, *pool);
       if (first.empty()) {
         first.assign(results, results + 3), first_sums.assign(statistics, statistics + 4);
         right &= same("mean", statistics[0], mean) && same("variance", statistics[1], variance);
