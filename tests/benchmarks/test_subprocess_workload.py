@@ -60,6 +60,15 @@ def test_a_failed_command_raises(end: str) -> None:
         SubprocessWorkload().run([sys.executable, "-c", program], "a start")
 
 
+def test_each_first_start_builds_its_kernels(tmp_path: Path) -> None:
+    options = {"network": "lenet5", "image_size": 28, "batch_size": 4}
+    workload = JaxnetsStartup(None, warm=False, kernels=None, builds_kernels=True, **options)
+    first, second = (workload._arguments()[-1] for _ in range(2))
+    workload._folder.cleanup()
+    assert first != second
+    assert not Path(first).exists()
+
+
 @pytest.mark.slow
 def test_a_startup_has_a_peak() -> None:
     workload = JaxnetsStartup(None, warm=False, kernels=None, network="lenet5", image_size=28, batch_size=4)
