@@ -77,7 +77,7 @@ def build(
         model = model.clone(implementation=implementation)
     if variables is None:
         variables = models.initialize(model, jax.random.key(config.seed), _input_shape(config))
-    numbers = hyperparameters(config, total_steps=config.train.steps, steps_per_epoch=1)
+    numbers = hyperparameters(config, total_steps=config.train.steps or 1, steps_per_epoch=1)
     make_bundle = functools.partial(make_optimizer_bundle, config, None, steps_per_epoch=1)
     make_step = functools.partial(
         make_train_step,

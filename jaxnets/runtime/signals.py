@@ -63,8 +63,8 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1, hint: str =
     """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
 
     A script then prints `hint`. After the block the caller must exit if there was one. `on_signal` runs in
-    another thread, or at any place of the main thread, and should only set a variable. Without `install`, in a
-    user's program, the block has handlers of its own in the main thread, and none in others.
+    another thread, or at any place of the main thread, and should only set a variable. Without `install`, in
+    a user's program, the block has handlers of its own in the main thread, and none in others.
     """
     request = [on_signal] * signals
     is_main = threading.current_thread() is threading.main_thread()
