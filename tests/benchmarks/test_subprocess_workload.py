@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,9 +61,9 @@ def test_a_failed_command_raises(end: str) -> None:
         SubprocessWorkload().run([sys.executable, "-c", program], "a start")
 
 
-def test_each_first_start_builds_its_kernels(tmp_path: Path) -> None:
-    options = {"network": "lenet5", "image_size": 28, "batch_size": 4}
-    workload = JaxnetsStartup(None, warm=False, kernels=None, builds_kernels=True, **options)
+def test_each_first_start_builds_its_kernels() -> None:
+    shape: dict[str, Any] = {"network": "lenet5", "image_size": 28, "batch_size": 4}
+    workload = JaxnetsStartup(None, warm=False, kernels=None, builds_kernels=True, **shape)
     first, second = (workload._arguments()[-1] for _ in range(2))
     workload._folder.cleanup()
     assert first != second
