@@ -134,9 +134,9 @@ def convolution_packed(
 ) -> jax.Array:
     """Convolution, bias and ReLU without derivatives: -> [B, H', W', C_out], in the memory of `previous`.
 
-    The convolution reads the first `channels` of `x`, after ReLU(normalization) if there is one: [3, channels]
-    of mean, factor and bias. It is added to `previous` [B, H', W', C_out], or where there is a `first` it
-    replaces the channels of `previous` [B, H', W', C] from that on.
+    The convolution reads the first `channels` of `x`, normalised and after ReLU if there is a `normalization`
+    [3, channels] of mean, factor and bias. It is added to `previous` [B, H', W', C_out]; with `first`, it
+    replaces the channels of `previous` [B, H', W', C] from that one on.
     """
     shape = (x.shape[0], *windows.output_size, bias.size if first is None else previous.shape[3])
     options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}

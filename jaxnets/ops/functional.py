@@ -81,7 +81,7 @@ class FoldedKernel(NamedTuple):
     Attributes:
         kernel: [kh, kw, C_in / groups, C_out], or packed [n] for the C++ kernels.
         bias: [C_out].
-        normalization: of the batch normalisation and ReLU before it, mean, factor and bias [3, C_in]; or None.
+        normalization: mean, factor and bias [3, C_in] of the batch normalisation before it, or None.
     """
 
     kernel: jax.Array
