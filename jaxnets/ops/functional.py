@@ -328,18 +328,25 @@ def _normalize(
     *,
     relu: bool,
 ) -> Normalized:
-    values = x.astype(scale.dtype)
-    mean, var = _moments(values, axis_name)
+    mean, var = _moments(x.astype(scale.dtype), axis_name)
+    y = stored_once(_apply)(x, residual, mean, scale * lax.rsqrt(var + epsilon), bias, relu=relu)
+    return y, mean, var
 
-    def apply(
-        x: jax.Array, residual: jax.Array | None, mean: jax.Array, factor: jax.Array, bias: jax.Array
-    ) -> jax.Array:
-        center, factor, offset = per_channel(x.ndim, mean, factor, bias)
-        y = (x.astype(scale.dtype) - center) * factor + offset
-        y = y if residual is None else y + residual.astype(y.dtype)
-        return (jax.nn.relu(y) if relu else y).astype(x.dtype)
 
-    return separately(apply)(x, residual, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
+@functools.partial(jax.jit, static_argnames="relu")
+def _apply(
+    x: jax.Array,
+    residual: jax.Array | None,
+    mean: jax.Array,
+    factor: jax.Array,
+    bias: jax.Array,
+    *,
+    relu: bool,
+) -> jax.Array:
+    center, spread, offset = per_channel(x.ndim, mean, factor, bias)
+    y = (x.astype(mean.dtype) - center) * spread + offset
+    y = y if residual is None else y + residual.astype(y.dtype)
+    return (jax.nn.relu(y) if relu else y).astype(x.dtype)
 
 
 def _batch_norm_gradients(
@@ -379,8 +386,7 @@ def _gradients(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The gradients of x, scale, bias and the residual."""
     if relu:
-        mask = lambda y, gradient: jnp.where(y > 0, gradient, jnp.zeros((), gradient.dtype))  # noqa: E731
-        gradient = separately(mask)(y, gradient)
+        gradient = stored_once(_relu_gradient)(y, gradient)
     values, residual = gradient.astype(scale.dtype), gradient if has_residual else jnp.zeros((0,), x.dtype)
     deviation = lax.rsqrt(var + epsilon)
     center, spread = per_channel(x.ndim, mean, deviation)
@@ -390,14 +396,20 @@ def _gradients(
     of_all = sums if axis_name is None else lax.psum(jnp.stack(sums), axis_name)
     count = values_per_channel(x, axis_name)
     shift, tilt = (each / count for each in of_all)
-
-    def of_x(x: jax.Array, gradient: jax.Array, *per_channel_values: jax.Array) -> jax.Array:
-        center, spread, factor, shift, tilt = per_channel(x.ndim, *per_channel_values)
-        values, normalized = gradient.astype(scale.dtype), (x.astype(scale.dtype) - center) * spread
-        return (factor * (values - shift - normalized * tilt)).astype(x.dtype)
-
-    x_gradient = separately(of_x)(x, gradient, mean, deviation, scale * deviation, shift, tilt)
+    x_gradient = stored_once(_input_gradient)(x, gradient, mean, deviation, scale * deviation, shift, tilt)
     return x_gradient, sums[1], sums[0], residual
+
+
+@jax.jit
+def _relu_gradient(y: jax.Array, gradient: jax.Array) -> jax.Array:
+    return jnp.where(y > 0, gradient, jnp.zeros((), gradient.dtype))
+
+
+@jax.jit
+def _input_gradient(x: jax.Array, gradient: jax.Array, mean: jax.Array, *others: jax.Array) -> jax.Array:
+    center, spread, factor, shift, tilt = per_channel(x.ndim, mean, *others)
+    normalized = (x.astype(mean.dtype) - center) * spread
+    return (factor * (gradient.astype(mean.dtype) - shift - normalized * tilt)).astype(x.dtype)
 
 
 _batch_norm.defvjp(_normalize_and_save, _batch_norm_gradients)
@@ -428,17 +440,18 @@ def norm(tree: Any, *, implementation: Implementation = "auto") -> jax.Array:
     return jnp.sqrt(call(kernels, "sum_of_squares", result, *arrays, in_jax=in_jax))
 
 
-def separately(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Compiles a function apart from its surroundings on CPUs, so that its result is stored once.
+def stored_once(jitted: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A jitted function whose result is stored on CPUs, as that of a custom call.
 
-    XLA's fusion would compute it again for each operation that reads it.
+    XLA's fusion would compute it again for every operation that reads it, from all that it was made of: the
+    output of a residual block from those of all blocks before it.
     """
 
-    def call(*arrays: jax.Array | None) -> jax.Array:
+    def call(*arrays: jax.Array | None, **options: Any) -> jax.Array:
         with set_xla_metadata(inlineable="false"):
-            return jax.jit(function)(*arrays)
+            return jitted(*arrays, **options)
 
-    return call if on_cpu() else function
+    return call if on_cpu() else jitted
 
 
 def channel_sums(x: jax.Array) -> jax.Array:
