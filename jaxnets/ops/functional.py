@@ -457,12 +457,22 @@ def stored_once(jitted: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def channel_sums(x: jax.Array) -> jax.Array:
     """The sum over all axes but the last, such as [B, H, W, C] -> [C].
 
-    On CPUs it is a matrix product: XLA's own sums took 7 to 40 times as long.
+    On CPUs they are matrix products, one for each image: XLA's own sums took 4 to 100 times as long.
     """
     if not on_cpu():
         return x.sum(axis=tuple(range(x.ndim - 1)))
-    pixels = x.reshape(-1, x.shape[-1])
-    return jnp.ones(len(pixels), x.dtype) @ pixels
+    parts = x.reshape(len(x) if x.ndim > 2 else 1, -1, x.shape[-1])
+    count, pixels, _ = parts.shape
+    ones = functools.partial(jnp.ones, dtype=x.dtype)
+    sums = jnp.einsum("bp,bpc->bc", ones((count, pixels)), parts, precision="highest")
+    return jnp.matmul(ones(count), sums, precision="highest")
+
+
+def broadcast_channels(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Values [C] as [..., C] of this shape, such as a bias; the gradient is `channel_sums`."""
+    if not on_cpu():
+        return jnp.broadcast_to(values, shape)
+    return jax.linear_transpose(channel_sums, jax.ShapeDtypeStruct(shape, values.dtype))(values)[0]
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

@@ -13,6 +13,7 @@ from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import (
     FoldedKernel,
     batch_norm,
+    broadcast_channels,
     convolution,
     dense,
     fold,
@@ -76,7 +77,7 @@ class Conv(nn.Module):
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
-            y = y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
+            y = y + broadcast_channels(bias.astype(compute_dtype), y.shape)
         return y
 
     def folded(
