@@ -22,20 +22,24 @@ DENSE_INIT = ops.INITIALIZERS["torch"]._replace(bias=ops.initializers.zero_bias)
 
 
 class DenseLayer(nn.Module):
-    """Norm, ReLU, 1x1; norm, ReLU, 3x3; dropout: [B, H, W, C] -> the new [B, H, W, growth_rate]."""
+    """Norm, ReLU, 1x1; norm, ReLU, 3x3; dropout: [B, H, W, C] -> the new [B, H, W, growth_rate].
+
+    With `channels` x has room for the new ones after its first `channels`, and is returned with them; this
+    is for inference with folded variables.
+    """
 
     growth_rate: int
     dropout: float
     layers: Layers
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, channels: int | None = None) -> jax.Array:
         conv, norm = self.layers.conv, self.layers.norm
         conv_norm = functools.partial(ops.conv_norm, train=train)
-        y = norm(name="norm1")(x, train=train, relu=True)
-        conv1 = conv(BOTTLENECK * self.growth_rate, 1, name="conv1")
-        y = conv_norm(conv1, norm(name="norm2"), y, relu=True)
-        y = conv_norm(conv(self.growth_rate, 3, padding=1, name="conv2"), None, y)
+        norm1, conv1 = norm(name="norm1"), conv(BOTTLENECK * self.growth_rate, 1, name="conv1")
+        y = conv_norm(conv1, norm(name="norm2"), x, before=norm1, relu=True, channels=channels)
+        into = None if channels is None else ops.ChannelsOf(x, channels)
+        y = conv_norm(conv(self.growth_rate, 3, padding=1, name="conv2"), None, y, into=into)
         return nn.Dropout(self.dropout)(y, deterministic=not train)
 
 
@@ -49,9 +53,16 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels, in_place = x.shape[-1], ops.is_folded(self)
+        if in_place:  # layers write their channels beside the others
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.size * self.growth_rate)))
         for number in range(1, self.size + 1):
             layer = DenseLayer(self.growth_rate, self.dropout, self.layers, name=f"layer{number}")
-            x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
+            if in_place:
+                x = layer(x, train=train, channels=channels)
+            else:
+                x = jnp.concatenate([x, layer(x, train=train)], axis=-1)
+            channels += self.growth_rate
         return x
 
 

@@ -5,6 +5,7 @@ and where it was measured faster a form for CPUs, which is chosen when a program
 """
 
 from jaxnets.ops import initializers as initializers
+from jaxnets.ops.functional import ChannelsOf as ChannelsOf
 from jaxnets.ops.functional import average_pool as average_pool
 from jaxnets.ops.functional import convolution as convolution
 from jaxnets.ops.functional import global_average_pool as global_average_pool
@@ -18,3 +19,4 @@ from jaxnets.ops.layers import BatchNorm as BatchNorm
 from jaxnets.ops.layers import Conv as Conv
 from jaxnets.ops.layers import Dense as Dense
 from jaxnets.ops.layers import conv_norm as conv_norm
+from jaxnets.ops.layers import is_folded as is_folded

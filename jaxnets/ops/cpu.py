@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxnets.ops.cpu_kernels import Kernels, call
@@ -121,19 +122,37 @@ def convolution_packed(
     x: jax.Array,
     packed: jax.Array,
     bias: jax.Array,
-    residual: jax.Array | None,
     windows: Windows,
     groups: int,
     kernels: Kernels,
     *,
+    channels: int,
+    normalization: jax.Array | None,
+    previous: jax.Array | None,
+    first: int | None,
     relu: bool,
 ) -> jax.Array:
-    """Convolution, bias, residual sum and ReLU, without derivatives: -> [B, H', W', C_out]."""
-    result = jax.ShapeDtypeStruct((x.shape[0], *windows.output_size, bias.size), x.dtype)
+    """Convolution, bias and ReLU without derivatives: -> [B, H', W', C_out], in the memory of `previous`.
+
+    The convolution reads the first `channels` of `x`, after ReLU(normalization) if there is one: [3, channels]
+    of mean, factor and bias. It is added to `previous` [B, H', W', C_out], or where there is a `first` it
+    replaces the channels of `previous` [B, H', W', C] from that on.
+    """
+    shape = (x.shape[0], *windows.output_size, bias.size if first is None else previous.shape[3])
     options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}
-    if residual is not None:
-        options["in_place"] = {3: 0}  # which reads and writes less memory
-    arrays = (x, packed, bias, jnp.zeros((0,), x.dtype) if residual is None else residual)
+    options |= {"channels": np.int64(channels), "first": np.int64(first or 0)}
+    options["adds"] = previous is not None and first is None
+    if previous is not None:
+        options["in_place"] = {4: 0}  # which reads and writes less memory
+    none = jnp.zeros((0,), x.dtype)
+    arrays = (
+        x,
+        packed,
+        bias,
+        none.astype(bias.dtype) if normalization is None else normalization,
+        none if previous is None else previous,
+    )
+    result = jax.ShapeDtypeStruct(shape, x.dtype)
     return call(kernels, "convolution_packed", result, *arrays, in_jax=_has_no_derivative, **options)
 
 

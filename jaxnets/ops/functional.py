@@ -78,10 +78,19 @@ class FoldedKernel(NamedTuple):
     Attributes:
         kernel: [kh, kw, C_in / groups, C_out], or packed [n] for the C++ kernels.
         bias: [C_out].
+        normalization: of the batch normalisation and ReLU before it, mean, factor and bias [3, C_in]; or None.
     """
 
     kernel: jax.Array
     bias: jax.Array
+    normalization: jax.Array | None = None
+
+
+class ChannelsOf(NamedTuple):
+    """The channels of `array` [B, H, W, C] from `first` on, which a convolution's output replaces."""
+
+    array: jax.Array
+    first: int
 
 
 def fold(
@@ -119,37 +128,68 @@ def folded_convolution(
     strides: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
     groups: int = 1,
+    channels: int | None = None,
     residual: jax.Array | None = None,
     relu: bool = False,
+    into: ChannelsOf | None = None,
     implementation: Implementation = "auto",
 ) -> jax.Array:
     """Convolution, bias, residual sum and ReLU: one pass over the output in C++, two in JAX.
 
     Args:
-        x: images [B, H, W, C_in].
+        x: images [B, H, W, C_in or more].
         folded: what `fold` returns.
         window: (kh, kw).
         strides: as for `convolution`.
         padding: as for `convolution`.
         groups: as for `convolution`.
+        channels: C_in, if these are the first of more channels of x.
         residual: [B, H', W', C_out], or None.
         relu: whether ReLU is applied last.
+        into: returns this array with the output in its place, instead of the output; without residual.
         implementation: as for `fold`, in the same process.
 
     Returns:
-        [B, H', W', C_out]. There are no derivatives if the kernel is packed.
+        [B, H', W', C_out], or `into` [B, H', W', C]. There are no derivatives if the kernel is packed.
     """
+    channels = channels or x.shape[3]
+    pointwise = window == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
+    pairs = x.dtype != jnp.bfloat16 or channels % 2 == 0
     if folded.kernel.ndim == 1:
         kernels = kernels_of(implementation)
         assert kernels is not None
+        if (folded.normalization is not None and not (pointwise and pairs)) or groups > 1:
+            x, folded = _normalized(x, folded, channels), folded._replace(normalization=None)
         x, padding = apply_negative_padding(x, padding, 0)
-        windows = Windows(x.shape[1:3], window, strides, padding)
-        return cpu.convolution_packed(x, *folded, residual, windows, groups, kernels, relu=relu)
+        previous, first = (residual, None) if into is None else into
+        return cpu.convolution_packed(
+            x,
+            folded.kernel,
+            folded.bias,
+            Windows(x.shape[1:3], window, strides, padding),
+            groups,
+            kernels,
+            channels=channels,
+            normalization=folded.normalization,
+            previous=previous,
+            first=first,
+            relu=relu,
+        )
     options = {"strides": strides, "padding": padding, "groups": groups, "implementation": implementation}
-    y = convolution(x, folded.kernel, **options)
+    y = convolution(_normalized(x, folded, channels), folded.kernel, **options)
     y = y + lax.broadcast_to_rank(folded.bias, y.ndim).astype(y.dtype)
     y = y if residual is None else y + residual
-    return jax.nn.relu(y) if relu else y
+    y = jax.nn.relu(y) if relu else y
+    return y if into is None else lax.dynamic_update_slice(into.array, y, (0, 0, 0, into.first))
+
+
+def _normalized(x: jax.Array, folded: FoldedKernel, channels: int) -> jax.Array:
+    """The first channels of x, after the normalisation that a convolution begins with."""
+    x = x[..., :channels]
+    if folded.normalization is None:
+        return x
+    mean, factor, bias = per_channel(x.ndim, *folded.normalization)
+    return jax.nn.relu((x.astype(mean.dtype) - mean) * factor + bias).astype(x.dtype)
 
 
 def max_pool(

@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import (
+    ChannelsOf,
     FoldedKernel,
     batch_norm,
     broadcast_channels,
@@ -80,18 +81,16 @@ class Conv(nn.Module):
             y = y + broadcast_channels(bias.astype(compute_dtype), y.shape)
         return y
 
-    def folded(
-        self, x: jax.Array, *, residual: jax.Array | None = None, relu: bool = False
-    ) -> jax.Array | None:
-        """The convolution with what `fold` stored, bias, residual sum and ReLU; None if nothing is stored."""
+    def folded(self, x: jax.Array, **options: Any) -> jax.Array | None:
+        """`ops.functional.folded_convolution` with what `fold` stored; None if nothing is stored."""
         if not self.has_variable(FOLDED, "kernel"):
             return None
         stored = FoldedKernel(*(self.get_variable(FOLDED, name) for name in FoldedKernel._fields))
         x, window = x.astype(self.compute_dtype or self.dtype), pair(self.kernel_size)
-        return folded_convolution(x, stored, window, residual=residual, relu=relu, **self.options)
+        return folded_convolution(x, stored, window, **options, **self.options)
 
-    def fold(self, norm: "BatchNorm | None", scale: float) -> None:
-        """Stores the kernel with the normalisation and the factor that follow it in the collection FOLDED."""
+    def fold(self, before: "BatchNorm | None", norm: "BatchNorm | None", scale: float) -> None:
+        """Stores kernel, bias and the normalisations before and after in the collection FOLDED."""
         kernel = self.get_variable("params", "kernel")
         offset = jnp.zeros(self.features, self.dtype)
         if self.use_bias:
@@ -103,8 +102,12 @@ class Conv(nn.Module):
         factor, offset = factor * scale, offset * scale
         options = {"groups": self.groups, "implementation": self.implementation}
         stored = fold(kernel, factor, offset, dtype=self.compute_dtype or self.dtype, **options)
+        if before is not None:
+            factor, mean, bias = before.inference_factors()
+            stored = stored._replace(normalization=jnp.stack([mean, factor, bias]))
         for name, value in stored._asdict().items():
-            self.put_variable(FOLDED, name, value)
+            if value is not None:
+                self.put_variable(FOLDED, name, value)
 
 
 class Dense(nn.Module):
@@ -187,26 +190,43 @@ class BatchNorm(nn.Module):
         return scale * lax.rsqrt(var + self.epsilon), mean, bias
 
 
+def is_folded(module: nn.Module) -> bool:
+    """Whether the variables of this module are those of `jaxnets.models.fold_batch_norm`."""
+    return FOLDED in module.variables and not module.is_mutable_collection(FOLDED)
+
+
 def conv_norm(
     conv: Conv,
     norm: BatchNorm | None,
     x: jax.Array,
     *,
     train: bool,
+    before: BatchNorm | None = None,
     scale: float = 1.0,
     residual: jax.Array | None = None,
     relu: bool = False,
+    **places: Any,
 ) -> jax.Array:
     """Scale * norm(conv(x)) + residual, then ReLU: [B, H, W, C] -> [B, H', W', features].
 
     With the variables of `jaxnets.models.fold_batch_norm` it is one operation, otherwise one for each layer.
-    `scale` is for a convolution without norm.
+
+    Args:
+        conv: the convolution.
+        norm: the batch normalisation after it, or None.
+        x: images [B, H, W, C].
+        train: whether batch statistics are used.
+        before: the batch normalisation before it, which a ReLU follows; or None.
+        scale: for a convolution without norm.
+        residual: [B, H', W', features], or None.
+        relu: whether ReLU is applied last.
+        places: `channels` and `into` of `ops.functional.folded_convolution`, if `is_folded`.
     """
-    if (y := conv.folded(x, residual=residual, relu=relu)) is not None:
+    if (y := conv.folded(x, residual=residual, relu=relu, **places)) is not None:
         return y
     if conv.is_mutable_collection(FOLDED) and not conv.is_initializing():
-        conv.fold(norm, scale)
-    y = conv(x)
+        conv.fold(before, norm, scale)
+    y = conv(x if before is None else before(x, train=train, relu=True))
     if norm is not None:
         return norm(y, train=train, residual=residual, relu=relu)
     y = y if scale == 1 else scale * y

@@ -269,13 +269,13 @@ bool check_convolution(const Convolution& s, Random& random, const Tables<T>& ta
     for (Pool* pool : pools) {
       Values<T> results[] = {Values<T>(y.size()), Values<T>(y.size()), Values<T>(by_x.size())};
       Floats gradient(kernel_size);
-      forward<T>(s, x.data(), kernel.data(), nullptr, {}, results[0].data(), *kernels, *pool);
+      forward<T>(s, x.data(), kernel.data(), nullptr, {}, {}, results[0].data(), *kernels, *pool);
       Values<T> panels(s.is_depthwise() ? 1 : packed_size(s, *kernels));
       if (!s.is_depthwise()) pack_kernel(s, kernel.data(), panels.data(), *kernels, *pool);
       results[1] = residual;  // in whose place the result comes
       const bool large = s.kernel_rows * s.kernel_columns > kTapsAcrossAtMost;  // has none
       const Epilogue<T> epilogue = {bias.data(), (large ? residual : results[1]).data(), true};
-      forward<T>(s, x.data(), kernel.data(), panels.data(), epilogue, results[1].data(), *kernels,
+      forward<T>(s, x.data(), kernel.data(), panels.data(), {}, epilogue, results[1].data(), *kernels,
                  *pool);
       input_gradient(s, kernel.data(), slope.data(), results[2].data(), *kernels, *pool);
       kernel_gradient(s, x.data(), slope.data(), gradient.data(), *kernels, *pool);

@@ -215,6 +215,19 @@ void correlate_tiles(const Correlation<Bfloat16>& pass, Index first_tile, Index 
   Segment<Bfloat16, kTileRows> segments[kSegments];
   for (Index tile = first_tile; tile < last_tile; tile++) {
     find(pass, tile, place);
+    if (pass.prologue.center != nullptr) {
+      for (Index m = 0; m < kTileRows; m++) {
+        Bfloat16* const to = scratch + m * rows;
+        normalize_run(pass.prologue, place.start[m], reach.run, to);
+        memset(to + reach.run, 0, (rows - reach.run) * sizeof *to);
+      }
+      for (Index block = first_block; block < last_block; block++)
+        multiply_tile<kColumns>(pass, place, 1, block, rows, kSide * rows, [&](Index, Index* tap) {
+          *tap = 0;
+          return scratch;
+        });
+      continue;
+    }
     const Index stride = place.is_inside && rows == reach.run ? stride_of(place, 0) : 0;
     if (stride != 0 && stride_of(place, kSide) == stride) {
       const Index half = place.start[kSide] - place.start[0];

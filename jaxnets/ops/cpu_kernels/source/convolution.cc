@@ -140,24 +140,24 @@ std::vector<Index> by_phase(Index size, Index stride, Index pad) {
   return order;
 }
 
-// Images [images][rows][columns][channels] with zeros around: pixels have `wide` channels, rows are
-// `width` pixels long, of which the first `left` are zeros.
+// Images [images][rows][columns][channels], pixels `stride` apart, with zeros around: pixels have
+// `wide` channels, rows are `width` pixels long, of which the first `left` are zeros.
 template <typename T>
-Array<T> pad_images(const T* x, Index images, Index rows, Index columns, Index channels, Index wide,
-                    Index width, Index left, Pool& pool) {
+Array<T> pad_images(const T* x, Index images, Index rows, Index columns, Index channels, Index stride,
+                    Index wide, Index width, Index left, Pool& pool) {
   Array<T> padded = allocate<T>(images * rows * width * wide);
   const Index count = std::clamp<Index>(columns, 0, std::max<Index>(width - left, 0));
   for_each(pool, images, [&](Index image) {
     for (Index row = image * rows; row < (image + 1) * rows; row++) {
       T* to = padded.get() + row * width * wide;
       std::fill(to, to + width * wide, T{});
-      const T* from = x + row * columns * channels;
+      const T* from = x + row * columns * stride;
       to += left * wide;
-      if (wide == channels)
+      if (wide == stride)
         std::copy(from, from + count * channels, to);
       else
         for (Index i = 0; i < count; i++)
-          std::copy(from + i * channels, from + (i + 1) * channels, to + i * wide);
+          std::copy(from + i * stride, from + i * stride + channels, to + i * wide);
     }
   });
   return padded;
@@ -172,26 +172,27 @@ Map<T> input_map(const Convolution& s, const T* x, const KernelsOf<T>& kernels, 
   Map<T> map;
   const Index wide = s.groups > 1 ? s.channels : padded_channels<T>(s.channels);
   const Index reached = (s.out_columns - 1) * s.stride_across + s.kernel_columns;
+  const Index stride = s.x_stride ? s.x_stride : s.channels;
   const bool inside = s.pad_left == 0 && reached <= s.columns;
   const bool may_join = s.groups == 1 && s.kernel_columns > 1 && kernels.rows_step <= kPair<T>;
   const bool joins = has_few_channels<T>(s) || (inside && may_join);
-  Index width = s.columns, pad = s.pad_left;
-  if ((joins && !inside) || wide != s.channels) {
+  Index width = s.columns, pad = s.pad_left, step = stride;
+  if ((joins && !inside) || wide != s.channels || (joins && stride != wide)) {
     if (joins) width = reached, pad = 0;
-    map.padded = pad_images(x, s.images, s.rows, s.columns, s.channels, wide, width,
+    map.padded = pad_images(x, s.images, s.rows, s.columns, s.channels, stride, wide, width,
                             joins ? s.pad_left : 0, pool);
-    x = map.padded.get();
+    x = map.padded.get(), step = wide;
   }
   map.reach.source = x;
-  map.reach.image_stride = s.rows * width * wide;
+  map.reach.image_stride = s.rows * width * step;
   map.reach.images = s.images, map.reach.rows = s.out_rows, map.reach.columns = s.out_columns;
   map.reach.taps_down = s.kernel_rows, map.reach.taps_across = joins ? 1 : s.kernel_columns;
   map.reach.run = joins ? s.kernel_columns * wide : s.is_depthwise() ? wide : wide / s.groups;
   map.row_offset = forward_offsets(s.kernel_rows, s.out_rows, s.stride_down, s.pad_top, s.rows,
-                                   width * wide);
+                                   width * step);
   map.column_offset =
-      forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad, width, wide);
-  map.finish(width * wide, wide);
+      forward_offsets(map.reach.taps_across, s.out_columns, s.stride_across, pad, width, step);
+  map.finish(width * step, step);
   return map;
 }
 
@@ -201,7 +202,7 @@ Map<T> gradient_map(const Convolution& s, const T* y_gradient, Pool& pool) {
   Map<T> map;
   const Index wide = s.groups > 1 ? s.out_channels : padded_channels<T>(s.out_channels);
   if (wide != s.out_channels) {
-    map.padded = pad_images(y_gradient, s.images, s.out_rows, s.out_columns, s.out_channels, wide,
+    map.padded = pad_images(y_gradient, s.images, s.out_rows, s.out_columns, s.out_channels, s.out_channels, wide,
                             s.out_columns, 0, pool);
     y_gradient = map.padded.get();
   }
@@ -282,13 +283,16 @@ void run(const Correlation<T>& pass, const KernelsOf<T>& kernels, Pool& pool) {
   const Index count = ceil_div(reach.images * reach.rows * reach.columns, pixels);
   // As many blocks together as their panels stay in a core's own cache while the pixels pass by,
   // which are read anew for the next ones.
-  const Index held = std::max<Index>(kValuesHeld / (taps * panel), 1);
+  // With a prologue all blocks go together, so that pixels are normalised once.
+  const bool normalizes = pass.prologue.center != nullptr;
+  const Index held = normalizes ? blocks : std::max<Index>(kValuesHeld / (taps * panel), 1);
   const Index together = ceil_div(blocks, ceil_div(blocks, held));
   const Index rounds = ceil_div(blocks, together);
   const Index wanted = kPiecesForThread * pool.threads();
   const Index size = std::clamp<Index>(count * rounds / wanted, 1, kTilesInPiece);
   const Index pieces = ceil_div(count, size);
-  Scratch<T> scratch(kernels.gathers ? pixels * taps * pass.panel_rows : 0, pool.threads());
+  const Index gathered = kernels.gathers || normalizes ? pixels * taps * pass.panel_rows : 0;
+  Scratch<T> scratch(normalizes ? std::max(gathered, kValuesNormalized) : gathered, pool.threads());
   for_each(pool, pieces * rounds, [&](Index i) {
     const Index block = i / pieces * together, tile = i % pieces * size;
     Array<T> own = scratch.take();
@@ -389,7 +393,8 @@ void pack_kernel(const Convolution& s, const float* kernel, T* packed, const Ker
 
 template <typename T>
 void forward(const Convolution& s, const T* x, const float* kernel, const T* panels,
-             const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool) {
+             const Prologue& prologue, const Epilogue<T>& epilogue, T* y,
+             const KernelsOf<T>& kernels, Pool& pool) {
   const Map<T> map = input_map(s, x, kernels, pool);
   if (s.is_depthwise()) return run_depthwise(map, kernel, epilogue, y, kernels, pool);
   Array<T> packed;
@@ -402,7 +407,8 @@ void forward(const Convolution& s, const T* x, const float* kernel, const T* pan
                            columns = by_phase(s.out_columns, 1, 0);
   Correlation<T> pass = correlation(map, rows, columns);
   const Panels<T> layout(s, kernels);
-  pass.channels = layout.channels, pass.out_stride = s.out_channels, pass.width = layout.width;
+  pass.channels = layout.channels, pass.width = layout.width;
+  pass.out_stride = s.y_stride ? s.y_stride : s.out_channels, pass.prologue = prologue;
   pass.panel_rows = round_up(map.reach.run, kernels.rows_step);
   for (Index group = 0; group < s.groups; group++) {
     const Index channel = group * pass.channels;
@@ -504,8 +510,8 @@ void kernel_gradient(const Convolution& s, const T* x, const T* y_gradient, floa
 #define JAXNETS_INSTANTIATE(T)                                                                     \
   template Index packed_size(const Convolution&, const KernelsOf<T>&);                             \
   template void pack_kernel(const Convolution&, const float*, T*, const KernelsOf<T>&, Pool&);     \
-  template void forward(const Convolution&, const T*, const float*, const T*, const Epilogue<T>&,  \
-                        T*, const KernelsOf<T>&, Pool&);                                           \
+  template void forward(const Convolution&, const T*, const float*, const T*, const Prologue&,     \
+                        const Epilogue<T>&, T*, const KernelsOf<T>&, Pool&);                       \
   template void input_gradient(const Convolution&, const float*, const T*, T*,                     \
                                const KernelsOf<T>&, Pool&);                                        \
   template void kernel_gradient(const Convolution&, const T*, const T*, float*,                    \

@@ -15,6 +15,9 @@ struct Convolution {
   Index out_rows, out_columns, out_channels;  // y
   Index stride_down, stride_across, pad_top, pad_left;
   Index groups = 1;
+  // Values from a pixel to the next, if x or y are some channels of a wider tensor; else 0. Forward
+  // only, and not of depthwise filters.
+  Index x_stride = 0, y_stride = 0;
 
   bool is_depthwise() const { return groups > 1 && groups == channels && groups == out_channels; }
 };
@@ -34,10 +37,12 @@ void pack_kernel(const Convolution& shape, const float* kernel, T* panels,
                  const KernelsOf<T>& kernels, Pool& pool);
 
 // `panels` is the packed kernel, or null to pack it here; depthwise filters are never packed. y may be
-// the residual, unless the filter has more than kTapsAcrossAtMost taps.
+// the residual, unless the filter has more than kTapsAcrossAtMost taps. A prologue is for filters of one
+// tap without padding and groups, and for an even number of channels of bfloat16.
 template <typename T>
 void forward(const Convolution& shape, const T* x, const float* kernel, const T* panels,
-             const Epilogue<T>& epilogue, T* y, const KernelsOf<T>& kernels, Pool& pool);
+             const Prologue& prologue, const Epilogue<T>& epilogue, T* y,
+             const KernelsOf<T>& kernels, Pool& pool);
 template <typename T>
 void input_gradient(const Convolution& shape, const float* kernel, const T* y_gradient,
                     T* x_gradient, const KernelsOf<T>& kernels, Pool& pool);

@@ -117,10 +117,13 @@ inline Index look_up(const Correlation<T>& pass, const Place<T, kPixels>& place,
   return count;
 }
 
+template <typename T>
+constexpr Index kLine = 64 / sizeof(T);  // values in a line of the cache
+
 // Asks for the cache lines of `count` values, to be read or written.
 template <int kWrites, typename T>
 inline void fetch(const T* values, int count) {
-  for (int i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(values + i, kWrites);
+  for (int i = 0; i < count; i += kLine<T>) __builtin_prefetch(values + i, kWrites);
 }
 
 // Adds the bias and the residual to the sums of a pixel, applies ReLU and stores the result.
@@ -151,10 +154,11 @@ inline void load_bias(const Epilogue<T>& epilogue, Vector (&bias)[kVectors], Ind
 }
 
 // The products of one tile and one panel. Sums stay in registers over all taps; where the pixels
-// share their shifts, so do the pointers.
+// share their shifts, so do the pointers. Then the last tap is where values are read for the first
+// time, and while it is computed, those that are `ahead` are fetched; 0 fetches nothing.
 template <int kVectors, typename T, int kPixels, typename Tap>
 inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place, const Tap* taps,
-                     Index count, Index block, bool begins, bool ends) {
+                     Index count, Index block, bool begins, bool ends, Index ahead) {
   constexpr int kWidth = kVectors * kLanes;
   constexpr bool kShares = kIsShift<Tap>;
   const Reach<T>& reach = pass.reach;
@@ -188,15 +192,25 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
       c = taps[t].distance;
     else
       for (int m = 0; m < kPixels; m++) from[m] = taps[t].from[m];
-    for (const Index end = c + run; c < end; c += kStep<T>) {
-      Vector weights[kVectors];
-      for (int v = 0; v < kVectors; v++) weights[v] = load_weights(panel + v * kLanes * kStep<T>);
+    const auto multiply_until = [&](Index end) __attribute__((always_inline)) {
+      for (; c < end; c += kStep<T>) {
+        Vector weights[kVectors];
+        for (int v = 0; v < kVectors; v++) weights[v] = load_weights(panel + v * kLanes * kStep<T>);
 #pragma GCC unroll 12
-      for (int m = 0; m < kPixels; m++)
+        for (int m = 0; m < kPixels; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) multiply_add(sum[m][v], from[m] + c, weights[v]);
-      panel += kWidth * kStep<T>;
-    }
+          for (int v = 0; v < kVectors; v++) multiply_add(sum[m][v], from[m] + c, weights[v]);
+        panel += kWidth * kStep<T>;
+      }
+    };
+    const Index end = c + run;
+    if (kShares && ahead != 0 && t + 1 == count)
+      while (c + kLine<T> <= end) {
+#pragma GCC unroll 12
+        for (int m = 0; m < kPixels; m++) __builtin_prefetch(from[m] + c + ahead);
+        multiply_until(c + kLine<T>);
+      }
+    multiply_until(end);
   }
   Vector bias[kVectors];
   load_bias(pass.epilogue, bias, first_channel, channels);
@@ -208,6 +222,21 @@ inline void multiply(const Correlation<T>& pass, const Place<T, kPixels>& place,
 #pragma GCC unroll 12
     for (int m = 0; m < kPixels; m++)
       if (m < place.count) store_row(pass.out + at(m), sum[m], channels);
+  }
+}
+
+// The run that a pixel reads, normalised, to `to`.
+template <typename T>
+inline void normalize_run(const Prologue& prologue, const T* from, Index run, T* to) {
+  Vector value[1], center[1], factor[1], offset[1];
+  for (Index c = 0; c < run; c += kLanes) {
+    const Index channels = run - c;
+    load_row(from + c, value, channels);
+    load_row(prologue.center + c, center, channels);
+    load_row(prologue.factor + c, factor, channels);
+    load_row(prologue.offset + c, offset, channels);
+    value[0] = relu((value[0] - center[0]) * factor[0] + offset[0]);
+    store_row(to + c, value, channels);
   }
 }
 
@@ -239,52 +268,74 @@ struct Batch {
     }
   }
 
+  // Normalises what the tiles read.
+  void normalize_all(const Correlation<T>& pass, Index tiles, T* to) {
+    for (Index t = 0; t < tiles; t++)
+      for (int m = 0; m < kPixels; m++, to += pass.reach.run) {
+        normalize_run(pass.prologue, places[t].start[m], pass.reach.run, to);
+        places[t].start[m] = to;
+      }
+  }
+
   template <int kVectors>
-  void multiply_tile(const Correlation<T>& pass, Index t, Index block, bool begins, bool ends) {
+  void multiply_tile(const Correlation<T>& pass, Index t, Index block, bool begins, bool ends,
+                     bool fetches) {
     const Place<T, kPixels>& place = places[t];
+    const Index ahead = fetches ? kPixels * (place.start[1] - place.start[0]) : 0;
     if (place.is_inside || place.is_one) {
       const Shift* shared = place.is_inside ? inside : shifts + t * taps;
-      multiply<kVectors>(pass, place, shared, counts[t], block, begins, ends);
+      multiply<kVectors>(pass, place, shared, counts[t], block, begins, ends, ahead);
     } else {
-      multiply<kVectors>(pass, place, segments + t * taps, counts[t], block, begins, ends);
+      multiply<kVectors>(pass, place, segments + t * taps, counts[t], block, begins, ends, ahead);
     }
   }
 };
 
 template <int kPixels, int kVectors, typename T>
 void correlate_tiles(const Correlation<T>& pass, Index first_tile, Index last_tile,
-                     Index first_block, Index last_block) {
+                     Index first_block, Index last_block, T* scratch) {
   const Index down = pass.reach.taps_down, across = pass.reach.taps_across;
   const Index down_at_once = smaller(down, kSegments / across);
-  const Index tiles_at_once = smaller(kSegments / (down_at_once * across), kTilesAtOnce);
+  Index tiles_at_once = smaller(kSegments / (down_at_once * across), kTilesAtOnce);
+  const bool normalizes = pass.prologue.center != nullptr;
+  if (normalizes) {
+    const Index fitting = kValuesNormalized / (kPixels * pass.reach.run);
+    tiles_at_once = fitting < 1 ? 1 : smaller(fitting, tiles_at_once);
+  }
   Batch<T, kPixels> batch;
   for (Index tile = first_tile; tile < last_tile; tile += tiles_at_once) {
     const Index tiles = smaller(tiles_at_once, last_tile - tile);
     for (Index t = 0; t < tiles; t++) find(pass, tile + t, batch.places[t]);
+    if (normalizes) batch.normalize_all(pass, tiles, scratch);
     for (Index first = 0; first < down; first += down_at_once) {
       const Index last = smaller(first + down_at_once, down);
       batch.look_up_all(pass, tiles, first, last);
       // All tiles read a panel before the next one is begun: it stays in the nearest cache.
       for (Index block = first_block; block < last_block; block++)
         for (Index t = 0; t < tiles; t++)
-          batch.template multiply_tile<kVectors>(pass, t, block, first == 0, last == down);
+          batch.template multiply_tile<kVectors>(pass, t, block, first == 0, last == down,
+                                                   block == first_block && !normalizes);
     }
   }
 }
 
 template <typename T>
 void correlate(const Correlation<T>& pass, Index first_tile, Index last_tile, Index first_block,
-               Index last_block, T*) {
+               Index last_block, T* scratch) {
   switch (pass.width / kLanes) {
     case 1:
-      return correlate_tiles<tallest(1), 1>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(1), 1>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
     case 2:
-      return correlate_tiles<tallest(2), 2>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(2), 2>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
 #if JAXNETS_REGISTERS >= 32
     case 3:
-      return correlate_tiles<tallest(3), 3>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(3), 3>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
     case 4:
-      return correlate_tiles<tallest(4), 4>(pass, first_tile, last_tile, first_block, last_block);
+      return correlate_tiles<tallest(4), 4>(pass, first_tile, last_tile, first_block, last_block,
+                                            scratch);
 #endif
   }
 }

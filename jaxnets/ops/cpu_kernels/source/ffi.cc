@@ -115,7 +115,7 @@ ffi::Error Convolve(ffi::ThreadPool threads, In x, In kernel, Out y, Numbers geo
   return run("convolution", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& pool) {
                using T = decltype(type);
-               forward<T>(s, data<T>(x), data<float>(kernel), nullptr, {}, data<T>(y), kernels,
+               forward<T>(s, data<T>(x), data<float>(kernel), nullptr, {}, {}, data<T>(y), kernels,
                           pool);
              });
 }
@@ -138,6 +138,13 @@ ffi::Error PackKernel(ffi::ThreadPool threads, In kernel, Out panels, Numbers ge
              });
 }
 
+bool normalizes_in_place(const In& x, const Convolution& s) {
+  return s.kernel_rows * s.kernel_columns == 1 && s.groups == 1 && s.pad_top == 0 &&
+         s.pad_left == 0 && (s.out_rows - 1) * s.stride_down < s.rows &&
+         (s.out_columns - 1) * s.stride_across < s.columns &&
+         (x.element_type() == kType<float> || s.channels % 2 == 0);
+}
+
 bool is_packed(const In& panels, const In& x, const Convolution& s, int32_t instructions) {
   if (s.is_depthwise()) return is_float(panels, kernel_size(s));  // which are not packed
   const Index size = x.element_type() == kType<float>
@@ -146,19 +153,39 @@ bool is_packed(const In& panels, const In& x, const Convolution& s, int32_t inst
   return panels.element_type() == x.element_type() && count(panels) == size;
 }
 
-ffi::Error ConvolvePacked(ffi::ThreadPool threads, In x, In panels, In bias, In residual, Out y,
-                          Numbers geometry, bool relu, int32_t instructions) {
+// The convolution reads the first channels of x, as many as the filter has, and writes the channels of y
+// from `first` on. Other channels of y are those of `previous`, whose memory it has, or undefined if that
+// is empty; the convolution is added to it if `adds`. `normalization` is empty or has a prologue's
+// center, factor and offset.
+ffi::Error ConvolvePacked(ffi::ThreadPool threads, In x, In panels, In bias, In normalization,
+                          In previous, Out y, Numbers geometry, int64_t channels, int64_t first,
+                          bool adds, bool relu, int32_t instructions) {
   Convolution s;
-  const bool fits = convolution_of(x, *y, geometry, &s) && is_float(bias, s.out_channels) &&
-                    s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost &&
-                    is_packed(panels, x, s, instructions) && is_like_or_empty(residual, *y);
+  const bool normalizes = count(normalization) > 0, is_first = count(previous) == 0;
+  bool fits = convolution_of(x, *y, geometry, &s) && is_like_or_empty(previous, *y) &&
+              bias.element_type() == kType<float> && 0 < channels && channels <= s.channels &&
+              0 <= first && first + count(bias) <= s.out_channels && count(bias) > 0 &&
+              (is_first || previous.untyped_data() == y->untyped_data());
+  const bool is_part = fits && (channels < s.channels || count(bias) < s.out_channels);
+  if (fits) {
+    s.x_stride = s.channels, s.y_stride = s.out_channels;
+    s.channels = channels, s.out_channels = count(bias);
+    fits = s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost &&
+           (s.groups == 1 || !is_part) && is_packed(panels, x, s, instructions) &&
+           (!normalizes || (normalizes_in_place(x, s) && is_float(normalization, 3 * channels)));
+  }
   return run("convolution with a packed filter", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& pool) {
                using T = decltype(type);
-               const Epilogue<T> epilogue = {
-                   data<float>(bias), count(residual) ? data<T>(residual) : nullptr, relu};
-               forward<T>(s, data<T>(x), data<float>(panels), data<T>(panels), epilogue, data<T>(y),
-                          kernels, pool);
+               T* const out = data<T>(y) + first;
+               Prologue prologue = {};
+               if (normalizes) {
+                 const float* values = data<float>(normalization);
+                 prologue = {values, values + channels, values + 2 * channels};
+               }
+               const Epilogue<T> epilogue = {data<float>(bias), adds ? out : nullptr, relu};
+               forward<T>(s, data<T>(x), data<float>(panels), data<T>(panels), prologue, epilogue,
+                          out, kernels, pool);
              });
 }
 
@@ -340,8 +367,9 @@ JAXNETS_DEFINE(jaxnets_convolution, Convolve,
                .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_pack_kernel, PackKernel, .Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_convolution_packed, ConvolvePacked,
-               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY
-                   .Attr<bool>("relu"));
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
+                   JAXNETS_GEOMETRY.Attr<int64_t>("channels").Attr<int64_t>("first")
+                   .Attr<bool>("adds").Attr<bool>("relu"));
 JAXNETS_DEFINE(jaxnets_input_gradient, GradientOfInput,
                .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_kernel_gradient, GradientOfKernel,

@@ -25,6 +25,7 @@ constexpr Index kOutside = -1;            // an offset at which there is nothing
 constexpr Index kTapsAcrossAtMost = 320;  // in a row of the filter, for a Correlation
 constexpr Index kPixelsPacked = 128;  // pixels whose gradient is packed at a time (KernelGradient)
 constexpr Index kValuesPacked = 1 << 15;  // at most: blocks * kPixelsPacked * width
+constexpr Index kValuesNormalized = 1 << 15;  // at a time, in a Correlation with a prologue
 
 // Which input values each output pixel reads. For pixel (image, row, column) and tap (down, across)
 // it reads `run` values from
@@ -57,6 +58,13 @@ struct Epilogue {
   bool relu;
 };
 
+// What is done to the values that a pointwise convolution reads, as `Normalization` with ReLU.
+struct Prologue {
+  const float* center;  // [run] or null, then there is none
+  const float* factor;
+  const float* offset;
+};
+
 // out[pixel][channel] = sum over taps t and the run c of source[pixel, t][c] *
 // kernel[t][c][channel]: a convolution's forward pass, or its input gradient with the kernel's
 // channels exchanged.
@@ -77,6 +85,7 @@ struct Correlation {
   const T* zeros;  // `run` zeros, which taps in the padding read
   T* out;          // [images][rows][columns][out_stride], of which `channels` are written
   Index channels, out_stride;
+  Prologue prologue;
   Epilogue<T> epilogue;
 };
 
@@ -154,7 +163,8 @@ struct KernelsOf {
   int widest;     // vectors across a tile, at most
   int pixels[5];  // pixels in a Correlation's tile, by its width in vectors
   int rows_step;  // rows of a panel are a multiple of it
-  bool gathers;   // `correlate` needs scratch memory: pixels * taps * panel_rows values
+  bool gathers;   // `correlate` needs scratch memory: pixels * taps * panel_rows values. With a
+                  // prologue all do: kValuesNormalized or, if it is more, pixels * panel_rows
   // One tap of a kernel [rows][stride] into a panel of `padded` rows (a multiple of 2 for Bfloat16),
   // channels `first` to `first + count`.
   void (*pack)(const float* kernel, Index rows, Index padded, Index stride, Index first, Index count,

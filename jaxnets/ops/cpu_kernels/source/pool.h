@@ -26,50 +26,87 @@ inline void clip(Index start, Index window, Index size, Index* first, Index* las
   *last = smaller(window, size - start);
 }
 
-// The maximum of a window, and the number of its tap if `kChooses`.
+// The taps of a window that are inside.
+struct Taps {
+  Index first_down, last_down, first_across, last_across;
+};
+
+// The maxima of neighbouring channels of one window, and the numbers of their taps if `kChooses`.
+// `is_within` says that no vector leaves the tensor.
+template <bool kChooses, int kVectors, typename T>
+[[gnu::always_inline]] inline void pool_window(const Pooling<T>& p, const Taps& taps,
+                                               const T* corner, bool is_within,
+                                               Vector (&largest)[kVectors],
+                                               Integers (&chosen)[kVectors]) {
+  const T* x_end = p.x + p.images * p.rows * p.columns * p.channels;
+  const Index first = taps.first_down * p.window_across + taps.first_across;
+  for (int v = 0; v < kVectors; v++) {
+    largest[v] = Vector{} - __builtin_inff();
+    chosen[v] = Integers{} + static_cast<int32_t>(first);
+  }
+  for (Index down = taps.first_down; down < taps.last_down; down++)
+    for (Index across = taps.first_across; across < taps.last_across; across++) {
+      const T* from = corner + (down * p.columns + across) * p.channels;
+      const int32_t number = static_cast<int32_t>(down * p.window_across + across);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) {
+        const T* at = from + v * kLanes;
+        const Vector tap = is_within ? load(at) : load_within(at, x_end);
+        // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before it.
+        const Integers wins = (tap > largest[v]) | (tap != tap);
+        largest[v] = wins ? tap : largest[v];
+        if (kChooses) chosen[v] = wins ? Integers{} + number : chosen[v];
+      }
+    }
+}
+
+inline void store_numbers(int8_t* to, Integers chosen, Index count) {
+  const Bytes numbers = narrow(chosen);
+  if (count >= kLanes)
+    *reinterpret_cast<LooseBytes*>(to) = numbers;
+  else
+    for (Index lane = 0; lane < count; lane++) to[lane] = numbers[lane];
+}
+
 template <bool kChooses, typename T>
 void pool_row(const Pooling<T>& p, Index image, Index pooled_row) {
+  constexpr int kTogether = 4;
   const Index row_size = p.columns * p.channels, pooled_size = p.pooled_columns * p.channels;
   const T* x = p.x + image * p.rows * row_size;
   const T* x_end = p.x + p.images * p.rows * row_size;
-  const Index out = (image * p.pooled_rows + pooled_row) * pooled_size;
+  T* y = p.y + (image * p.pooled_rows + pooled_row) * pooled_size;
+  int8_t* numbers = p.chosen + (image * p.pooled_rows + pooled_row) * pooled_size;
   const Index top = pooled_row * p.stride_down - p.pad_top;
-  Index first_down, last_down;
-  clip(top, p.window_down, p.rows, &first_down, &last_down);
+  Taps taps;
+  clip(top, p.window_down, p.rows, &taps.first_down, &taps.last_down);
   for (Index pooled = 0; pooled < p.pooled_columns; pooled++) {
     const Index left = pooled * p.stride_across - p.pad_left;
-    Index first_across, last_across;
-    clip(left, p.window_across, p.columns, &first_across, &last_across);
-    const Index last = ((last_down - 1) * p.columns + last_across - 1) * p.channels;
-    for (Index c = 0; c < p.channels; c += kLanes) {
-      const T* corner = x + (top * p.columns + left) * p.channels + c;
-      const bool is_within = x_end - (corner + last) >= kLanes;
-      Vector largest = Vector{} - __builtin_inff();
-      Integers chosen =
-          Integers{} + static_cast<int32_t>(first_down * p.window_across + first_across);
-      for (Index down = first_down; down < last_down; down++)
-        for (Index across = first_across; across < last_across; across++) {
-          const T* from = corner + (down * p.columns + across) * p.channels;
-          const Vector tap = is_within ? load(from) : load_within(from, x_end);
-          // `>` keeps the first of equals; a NaN, which equals nothing, wins over what came before
-          // it.
-          const Integers wins = (tap > largest) | (tap != tap);
-          largest = wins ? tap : largest;
-          if (kChooses)
-            chosen =
-                wins ? Integers{} + static_cast<int32_t>(down * p.window_across + across) : chosen;
-        }
+    clip(left, p.window_across, p.columns, &taps.first_across, &taps.last_across);
+    const T* corner = x + (top * p.columns + left) * p.channels;
+    const Index last =
+        ((taps.last_down - 1) * p.columns + taps.last_across - 1) * p.channels;
+    Index c = 0;
+    for (; c + kTogether * kLanes <= p.channels; c += kTogether * kLanes) {
+      Vector largest[kTogether];
+      Integers chosen[kTogether];
+      pool_window<kChooses>(p, taps, corner + c, true, largest, chosen);
+      for (int v = 0; v < kTogether; v++) {
+        const Index at = pooled * p.channels + c + v * kLanes;
+        store(y + at, largest[v]);
+        if (kChooses) store_numbers(numbers + at, chosen[v], kLanes);
+      }
+    }
+    for (; c < p.channels; c += kLanes) {
+      Vector largest[1];
+      Integers chosen[1];
+      const bool is_within = x_end - (corner + c + last) >= kLanes;
+      pool_window<kChooses>(p, taps, corner + c, is_within, largest, chosen);
       const Index at = pooled * p.channels + c, left_over = pooled_size - at;
       if (left_over >= kLanes)
-        store(p.y + out + at, largest);
+        store(y + at, largest[0]);
       else
-        store_some(p.y + out + at, largest, left_over);
-      if (!kChooses) continue;
-      const Bytes numbers = narrow(chosen);
-      if (left_over >= kLanes)
-        *reinterpret_cast<LooseBytes*>(p.chosen + out + at) = numbers;
-      else
-        for (Index lane = 0; lane < left_over; lane++) p.chosen[out + at + lane] = numbers[lane];
+        store_some(y + at, largest[0], left_over);
+      if (kChooses) store_numbers(numbers + at, chosen[0], left_over);
     }
   }
 }
