@@ -470,13 +470,16 @@ def _moments(values: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.A
 def norm(tree: Any, *, implementation: Implementation = "auto") -> jax.Array:
     """The Euclidean norm of all values of a pytree, as optax.tree.norm.
 
-    In JAX the squares of each array are stored before they are added; in C++ the arrays are read once.
+    XLA stores the squares of each array before it adds them; in C++ the arrays are read once.
     """
     arrays = jax.tree.leaves(tree)
     is_single = arrays and all(each.dtype == jnp.float32 for each in arrays)
     kernels = kernels_of(implementation) if is_single and on_cpu() else None
     result = jax.ShapeDtypeStruct((), jnp.float32)
-    in_jax = lambda *arrays: sum(channel_sums(jnp.atleast_1d(jnp.square(each))).sum() for each in arrays)  # noqa: E731
+
+    def in_jax(*arrays: jax.Array) -> jax.Array:
+        return sum(channel_sums(jnp.atleast_1d(jnp.square(each))).sum() for each in arrays)
+
     return jnp.sqrt(call(kernels, "sum_of_squares", result, *arrays, in_jax=in_jax))
 
 
@@ -502,10 +505,11 @@ def channel_sums(x: jax.Array) -> jax.Array:
     if not on_cpu():
         return x.sum(axis=tuple(range(x.ndim - 1)))
     parts = x.reshape(len(x) if x.ndim > 2 else 1, -1, x.shape[-1])
+    parts = parts.astype(jnp.promote_types(x.dtype, jnp.float32))
     count, pixels, _ = parts.shape
-    ones = functools.partial(jnp.ones, dtype=x.dtype)
+    ones = functools.partial(jnp.ones, dtype=parts.dtype)
     sums = jnp.einsum("bp,bpc->bc", ones((count, pixels)), parts, precision="highest")
-    return jnp.matmul(ones(count), sums, precision="highest")
+    return jnp.matmul(ones(count), sums, precision="highest").astype(x.dtype)
 
 
 def broadcast_channels(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
