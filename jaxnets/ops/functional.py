@@ -512,11 +512,21 @@ def channel_sums(x: jax.Array) -> jax.Array:
     return jnp.matmul(ones(count), sums, precision="highest").astype(x.dtype)
 
 
-def broadcast_channels(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Values [C] as [..., C] of this shape, such as a bias; the gradient is `channel_sums`."""
-    if not on_cpu():
-        return jnp.broadcast_to(values, shape)
-    return jax.linear_transpose(channel_sums, jax.ShapeDtypeStruct(shape, values.dtype))(values)[0]
+def add_bias(y: jax.Array, bias: jax.Array, *, implementation: Implementation = "auto") -> jax.Array:
+    """Adds a bias [C] to [B, H, W, C]; on CPUs its gradient is `channel_sums`."""
+    if implementation == "xla" or not on_cpu():
+        return y + lax.broadcast_to_rank(bias, y.ndim)
+    return _add_bias(y, bias)
+
+
+@jax.custom_vjp
+def _add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    return y + lax.broadcast_to_rank(bias, y.ndim)
+
+
+_add_bias.defvjp(
+    lambda y, bias: (_add_bias(y, bias), None), lambda _, gradient: (gradient, channel_sums(gradient))
+)
 
 
 def per_channel(rank: int, *values: jax.Array) -> list[jax.Array]:

@@ -13,8 +13,8 @@ from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import (
     ChannelsOf,
     FoldedKernel,
+    add_bias,
     batch_norm,
-    broadcast_channels,
     convolution,
     dense,
     fold,
@@ -78,7 +78,7 @@ class Conv(nn.Module):
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
-            y = y + broadcast_channels(bias.astype(compute_dtype), y.shape)
+            y = add_bias(y, bias.astype(compute_dtype), implementation=self.implementation)
         return y
 
     def folded(self, x: jax.Array, **options: Any) -> jax.Array | None:
