@@ -505,7 +505,7 @@ def channel_sums(x: jax.Array) -> jax.Array:
     if not on_cpu():
         return x.sum(axis=tuple(range(x.ndim - 1)))
     parts = x.reshape(len(x) if x.ndim > 2 else 1, -1, x.shape[-1])
-    parts = parts.astype(jnp.promote_types(x.dtype, jnp.float32))
+    parts = parts.astype(jnp.float32) if x.dtype == jnp.bfloat16 else parts
     count, pixels, _ = parts.shape
     ones = functools.partial(jnp.ones, dtype=parts.dtype)
     sums = jnp.einsum("bp,bpc->bc", ones((count, pixels)), parts, precision="highest")
