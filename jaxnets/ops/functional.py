@@ -477,7 +477,7 @@ def norm(tree: Any, *, implementation: Implementation = "auto") -> jax.Array:
     kernels = kernels_of(implementation) if is_single and on_cpu() else None
     result = jax.ShapeDtypeStruct((), jnp.float32)
 
-    def in_jax(*arrays: jax.Array) -> jax.Array:
+    def in_jax(*arrays: jax.Array) -> Any:
         return sum(channel_sums(jnp.atleast_1d(jnp.square(each))).sum() for each in arrays)
 
     return jnp.sqrt(call(kernels, "sum_of_squares", result, *arrays, in_jax=in_jax))
