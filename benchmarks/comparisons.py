@@ -145,6 +145,18 @@ def startup_row(name: str, context: BenchContext, *, network: str, warm: bool) -
     )
 
 
+def first_start_row(name: str, context: BenchContext, *, network: str) -> Comparison:
+    """The first start on a machine, which also builds the C++ kernels, compared with PyTorch."""
+    row = startup_row(name, context, network=network, warm=False)
+    return dataclasses.replace(
+        row,
+        title=_startup_title(network, "the C++ kernels not built before"),
+        ours=_jaxnets_startup(context, network, warm=False, builds_kernels=True),
+        implementation=WITH_KERNELS,
+        warmup=0,  # each start takes a minute
+    )
+
+
 def learning_rate_row(name: str, context: BenchContext, *, network: str) -> Comparison:
     """A start with another learning rate than those compiled before, compared with the same one again."""
     same_rate = Opponent(_jaxnets_startup(context, network, warm=True), keep_memory=True)
@@ -285,6 +297,7 @@ SUITES: Mapping[str, Mapping[str, MakeComparison]] = {
             for network in ("lenet5", "resnet50")
             for warm in (False, True)
         },
+        "startup/resnet50/first": functools.partial(first_start_row, network="resnet50"),
         "startup/resnet50/learning_rate": functools.partial(learning_rate_row, network="resnet50"),
     },
 }

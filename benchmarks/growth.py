@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import jax
 from benchmarks.clock import Clock
 from benchmarks.jax_model import build, make_config, random_batch
 from benchmarks.measure import IN_JAX_ALONE, WITH_KERNELS, row_without_baseline
+from benchmarks.processes import free_port
 from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
 from jaxnets.runtime.xla import SAFE_FLAG
@@ -90,7 +90,7 @@ def measure(
     worker_class: Callable[..., Any] = Worker,
 ) -> list[BenchRow]:
     """Returns a row with images per second and the peak memory of a process."""
-    coordinator = f"localhost:{_free_port()}" if point.processes > 1 else ""
+    coordinator = f"localhost:{free_port()}" if point.processes > 1 else ""
     flags = f"{SAFE_FLAG} --xla_force_host_platform_device_count={point.devices}"
     start = functools.partial(
         worker_class, keep_memory=True, kernels=kernels, environment={"XLA_FLAGS": flags}
@@ -115,9 +115,3 @@ def measure(
     row["point"], row["peak_memory"] = dataclasses.asdict(point), {"ours": memory}
     row["implementation"] = IN_JAX_ALONE if kernels is None else WITH_KERNELS
     return [row]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]

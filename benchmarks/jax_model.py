@@ -1,6 +1,8 @@
 """Builds a network, its state and its training step from a config, for benchmarks and parity tests."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from jaxnets.data.cache import gather
 from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
+from jaxnets.experiment.network import hyperparameters, make_optimizer_bundle
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.training.loss import make_loss
-from jaxnets.training.optimizer import make_optimizer, make_schedule
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.step import TrainState, TrainStep, make_train_step
+from jaxnets.training.step import Metrics, TrainState, make_train_step
 
 CHANNELS = {"lenet5": 1}
 CLASSES = {"lenet5": 10, "alexnet": 10}
@@ -29,11 +31,23 @@ MLP_CONFIG = Path(__file__).parents[1] / "configs" / "mlp_tanh.py"
 
 @dataclasses.dataclass(frozen=True)
 class ModelAndStep:
-    """A network, its initial state, and its training step before compilation."""
+    """A network, its initial state, and its training step before compilation.
+
+    Attributes:
+      model: The network.
+      state: Its initial state.
+      numbers: Learning rate and other numbers of the optimizer.
+      step_with: The training step, a function of state, batch and `numbers`.
+    """
 
     model: nn.Module
     state: TrainState
-    train_step: TrainStep
+    numbers: Any
+    step_with: Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Takes a training step in which `numbers` are constants."""
+        return self.step_with(state, batch, self.numbers)
 
 
 def make_config(network: str, image_size: int, batch_size: int) -> config_dict.ConfigDict:
@@ -63,16 +77,21 @@ def build(
         model = model.clone(implementation=implementation)
     if variables is None:
         variables = models.initialize(model, jax.random.key(config.seed), _input_shape(config))
-    schedule = make_schedule(config, total_steps=config.train.steps, steps_per_epoch=1)
-    optimizer = make_optimizer(config, schedule)
-    train_step = make_train_step(
+    numbers = hyperparameters(config, total_steps=config.train.steps or 1, steps_per_epoch=1)
+    make_bundle = functools.partial(make_optimizer_bundle, config, None, steps_per_epoch=1)
+    make_step = functools.partial(
+        make_train_step,
         model,
         make_loss(config.train),
-        optimizer,
         preprocess=make_preprocess(config, train=True),
         axis_name=axis_name,
     )
-    return ModelAndStep(model, TrainState.create(variables, optimizer, seed=config.seed), train_step)
+
+    def step_with(state: TrainState, batch: Batch, numbers: Any) -> tuple[TrainState, Metrics]:
+        return make_step(optimizer=make_bundle(numbers).optimizer)(state, batch)
+
+    state = TrainState.create(variables, make_bundle(numbers).optimizer, seed=config.seed)
+    return ModelAndStep(model, state, numbers, step_with)
 
 
 def mlp_config() -> config_dict.ConfigDict:

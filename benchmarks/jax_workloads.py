@@ -154,7 +154,8 @@ class TrainingWorkload(NetworkWorkload):
         super().__init__(shared, **shape)
         devices = Devices.all()
         self._device_batch = devices.shard_batch(self.batch)
-        self._step = devices.compile_step(self.built.train_step, donate=True)
+        numbers = devices.replicate(jax.tree.map(jnp.asarray, self.built.numbers))
+        self._step = devices.compile_step(self.built.step_with, donate=True, shared=(numbers,))
         self._state = devices.replicate(self.built.state)
         self._metrics: Any = None
         self._clock = Clock(self.take_step, self.wait)

@@ -18,6 +18,7 @@ from benchmarks import (
     growth,
     layer_implementations,
     opponents,
+    processes,
     step_profile,
 )
 from benchmarks.comparisons import BenchContext, MakeComparison
@@ -33,8 +34,9 @@ from jaxnets.runtime import console
 from jaxnets.runtime.xla import cpu_threads
 
 T = TypeVar("T")
-OPS, GROWTH, PROFILE, GPU, DRIFT = "ops", "growth", "profile", "gpu", "drift"
-RESUMABLE = (OPS, GROWTH, PROFILE, GPU)
+OPS, GROWTH, PROFILE, PROCESSES = "ops", "growth", "profile", "processes"
+GPU, DRIFT = "gpu", "drift"
+RESUMABLE = (OPS, GROWTH, PROFILE, PROCESSES, GPU)
 """Suites that accept --budget."""
 SUITES = (*comparisons.SUITES, *RESUMABLE, DRIFT)
 
@@ -132,13 +134,15 @@ def _open_suite(name: str, options: Options) -> Iterator[Suite]:
 
 
 def cpu_suite(name: str, options: Options) -> Suite:
-    """Returns the ops, growth or profile suite."""
+    """Returns the ops, growth, profile or processes suite."""
     arguments = {"rounds": options.rounds, "seconds": options.seconds, "kernels": options.kernels}
     if name == GROWTH:
         return {p.name: functools.partial(growth.measure, p, **arguments) for p in growth.POINTS}
     if name == PROFILE:
         steps = step_profile.STEPS_PROFILED
         return {step.name: functools.partial(step_profile.measure, step, **arguments) for step in steps}
+    if name == PROCESSES:
+        return {run.name: functools.partial(processes.measure, run, **arguments) for run in processes.RUNS}
     convolutions = {
         f"ops/{shape.name}": functools.partial(conv_implementations.measure, shape, **arguments)
         for shape in conv_implementations.SHAPES

@@ -65,6 +65,7 @@ def execute(
     one line on standard error and sets its exit code; any other exception is a bug: a traceback and exit
     code 1. `runtime.signals` handles signals.
     """
+    xla.collect_garbage_rarely()
     logging.set_verbosity(logging.ERROR)
     # Warnings that have no effect: Pillow's of odd metadata, JAX's of an unwritable cache.
     warnings.filterwarnings("ignore", module=r"PIL\.")

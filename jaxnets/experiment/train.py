@@ -134,7 +134,8 @@ def _train(
     with devices.collective_section():
         _resume(run, existing, options)
     _compile(run, evaluator, data)
-    with signals.stoppable(run.interrupt):
+    hint = "the same command resumes from the last checkpoint, if there is one"
+    with signals.stoppable(run.interrupt, hint=hint):
         run_loop(run)
     run.sync_interrupt()  # a signal may have arrived after the loop's last check
     if run.interrupted is not None:

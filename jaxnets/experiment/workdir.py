@@ -6,7 +6,6 @@ Each step is atomic: after a kill at any moment every file is valid, and the run
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,14 @@ from typing import Annotated, Literal, TypedDict
 from ml_collections import config_dict
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
-from jaxnets.io import DISK_FULL, atomic_write, file_lock, read_regular, remove_stale_temporaries
+from jaxnets.io import (
+    DISK_FULL,
+    atomic_write,
+    file_lock,
+    lock_and_remove,
+    read_regular,
+    remove_stale_temporaries,
+)
 from jaxnets.schema import Length, Sha256, parse
 
 CONFIG, MANIFEST, SPLIT, CHECKSUMS = "config.json", "manifest.json", "split.csv", "checksums.json"
@@ -40,34 +46,36 @@ def default_workdir(config: config_dict.ConfigDict) -> Path:
 
 @contextlib.contextmanager
 def lock_workdir(workdir: Path, flag: str = "--workdir") -> Iterator[None]:
-    """Creates and locks the directory.
+    """Creates and locks the directory; if it is new and nothing was written, it is removed at the end.
 
     `flag` is the option to name in error messages. Raises ConfigError if the path is a file, MachineError if
     it cannot be written or another process has locked it.
     """
     if workdir.exists() and not workdir.is_dir():
         raise ConfigError(f"{workdir} is a file, not a directory: choose another {flag}")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / LOCK).open("a")
-    except OSError as error:
-        raise _not_written(workdir, error, flag) from error
-    with lock:
+
+    def refuse() -> None:
+        raise MachineError(f"{workdir} is in use by another process: wait for it, or choose another {flag}")
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MachineError(
-                f"{workdir} is in use by another process: wait for it, or choose another {flag}"
-            ) from error
-        for folder in (workdir, *(path for path in workdir.iterdir() if path.is_dir())):
-            remove_stale_temporaries(folder)
-        try:
+            if not workdir.exists():
+                workdir.mkdir(parents=True, exist_ok=True)
+                stack.callback(_remove_empty, workdir)
+            stack.enter_context(lock_and_remove(workdir / LOCK, before_waiting=refuse))
+            for folder in (workdir, *(path for path in workdir.iterdir() if path.is_dir())):
+                remove_stale_temporaries(folder)
             probe = workdir / ".probe"
             probe.write_bytes(b"\0" * 4096)
             probe.unlink()
         except OSError as error:
             raise _not_written(workdir, error, flag) from error
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it has files
+        folder.rmdir()
 
 
 def _not_written(workdir: Path, error: OSError, flag: str) -> MachineError:

@@ -134,11 +134,12 @@ def convolution_packed(
 ) -> jax.Array:
     """Convolution, bias and ReLU without derivatives: -> [B, H', W', C_out], in the memory of `previous`.
 
-    The convolution reads the first `channels` of `x`, after ReLU(normalization) if there is one: [3, channels]
-    of mean, factor and bias. It is added to `previous` [B, H', W', C_out], or where there is a `first` it
-    replaces the channels of `previous` [B, H', W', C] from that on.
+    The convolution reads the first `channels` of `x`, normalised and after ReLU if there is a `normalization`
+    [3, channels] of mean, factor and bias. It is added to `previous` [B, H', W', C_out]; with `first`, it
+    replaces the channels of `previous` [B, H', W', C] from that one on.
     """
-    shape = (x.shape[0], *windows.output_size, bias.size if first is None else previous.shape[3])
+    whole = bias if first is None or previous is None else previous
+    shape = (x.shape[0], *windows.output_size, whole.shape[-1])
     options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}
     options |= {"channels": np.int64(channels), "first": np.int64(first or 0)}
     options["adds"] = previous is not None and first is None
@@ -215,13 +216,48 @@ def input_gradient(kernel: jax.Array, gradient: jax.Array, windows: Windows, gro
     """The gradient with respect to x, [B, H, W, C_in]."""
     kernel = kernel.astype(gradient.dtype)
     if groups > 1:
-        x = jax.ShapeDtypeStruct((len(gradient), *windows.size, kernel.shape[2] * groups), gradient.dtype)
-        return jax.linear_transpose(lambda x: forward_by_groups(x, kernel, windows, groups), x)(gradient)[0]
+        return input_gradient_by_groups(kernel, gradient, windows, groups)
     if windows.is_pointwise:
         return windows.spread(jnp.einsum("bhwo,io->bhwi", gradient, kernel[0, 0]))
     if windows.strides == (1, 1) and min(gradient.shape[1:3]) >= MIN_SIZE_FOR_LAX_INPUT_GRADIENT:
         return input_gradient_by_lax(kernel, gradient, windows)
     return input_gradient_by_columns(kernel, gradient, windows)
+
+
+def input_gradient_by_groups(
+    kernel: jax.Array, gradient: jax.Array, windows: Windows, groups: int
+) -> jax.Array:
+    """The input gradient of a grouped convolution.
+
+    Pixels of one phase of the strides meet the same taps: their gradient is a convolution of `gradient` with
+    these taps in reversed order.
+    """
+    *window, channels, features = kernel.shape
+    exchanged = kernel.reshape(*window, channels, groups, features // groups).swapaxes(2, 4)
+    exchanged = exchanged.reshape(*window, features // groups, channels * groups)
+    batch, (height, width), strides = len(gradient), windows.size, windows.strides
+    places = -(-height // strides[0]), -(-width // strides[1])
+
+    def of_phase(*phase: int) -> jax.Array:
+        taps, edges = [], [(0, 0, 0)]
+        for first, stride, side, pad, count, extent in zip(
+            phase, strides, windows.window, windows.padding, places, gradient.shape[1:3], strict=True
+        ):
+            taps.append(slice((first + pad[0]) % stride, None, stride))
+            others = len(range(side)[taps[-1]]) - 1
+            before = others - (first + pad[0]) // stride
+            edges.append((before, count + others - extent - before, 0))
+        part = exchanged[tuple(taps)][::-1, ::-1]
+        if part.size == 0:
+            return jnp.zeros((batch, *places, channels * groups), gradient.dtype)
+        source = lax.pad(gradient, jnp.zeros((), gradient.dtype), [*edges, (0, 0, 0)])
+        by_ones = Windows(source.shape[1:3], part.shape[:2], (1, 1), ((0, 0), (0, 0)))
+        return forward_by_groups(source, part, by_ones, groups)
+
+    rows = [[of_phase(row, column) for column in range(strides[1])] for row in range(strides[0])]
+    size = places[0] * strides[0], places[1] * strides[1]
+    by_phase = jnp.stack([jnp.stack(row, 3) for row in rows], 2)
+    return by_phase.reshape(batch, *size, channels * groups)[:, :height, :width]
 
 
 def input_gradient_by_lax(kernel: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:

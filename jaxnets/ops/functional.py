@@ -78,7 +78,7 @@ class FoldedKernel(NamedTuple):
     Attributes:
         kernel: [kh, kw, C_in / groups, C_out], or packed [n] for the C++ kernels.
         bias: [C_out].
-        normalization: of the batch normalisation and ReLU before it, mean, factor and bias [3, C_in]; or None.
+        normalization: mean, factor and bias [3, C_in] of the batch normalisation before it, or None.
     """
 
     kernel: jax.Array
@@ -280,8 +280,8 @@ def _reduce(
 
 Normalized = tuple[jax.Array, jax.Array, jax.Array]
 """The output [B, H, W, C], and the batch's mean and biased variance [C]."""
-Saved = tuple[jax.Array, jax.Array | None, jax.Array, jax.Array, jax.Array, tuple[()] | None]
-"""x, the output if ReLU needs it, scale, mean, variance, and () if there was a residual."""
+Saved = tuple[jax.Array, jax.Array | None, jax.Array, jax.Array, jax.Array, jax.Array, tuple[()] | None]
+"""x, the output if ReLU needs it, scale, bias, mean, variance, and () if there was a residual."""
 
 
 def batch_norm(
@@ -355,7 +355,9 @@ def _normalize_and_save(
     arrays = (x, scale, bias, residual if has_residual else jnp.zeros((0,), x.dtype))
     options = {"epsilon": np.float32(epsilon), "relu": relu}
     y, mean, var = call(kernels, "batch_norm", results, *arrays, in_jax=in_jax, **options)
-    return (y, mean, var), (x, y if relu else None, scale, mean, var, () if has_residual else None)
+    # Without a residual, the gradient in C++ computes the output's sign from x: it reads one array less.
+    saved_y = y if relu and (has_residual or kernels is None) else None
+    return (y, mean, var), (x, saved_y, scale, bias, mean, var, () if has_residual else None)
 
 
 def _normalize(
@@ -397,7 +399,7 @@ def _batch_norm_gradients(
     saved: Saved,
     gradients: Normalized,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    x, y, scale, mean, var, marker = saved
+    x, y, scale, bias, mean, var, marker = saved
     empty, has_residual = jnp.zeros((0,), x.dtype), marker is not None
     in_jax = functools.partial(
         _gradients, epsilon=epsilon, relu=relu, axis_name=axis_name, has_residual=has_residual
@@ -405,7 +407,7 @@ def _batch_norm_gradients(
     like_x, like_scale = (jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (x, scale))
     like_residual = like_x if has_residual else jax.ShapeDtypeStruct((0,), x.dtype)
     results = (like_x, like_scale, like_scale, like_residual)
-    arrays = (x, empty if y is None else y, gradients[0], scale, mean, var)
+    arrays = (x, empty if y is None else y, gradients[0], scale, bias, mean, var)
     options = {"epsilon": np.float32(epsilon), "relu": relu, "in_place": {2: 3 if has_residual else 0}}
     *found, residual = call(kernels, "batch_norm_gradient", results, *arrays, in_jax=in_jax, **options)
     return (*found, residual if has_residual else None)
@@ -416,6 +418,7 @@ def _gradients(
     y: jax.Array,
     gradient: jax.Array,
     scale: jax.Array,
+    bias: jax.Array,
     mean: jax.Array,
     var: jax.Array,
     *,
@@ -424,13 +427,16 @@ def _gradients(
     axis_name: str | None,
     has_residual: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The gradients of x, scale, bias and the residual."""
-    if relu:
-        gradient = stored_once(_relu_gradient)(y, gradient)
-    values, residual = gradient.astype(scale.dtype), gradient if has_residual else jnp.zeros((0,), x.dtype)
+    """The gradients of x, scale, bias and the residual. If y is empty, ReLU's mask is computed from x."""
     deviation = lax.rsqrt(var + epsilon)
-    center, spread = per_channel(x.ndim, mean, deviation)
+    center, spread, slope, offset = per_channel(x.ndim, mean, deviation, scale, bias)
     normalized = (x.astype(scale.dtype) - center) * spread
+    if relu:
+        if y.size:
+            gradient = stored_once(_relu_gradient)(y, gradient)
+        else:
+            gradient = _relu_gradient(normalized * slope + offset, gradient)
+    values, residual = gradient.astype(scale.dtype), gradient if has_residual else jnp.zeros((0,), x.dtype)
     sums = channel_sums(values), channel_sums(values * normalized)
     # A device's own sums are its share of the parameters' gradient; the images' takes those of all.
     of_all = sums if axis_name is None else lax.psum(jnp.stack(sums), axis_name)

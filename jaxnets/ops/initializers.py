@@ -118,7 +118,10 @@ def _draw_in_pieces(data: jax.Array, **params: Any) -> jax.Array:
     pieces = [_uniform_piece(data, start, params["low"], params["high"]) for start in starts]
     if params["distribution"] == "normal":
         pieces = [_erf_inv(piece) for piece in pieces]
-    return jax.device_put((np.concatenate(pieces)[:size] * factor).reshape(shape))
+    drawn = np.empty((len(pieces), PIECE), factor.dtype)
+    for row, piece in zip(drawn, pieces, strict=True):
+        np.multiply(piece, factor, out=row)
+    return jax.device_put(drawn.ravel()[:size].reshape(shape))
 
 
 @jax.jit

@@ -11,7 +11,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import (
-    ChannelsOf,
     FoldedKernel,
     add_bias,
     batch_norm,

@@ -34,6 +34,7 @@ class _State:
         self.installed, self.ending = False, False
         self.exit_code: int | None = None
         self.requests: list[list[Callable[[int], None]]] = []  # what the next signals call instead
+        self.hints: list[str] = []
         self.clean_ups: list[Callable[[], None]] = []
         self.reader = -1
 
@@ -58,12 +59,12 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator[None]:
+def stoppable(on_signal: Callable[[int], None], *, signals: int = 1, hint: str = "") -> Iterator[None]:
     """In the block, the first `signals` signals call `on_signal(number)`; the next one ends the process.
 
-    After the block the caller must exit if there was one. `on_signal` runs in another thread, or at any place
-    of the main thread, and should only set a variable. Without `install`, in a user's program, the block has
-    handlers of its own in the main thread, and none in others.
+    A script then prints `hint`. After the block the caller must exit if there was one. `on_signal` runs in
+    another thread, or at any place of the main thread, and should only set a variable. Without `install`, in
+    a user's program, the block has handlers of its own in the main thread, and none in others.
     """
     request = [on_signal] * signals
     is_main = threading.current_thread() is threading.main_thread()
@@ -73,11 +74,13 @@ def stoppable(on_signal: Callable[[int], None], *, signals: int = 1) -> Iterator
         return
     with _state.lock:
         _state.requests.append(request)
+        _state.hints.append(hint)
     try:
         yield
     finally:
         with _state.lock:
             _state.requests.pop()
+            _state.hints.pop()
 
 
 @contextlib.contextmanager
@@ -195,6 +198,8 @@ def _end(number: int) -> None:
             for child in children.read().split():
                 os.kill(int(child), signal.SIGTERM)
     reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    if hint := next(reversed(_state.hints), ""):
+        reason = f"{reason}; {hint}"
     _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
     os._exit(EXIT_CODE + number)
 

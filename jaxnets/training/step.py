@@ -306,7 +306,7 @@ def multi_step(
     Rows of weight 0, which must come last, are skipped; the number of steps is not a constant of the program,
     so every step is computed alike. Metrics: PER_STEP, stacked [K] with zeros for skipped rows, and LAST.
     """
-    one_step = with_on_device_gather(step)
+    one_step = jax.jit(with_on_device_gather(step), inline=True)  # which is traced once for both uses
 
     def stepping(state: Any, batch: Batch, examples: StoredExamples) -> tuple[Any, dict[str, Any]]:
         rows, count = batch["weight"].shape[0], jnp.sum(batch["weight"][:, 0] > 0)

@@ -30,7 +30,7 @@ SECTIONS = {"training": "training step, ", "inference": "inference, ", BFLOAT16:
 REPORT_A_MLP = "report A's MLP"
 """Begins the titles of rows without images, which are not among the training steps."""
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
-PERFORMANCE_PAGE_PREFIXES = ("ops/", "layers/", "profile/", "growth/")
+PERFORMANCE_PAGE_PREFIXES = ("ops/", "layers/", "profile/", "growth/", "processes/")
 """Rows that have tables of their own."""
 SHOWN_VERSIONS = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"

@@ -164,7 +164,7 @@ def test_several_devices_and_processes() -> None:
 
 
 def test_every_row_is_reported_on_one_page() -> None:
-    for name in (suite.OPS, suite.GROWTH, suite.PROFILE):
+    for name in (suite.OPS, suite.GROWTH, suite.PROFILE, suite.PROCESSES):
         assert all(
             row.startswith(PERFORMANCE_PAGE_PREFIXES) for row in suite.cpu_suite(name, suite.Options())
         )

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_a_failed_command_raises(end: str) -> None:
     program = f"import sys; print('no data', file=sys.stderr, flush=True); {end}"
     with pytest.raises(CheckFailedError, match="a start failed: .*no data"):
         SubprocessWorkload().run([sys.executable, "-c", program], "a start")
+
+
+def test_each_first_start_builds_its_kernels() -> None:
+    shape: dict[str, Any] = {"network": "lenet5", "image_size": 28, "batch_size": 4}
+    workload = JaxnetsStartup(None, warm=False, kernels=None, builds_kernels=True, **shape)
+    first, second = (workload._arguments()[-1] for _ in range(2))
+    workload._folder.cleanup()
+    assert first != second
+    assert not Path(first).exists()
 
 
 @pytest.mark.slow

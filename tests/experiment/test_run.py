@@ -149,6 +149,17 @@ def test_a_locked_directory_raises(trained: Path, smoke_config: str, tmp_path: P
         holder.kill()
 
 
+def test_an_unused_directory_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "of_the_user").mkdir()
+    for name, writes, remains in (("new", False, False), ("new", True, True), ("of_the_user", False, True)):
+        with workdir.lock_workdir(tmp_path / name):
+            assert (tmp_path / name / workdir.LOCK).is_file()
+            if writes:
+                (tmp_path / name / "file").write_text("")
+        assert (tmp_path / name).is_dir() == remains
+        assert not (tmp_path / name / workdir.LOCK).exists()
+
+
 def test_an_unwritable_directory_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

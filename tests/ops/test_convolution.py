@@ -15,7 +15,7 @@ from benchmarks.oracles import load
 from jaxnets.ops import convolution
 from jaxnets.ops.cpu import WIDEST
 from jaxnets.ops.cpu_kernels import Implementation, Kernels
-from jaxnets.ops.functional import fold, folded_convolution
+from jaxnets.ops.functional import ChannelsOf, fold, folded_convolution
 
 PADS = st.tuples(st.integers(0, 2), st.integers(0, 2))
 STRIDES = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -149,6 +149,8 @@ def grouped_shapes(draw: st.DrawFn) -> tuple[tuple, tuple, tuple, tuple, int]:
 @given(grouped_shapes())
 @example(((2, 9, 11, 48), (3, 3, 1, 48), (1, 1), ((1, 1), (1, 1)), 48))  # MobileNet's depthwise blocks
 @example(((2, 9, 11, 48), (3, 3, 1, 48), (2, 2), ((1, 1), (1, 1)), 48))
+@example(((1, 13, 26, 20), (5, 5, 1, 20), (1, 1), ((2, 2), (2, 2)), 20))
+@example(((1, 14, 37, 36), (7, 7, 1, 36), (2, 3), ((3, 2), (0, 3)), 36))
 @example(((3, 8, 8, 32), (3, 3, 4, 32), (1, 1), ((1, 1), (1, 1)), 8))  # ResNeXt's blocks
 def test_grouped_convolutions_match_numpy(
     kernels: tuple[Kernels, ...], case: tuple[tuple, tuple, tuple, tuple, int]
@@ -237,6 +239,36 @@ def test_folded_convolutions_match_their_parts(
             assert ours.dtype == dtype
             error = np.abs(np.asarray(ours, np.float64) - expected).max()
             assert error <= bound * expected.max(), implementation
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("channels", [9, 10])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_folded_convolutions_of_some_channels(
+    kernels: tuple[Kernels, ...], dtype: str, channels: int, window: int
+) -> None:
+    drawn = _draw((2, 7, 8, 12), (window, window, channels, 20), (20,), (3, channels), (2, 7, 8, 30))
+    x, kernel, bias, normalization, array = (each.astype(np.float32) for each in map(jnp.asarray, drawn))
+    x, array = x.astype(dtype), array.astype(dtype)
+    edge = window // 2
+    results = {}
+    for implementation in ("xla", *kernels):
+        folded = fold(kernel, jnp.ones(20), bias, dtype=dtype, implementation=implementation)
+        ours = folded_convolution(
+            x,
+            folded._replace(normalization=normalization),
+            (window, window),
+            padding=((edge, edge), (edge, edge)),
+            channels=channels,
+            into=ChannelsOf(array, 7),
+            implementation=implementation,
+        )
+        results[implementation] = np.asarray(ours, np.float64)
+    for found in results.values():
+        outside = [*range(7), *range(27, 30)]
+        np.testing.assert_array_equal(found[..., outside], np.asarray(array, np.float64)[..., outside])
+        error = np.abs(found - results["xla"]).max()
+        assert error <= {"float32": 1e-5, "bfloat16": 2e-2}[dtype] * np.abs(results["xla"]).max()
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_nohup_and_background_jobs() -> None:
 STOPPABLE = """
 import sys, time
 taken = []
-with signals.stoppable(taken.append):
+with signals.stoppable(taken.append, hint='resume it'):
     print("ready", flush=True)
     while not taken:
         time.sleep(0.01)
@@ -171,7 +171,7 @@ def test_first_signal_requests_a_stop_and_a_second_exits_at_once(installed: bool
     time.sleep(0.6)
     process.send_signal(signal.SIGINT if installed else signal.SIGTERM)
     if installed:
-        assert _wait(process) == (130, "", "-c: stopped by Ctrl-C\n")
+        assert _wait(process) == (130, "", "-c: stopped by Ctrl-C; resume it\n")
     else:
         assert _wait(process) == (-signal.SIGTERM, "", "")  # the default action
 

@@ -108,3 +108,15 @@ def test_results_do_not_depend_on_steps_per_call(state_and_step: tuple[TrainStat
         state, found = _train_on_device_data(state_and_step, program, STEPS_PER_EXECUTION, max_steps)
         assert found == losses
         chex.assert_trees_all_equal(state, expected)
+
+
+def test_several_steps_are_traced_once_for_each_shape(state_and_step: tuple[TrainState, Any]) -> None:
+    state, step = state_and_step
+    traced = []
+
+    def counted(state: TrainState, batch: Any) -> Any:
+        traced.append(batch)
+        return step(state, batch)
+
+    _train_on_device_data((state, counted), jax.jit(multi_step(counted)), STEPS_PER_EXECUTION, [4])
+    assert len(traced) == 2  # for full batches and for the last, short one

@@ -46,7 +46,7 @@ class Kernels:
     instructions: str
 
     @property
-    def multiply_bfloat16(self) -> bool:
+    def multiplies_bfloat16(self) -> bool:
         """Whether the CPU multiplies bfloat16; else its products are computed in float32, which is slow."""
         return self.instructions in BFLOAT16_INSTRUCTIONS
 
@@ -151,7 +151,7 @@ def enable(path: Path) -> None:
     global _in_use, _build
     forms = load(path)
     if emulates_bfloat16():
-        forms = tuple(form for form in forms if not form.multiply_bfloat16)
+        forms = tuple(form for form in forms if not form.multiplies_bfloat16)
     _in_use, _build = forms[-1], None
 
 

@@ -297,6 +297,77 @@ bool check_convolution(const Convolution& s, Random& random, const Tables<T>& ta
   return right;
 }
 
+// A convolution between the other channels of wider tensors, which it must neither read nor write; of one
+// tap without padding also with a prologue.
+template <typename T>
+bool check_channels(Convolution s, Random& random, const Tables<T>& tables,
+                    const std::vector<Pool*>& pools) {
+  if (s.groups > 1) return true;
+  const bool is_pointwise = draw(random, 0, 1);
+  if (is_pointwise) {
+    s.kernel_rows = s.kernel_columns = 1, s.pad_top = s.pad_left = 0;
+    s.out_rows = (s.rows - 1) / s.stride_down + 1;
+    s.out_columns = (s.columns - 1) / s.stride_across + 1;
+  }
+  const bool normalizes = is_pointwise && (sizeof(T) == 4 || s.channels % 2 == 0);
+  const Index before = draw(random, 0, 20), after = draw(random, 0, 20);
+  const Index pixels = s.images * s.rows * s.columns, size = before + s.channels + after;
+  const Index out_pixels = s.images * s.out_rows * s.out_columns;
+  const Index out_size = before + s.out_channels + after;
+  const auto part = draw_values<T>(random, pixels * s.channels);
+  const Floats kernel =
+      draw_values<float>(random, s.kernel_rows * s.kernel_columns * s.channels * s.out_channels);
+  const Floats bias = draw_values<float>(random, s.out_channels);
+  const Floats normalization = draw_values<float>(random, 3 * s.channels);
+  Values<T> x(pixels * size), y(out_pixels * out_size);  // the others are NaN
+  std::vector<double> read(part.size()), exact(out_pixels * s.out_channels);
+  for (Index i = 0; i < part.size(); i++) {
+    const Index c = i % s.channels;
+    x.set(i / s.channels * size + before + c, part[i]);
+    const float normal = std::max(0.0f, (part[i] - normalization[c]) * normalization[s.channels + c] +
+                                            normalization[2 * s.channels + c]);
+    read[i] = normalizes ? to_float(from_float<T>(normal)) : part[i];
+  }
+  for_each_product(s, [&](Index at_x, Index at_kernel, Index at_y) {
+    exact[at_y] += read[at_x] * to_float(from_float<T>(kernel[at_kernel]));
+  });
+  for (Index i = 0; i < Index(exact.size()); i++)
+    exact[i] = std::max(0.0, exact[i] + bias[i % s.out_channels]);
+  Prologue prologue = {};
+  if (normalizes) {
+    const float* values = normalization.data();
+    prologue = {values, values + s.channels, values + 2 * s.channels};
+  }
+  const Epilogue<T> epilogue = {bias.data(), nullptr, true};
+  bool right = true;
+  for (const KernelsOf<T>* kernels : tables) {
+    Values<T> panels(packed_size(s, *kernels));
+    pack_kernel(s, kernel.data(), panels.data(), *kernels, *pools[0]);
+    Values<T> first(0);
+    for (Pool* pool : pools) {
+      Values<T> ours = y, found(exact.size());
+      Convolution wide = s;
+      wide.x_stride = size, wide.y_stride = out_size;
+      forward<T>(wide, x.data() + before, kernel.data(), panels.data(), prologue, epilogue,
+                 ours.data() + before, *kernels, *pool);
+      bool untouched = true;
+      for (Index i = 0; i < ours.size(); i++) {
+        const Index c = i % out_size - before;
+        if (c >= 0 && c < s.out_channels)
+          found.set(i / out_size * s.out_channels + c, ours[i]);
+        else
+          untouched &= std::isnan(ours[i]);
+      }
+      if (!untouched) std::printf("channels of others were written\n");
+      right &= untouched && same("some channels", found, exact);
+      if (pool == pools[0]) first = found;
+      if (!(found == first)) std::printf("some channels: other bits on another pool\n"), right = false;
+    }
+  }
+  if (!right) std::printf("  %zu bytes, %s\n", sizeof(T), describe(s).c_str());
+  return right;
+}
+
 // Values full of ties and NaN: the first of the largest is chosen, a NaN over what came before it.
 template <typename T>
 bool check_pooling(Random& random, const Tables<T>& tables, const std::vector<Pool*>& pools) {
@@ -394,8 +465,9 @@ bool check_normalization(Random& random, const Tables<T>& tables, const std::vec
       results[adds ? 2 : 1] = slope;
       pass.gradient = results[adds ? 2 : 1].data(), pass.x_gradient = results[1].data();
       pass.residual_gradient = adds ? results[2].data() : nullptr;
-      normalize_gradient(pass, statistics[0].data(), statistics[1].data(), scale.data(), epsilon,
-                         statistics[2].data(), statistics[3].data(), *kernels, *pool);
+      pass.y = adds ? results[0].data() : nullptr;
+      normalize_gradient(pass, statistics[0].data(), statistics[1].data(), scale.data(), bias.data(),
+                         epsilon, statistics[2].data(), statistics[3].data(), *kernels, *pool);
       if (first.empty()) {
         first.assign(results, results + 3), first_sums.assign(statistics, statistics + 4);
         right &= same("mean", statistics[0], mean) && same("variance", statistics[1], variance);
@@ -434,6 +506,7 @@ template <typename T>
 bool check_all(int i, Random& random, const Tables<T>& tables, const std::vector<Pool*>& pools) {
   bool right = check_convolution(draw_convolution(random), random, tables, pools);
   if (i < 2 && sizeof(T) == 4) right &= check_convolution(large_kernel(i + 1), random, tables, pools);
+  right &= check_channels(draw_convolution(random), random, tables, pools);
   right &= check_pooling(random, tables, pools);
   return right & check_normalization(random, tables, pools);
 }

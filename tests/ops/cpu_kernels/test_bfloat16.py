@@ -48,7 +48,7 @@ def test_emulation_ignores_the_instructions(built: Path, monkeypatch: pytest.Mon
     with cpu_kernels.enabled(build.library_path(built)):
         in_use = cpu_kernels.in_use()
         assert in_use is not None
-        assert not in_use.multiply_bfloat16
+        assert not in_use.multiplies_bfloat16
 
 
 @pytest.mark.parametrize(("network", "learning_rate"), [("resnet50", 0.01), ("lenet5", 0.1)])

@@ -312,11 +312,34 @@ Correlation<T> correlation(const Map<T>& map, const std::vector<Index>& rows,
   return pass;
 }
 
+// All columns; those that read the same taps may be `step` apart.
 template <typename T>
-void run_depthwise(const Map<T>& map, const float* kernel, const Epilogue<T>& epilogue, T* out,
-                   const KernelsOf<T>& kernels, Pool& pool) {
+std::vector<Strip> strips_of(const Reach<T>& reach, Index step) {
+  std::vector<Strip> strips;
+  // Whether b reads the same taps as a, and how far from a's.
+  const auto reads_same = [&](Index a, Index b, Index* shift) {
+    for (Index tap = 0; tap < reach.taps_across; tap++) {
+      const Index* offset = reach.column_offset + tap * reach.columns;
+      if ((offset[a] == kOutside) != (offset[b] == kOutside)) return false;
+      if (offset[a] != kOutside) *shift = offset[b] - offset[a];
+    }
+    return true;
+  };
+  for (Index phase = 0; phase < std::min(step, reach.columns); phase++)
+    for (Index column = phase; column < reach.columns; column += step)
+      if (column > phase && reads_same(column - step, column, &strips.back().shift))
+        strips.back().count++;
+      else
+        strips.push_back({column, 1, step, 0});
+  return strips;
+}
+
+template <typename T>
+void run_depthwise(const Map<T>& map, const std::vector<Strip>& strips, const float* kernel,
+                   const Epilogue<T>& epilogue, T* out, const KernelsOf<T>& kernels, Pool& pool) {
   Depthwise<T> pass = {};
   pass.reach = map.reach, pass.kernel = kernel, pass.epilogue = epilogue, pass.out = out;
+  pass.strips = strips.data(), pass.strip_count = strips.size();
   const Index size = map.reach.columns * map.reach.run * map.reach.taps_down;
   const Index together = std::max<Index>(kValuesInPiece / size, 1);
   const Index rows = map.reach.images * map.reach.rows;
@@ -342,7 +365,9 @@ void depthwise_kernel_gradient(const Convolution& s, const T* x, const T* y_grad
   constexpr Index kGroups = 16;
   const Map<T> map = input_map(s, x, kernels, pool);
   Depthwise<T> pass = {};
+  const std::vector<Strip> strips = strips_of(map.reach, 1);
   pass.reach = map.reach, pass.gradient = y_gradient;
+  pass.strips = strips.data(), pass.strip_count = strips.size();
   const Index rows = s.images * s.out_rows;
   pass.rows_per_group = ceil_div(rows, kGroups);
   const Index groups = ceil_div(rows, pass.rows_per_group);
@@ -396,7 +421,8 @@ void forward(const Convolution& s, const T* x, const float* kernel, const T* pan
              const Prologue& prologue, const Epilogue<T>& epilogue, T* y,
              const KernelsOf<T>& kernels, Pool& pool) {
   const Map<T> map = input_map(s, x, kernels, pool);
-  if (s.is_depthwise()) return run_depthwise(map, kernel, epilogue, y, kernels, pool);
+  if (s.is_depthwise())
+    return run_depthwise(map, strips_of(map.reach, 1), kernel, epilogue, y, kernels, pool);
   Array<T> packed;
   if (panels == nullptr) {
     packed = allocate<T>(packed_size(s, kernels));
@@ -425,7 +451,9 @@ template <typename T>
 void input_gradient(const Convolution& s, const float* kernel, const T* y_gradient, T* x_gradient,
                     const KernelsOf<T>& kernels, Pool& pool) {
   const Map<T> map = gradient_map(s, y_gradient, pool);
-  if (s.is_depthwise()) return run_depthwise(map, kernel, {}, x_gradient, kernels, pool);
+  if (s.is_depthwise())
+    return run_depthwise(map, strips_of(map.reach, s.stride_across), kernel, {}, x_gradient, kernels,
+                         pool);
   const std::vector<Index> rows = by_phase(s.rows, s.stride_down, s.pad_top);
   const std::vector<Index> columns = by_phase(s.columns, s.stride_across, s.pad_left);
   Correlation<T> pass = correlation(map, rows, columns);

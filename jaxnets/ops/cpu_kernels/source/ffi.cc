@@ -293,28 +293,31 @@ ffi::Error BatchNorm(ffi::ThreadPool threads, In x, In scale, In bias, In residu
              });
 }
 
-// y is empty without ReLU, the gradient of the residual without a residual.
-ffi::Error GradientOfBatchNorm(ffi::ThreadPool threads, In x, In y, In gradient, In scale, In mean,
-                               In variance, Out x_gradient, Out scale_gradient, Out bias_gradient,
-                               Out residual_gradient, float epsilon, bool relu,
+// y and the gradient of the residual are empty without a residual, y without ReLU too.
+ffi::Error GradientOfBatchNorm(ffi::ThreadPool threads, In x, In y, In gradient, In scale, In bias,
+                               In mean, In variance, Out x_gradient, Out scale_gradient,
+                               Out bias_gradient, Out residual_gradient, float epsilon, bool relu,
                                int32_t instructions) {
   const Index channels = is_image(x) ? x.dimensions()[3] : 0;
-  const bool fits = channels > 0 && (relu ? is_like(y, x) : count(y) == 0) &&
+  const bool reads_y = relu && count(*residual_gradient) > 0;
+  const bool fits = channels > 0 && (reads_y ? is_like(y, x) : count(y) == 0) &&
                     is_like(gradient, x) && is_like(*x_gradient, x) &&
                     is_like_or_empty(*residual_gradient, x) && is_float(scale, channels) &&
-                    is_float(mean, channels) && is_float(variance, channels) &&
-                    is_float(*scale_gradient, channels) && is_float(*bias_gradient, channels);
+                    is_float(bias, channels) && is_float(mean, channels) &&
+                    is_float(variance, channels) && is_float(*scale_gradient, channels) &&
+                    is_float(*bias_gradient, channels);
   return run("batch normalisation's gradient", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& pool) {
                using T = decltype(type);
                Normalization<T> pass = normalization_of<T>(x, relu);
-               pass.y = data<T>(y), pass.gradient = data<T>(gradient);
+               pass.y = reads_y ? data<T>(y) : nullptr, pass.gradient = data<T>(gradient);
                pass.x_gradient = data<T>(x_gradient);
                pass.residual_gradient =
                    count(*residual_gradient) ? data<T>(residual_gradient) : nullptr;
                normalize_gradient(pass, data<float>(mean), data<float>(variance),
-                                  data<float>(scale), epsilon, data<float>(scale_gradient),
-                                  data<float>(bias_gradient), kernels, pool);
+                                  data<float>(scale), data<float>(bias), epsilon,
+                                  data<float>(scale_gradient), data<float>(bias_gradient), kernels,
+                                  pool);
              });
 }
 
@@ -382,8 +385,8 @@ JAXNETS_DEFINE(jaxnets_batch_norm, BatchNorm,
                .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
                    .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>() JAXNETS_NORMALIZATION);
 JAXNETS_DEFINE(jaxnets_batch_norm_gradient, GradientOfBatchNorm,
-               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
-                   .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>()
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>()
+                   .Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>()
                    .Ret<ffi::AnyBuffer>() JAXNETS_NORMALIZATION);
 JAXNETS_DEFINE(jaxnets_sum_of_squares, SumOfSquares, .RemainingArgs().Ret<ffi::AnyBuffer>());
 

@@ -21,12 +21,16 @@ Index split(Normalization<T>& pass, std::vector<float>& partial) {
   return (pass.pixels + pass.pixels_per_group - 1) / pass.pixels_per_group;
 }
 
-// Calls visit(first pixel, last pixel) for pieces of all pixels.
+// Calls visit(first pixel, last pixel) for pieces of all pixels, the last ones first: they were read
+// last, so that caches still have them.
 template <typename Visit>
 void for_each_piece(Index pixels, Index channels, Pool& pool, Visit visit) {
   const Index size = std::max<Index>(kValuesInGroup / channels, 1);
-  for_each(pool, (pixels + size - 1) / size,
-           [&](Index i) { visit(i * size, std::min((i + 1) * size, pixels)); });
+  const Index pieces = (pixels + size - 1) / size;
+  for_each(pool, pieces, [&](Index i) {
+    const Index first = (pieces - 1 - i) * size;
+    visit(first, std::min(first + size, pixels));
+  });
 }
 
 float deviation(float variance, float epsilon) { return 1.0f / std::sqrt(variance + epsilon); }
@@ -68,10 +72,13 @@ void normalize(Normalization<T> pass, const float* mean, const float* variance, 
 
 template <typename T>
 void normalize_gradient(Normalization<T> pass, const float* mean, const float* variance,
-                        const float* scale, float epsilon, float* scale_gradient,
-                        float* bias_gradient, const KernelsOf<T>& kernels, Pool& pool) {
+                        const float* scale, const float* bias, float epsilon,
+                        float* scale_gradient, float* bias_gradient, const KernelsOf<T>& kernels,
+                        Pool& pool) {
   std::vector<float> partial, factor(pass.channels), shift(pass.channels), tilt(pass.channels);
-  pass.center = mean;
+  for (Index channel = 0; channel < pass.channels; channel++)
+    factor[channel] = scale[channel] * deviation(variance[channel], epsilon);
+  pass.center = mean, pass.factor = factor.data(), pass.offset = bias;
   const Index groups = split(pass, partial);
   for_each(pool, groups, [&](Index group) { kernels.gradient_sums(pass, group); });
   for (Index channel = 0; channel < pass.channels; channel++) {
@@ -82,10 +89,9 @@ void normalize_gradient(Normalization<T> pass, const float* mean, const float* v
     }
     const float by = deviation(variance[channel], epsilon), count = static_cast<float>(pass.pixels);
     bias_gradient[channel] = sum, scale_gradient[channel] = product * by;
-    factor[channel] = scale[channel] * by;
     shift[channel] = sum / count, tilt[channel] = product * (by * by) / count;
   }
-  pass.factor = factor.data(), pass.offset = shift.data(), pass.tilt = tilt.data();
+  pass.shift = shift.data(), pass.tilt = tilt.data();
   for_each_piece(pass.pixels, pass.channels, pool,
                  [&](Index first, Index last) { kernels.normalize_gradient(pass, first, last); });
 }
@@ -112,7 +118,8 @@ double sum_of_squares(const std::vector<Values<T>>& arrays, const KernelsOf<T>& 
   template void normalize(Normalization<T>, const float*, const float*, const float*,            \
                           const float*, float, const KernelsOf<T>&, Pool&);                      \
   template void normalize_gradient(Normalization<T>, const float*, const float*, const float*,   \
-                                   float, float*, float*, const KernelsOf<T>&, Pool&);           \
+                                   const float*, float, float*, float*, const KernelsOf<T>&,     \
+                                   Pool&);                                                       \
   template double sum_of_squares(const std::vector<Values<T>>&, const KernelsOf<T>&, Pool&);
 
 JAXNETS_INSTANTIATE(float)

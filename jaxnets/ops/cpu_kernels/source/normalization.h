@@ -25,8 +25,9 @@ void normalize(Normalization<T> pass, const float* mean, const float* variance, 
 // The gradients of x, of the residual, of scale and of bias, where mean and variance are those of x.
 template <typename T>
 void normalize_gradient(Normalization<T> pass, const float* mean, const float* variance,
-                        const float* scale, float epsilon, float* scale_gradient,
-                        float* bias_gradient, const KernelsOf<T>& kernels, Pool& pool);
+                        const float* scale, const float* bias, float epsilon,
+                        float* scale_gradient, float* bias_gradient, const KernelsOf<T>& kernels,
+                        Pool& pool);
 
 // Values that belong together, such as the gradients of all parameters.
 template <typename T>

@@ -6,23 +6,37 @@
 constexpr Index kChunkValues = 4096;
 constexpr Index kRowsAtLeast = 8;  // so that merging chunks costs little beside their sums
 
-constexpr int kAcross = 4;  // vectors side by side: independent sums, and whole cache lines
+constexpr int kAcross = 4;  // vectors side by side at most: independent sums, whole cache lines
 
-inline Index rows_of_chunk(Index channels) {
-  const Index rows = kChunkValues / channels;
-  return rows < kRowsAtLeast ? kRowsAtLeast : rows > 64 ? 64 : rows;
+// Calls visit(Number of vectors, first channel, channels) for blocks of channels, which are nearly
+// equally wide.
+template <typename Visit>
+inline void for_each_block(Index channels, Visit visit) {
+  const Index vectors = (channels + kLanes - 1) / kLanes;
+  const Index blocks = (vectors + kAcross - 1) / kAcross;
+  for (Index block = 0; block < blocks; block++) {
+    const Index first = vectors * block / blocks, last = vectors * (block + 1) / blocks;
+    const Index channel = first * kLanes, count = smaller(last * kLanes, channels) - channel;
+    with_number<kAcross>(last - first, [&](auto vectors) { visit(vectors, channel, count); });
+  }
 }
 
-// Calls visit(first pixel, last pixel, first channel, channels) for every chunk and block of
-// channels of a group.
+// Calls visit(Number of vectors, first pixel, last pixel, first channel, channels) for every block of
+// channels of every chunk of pixels.
+template <typename Visit>
+inline void for_each_chunk(Index begin, Index end, Index channels, Visit visit) {
+  Index rows = kChunkValues / channels;
+  rows = rows < kRowsAtLeast ? kRowsAtLeast : rows > 64 ? 64 : rows;
+  for (Index pixel = begin; pixel < end; pixel += rows)
+    for_each_block(channels, [&](auto vectors, Index channel, Index count) {
+      visit(vectors, pixel, smaller(pixel + rows, end), channel, count);
+    });
+}
+
 template <typename T, typename Visit>
-inline void for_each_chunk(const Normalization<T>& pass, Index group, Visit visit) {
-  const Index end = smaller((group + 1) * pass.pixels_per_group, pass.pixels);
-  const Index rows = rows_of_chunk(pass.channels);
-  for (Index pixel = group * pass.pixels_per_group; pixel < end; pixel += rows)
-    for (Index channel = 0; channel < pass.channels; channel += kAcross * kLanes)
-      visit(pixel, smaller(pixel + rows, end), channel,
-            smaller(kAcross * kLanes, pass.channels - channel));
+inline void for_each_chunk_of_group(const Normalization<T>& pass, Index group, Visit visit) {
+  const Index begin = group * pass.pixels_per_group;
+  for_each_chunk(begin, smaller(begin + pass.pixels_per_group, pass.pixels), pass.channels, visit);
 }
 
 // The mean of the values seen so far and the sum of their squared distances from it, by Chan's rule
@@ -33,27 +47,29 @@ void moments(const Normalization<T>& pass, Index group) {
   float* means = pass.sums + 2 * group * pass.channels;
   float* squares = means + pass.channels;
   const Index begin = group * pass.pixels_per_group;
-  for_each_chunk(pass, group, [&](Index first, Index last, Index channel, Index channels) {
-    const Index rows = last - first, before = first - begin;
-    const T* x = pass.x + first * pass.channels + channel;
-    Vector mean[kAcross] = {}, square[kAcross] = {};
+  for_each_chunk_of_group(pass, group, [&](auto vectors, Index first, Index last, Index channel,
+                                           Index channels) {
+    constexpr int kVectors = decltype(vectors)::value;
+    const Index rows = last - first, before = first - begin, stride = pass.channels;
+    const T* x = pass.x + first * stride + channel;
+    Vector mean[kVectors] = {}, square[kVectors] = {};
     for (Index row = 0; row < rows; row++) {
-      Vector value[kAcross];
-      load_row(x + row * pass.channels, value, channels);
-      for (int v = 0; v < kAcross; v++) mean[v] += value[v];
+      Vector value[kVectors];
+      load_row(x + row * stride, value, channels);
+      for (int v = 0; v < kVectors; v++) mean[v] += value[v];
     }
-    for (int v = 0; v < kAcross; v++) mean[v] *= 1.0f / rows;
+    for (int v = 0; v < kVectors; v++) mean[v] *= 1.0f / rows;
     for (Index row = 0; row < rows; row++) {
-      Vector value[kAcross];
-      load_row(x + row * pass.channels, value, channels);
-      for (int v = 0; v < kAcross; v++) square[v] += (value[v] - mean[v]) * (value[v] - mean[v]);
+      Vector value[kVectors];
+      load_row(x + row * stride, value, channels);
+      for (int v = 0; v < kVectors; v++) square[v] += (value[v] - mean[v]) * (value[v] - mean[v]);
     }
     if (before > 0) {
-      Vector old_mean[kAcross], old_square[kAcross];
+      Vector old_mean[kVectors], old_square[kVectors];
       load_row(means + channel, old_mean, channels);
       load_row(squares + channel, old_square, channels);
       const float share = static_cast<float>(rows) / (before + rows);
-      for (int v = 0; v < kAcross; v++) {
+      for (int v = 0; v < kVectors; v++) {
         const Vector step = mean[v] - old_mean[v];
         mean[v] = old_mean[v] + step * share;
         square[v] += old_square[v] + step * step * (share * before);
@@ -64,15 +80,49 @@ void moments(const Normalization<T>& pass, Index group) {
   });
 }
 
-// The gradient of the normalised value: of the output where ReLU passed it, else 0.
-template <typename T>
-inline void load_gradient(const Normalization<T>& pass, Index at, Vector (&gradient)[kAcross],
-                          Index channels) {
+// (x - center) * factor + offset of a block of channels.
+template <int kVectors>
+struct Scaling {
+  Vector center[kVectors], factor[kVectors], offset[kVectors];
+
+  Scaling(const float* center, const float* factor, const float* offset, Index channel,
+          Index channels) {
+    load_row(center + channel, this->center, channels);
+    load_row(factor + channel, this->factor, channels);
+    load_row(offset + channel, this->offset, channels);
+  }
+  Vector operator()(Vector x, int v) const { return (x - center[v]) * factor[v] + offset[v]; }
+};
+
+// Which gradients ReLU passes. The output's sign is computed anew from x, which is read anyway,
+// unless a residual was added.
+enum class Mask { kNone, kOutput, kInput };
+
+// Calls visit(Mask) with the mask as a constant.
+template <typename T, typename Visit>
+inline void with_mask(const Normalization<T>& pass, Visit visit) {
+  if (!pass.relu)
+    visit(Number<int(Mask::kNone)>());
+  else if (pass.y != nullptr)
+    visit(Number<int(Mask::kOutput)>());
+  else
+    visit(Number<int(Mask::kInput)>());
+}
+
+// The values of x and the gradients of the normalised values, 0 where ReLU did not pass.
+template <Mask kMask, int kVectors, typename T>
+[[gnu::always_inline]] inline void load_gradient(const Normalization<T>& pass,
+                                                 const Scaling<kVectors>& scaling, Index at,
+                                                 Vector (&value)[kVectors],
+                                                 Vector (&gradient)[kVectors], Index channels) {
+  load_row(pass.x + at, value, channels);
   load_row(pass.gradient + at, gradient, channels);
-  if (!pass.relu) return;
-  Vector y[kAcross];
-  load_row(static_cast<const T*>(pass.y) + at, y, channels);
-  for (int v = 0; v < kAcross; v++) gradient[v] = y[v] > 0.0f ? gradient[v] : Vector{};
+  Vector y[kVectors];
+  if (kMask == Mask::kOutput) load_row(static_cast<const T*>(pass.y) + at, y, channels);
+  for (int v = 0; v < kVectors; v++) {
+    if (kMask == Mask::kInput) y[v] = scaling(value[v], v);
+    if (kMask != Mask::kNone) gradient[v] = y[v] > 0.0f ? gradient[v] : Vector{};
+  }
 }
 
 // The sum of the gradient, and of the gradient times the distance of x from its mean.
@@ -81,77 +131,81 @@ void gradient_sums(const Normalization<T>& pass, Index group) {
   float* sums = pass.sums + 2 * group * pass.channels;
   float* products = sums + pass.channels;
   const Index begin = group * pass.pixels_per_group;
-  for_each_chunk(pass, group, [&](Index first, Index last, Index channel, Index channels) {
-    Vector sum[kAcross] = {}, product[kAcross] = {}, mean[kAcross];
-    load_row(pass.center + channel, mean, channels);
-    for (Index pixel = first; pixel < last; pixel++) {
-      const Index at = pixel * pass.channels + channel;
-      Vector value[kAcross], gradient[kAcross];
-      load_row(pass.x + at, value, channels);
-      load_gradient(pass, at, gradient, channels);
-      for (int v = 0; v < kAcross; v++) {
-        sum[v] += gradient[v];
-        product[v] += gradient[v] * (value[v] - mean[v]);
+  with_mask(pass, [&](auto mask) {
+    for_each_chunk_of_group(pass, group, [&](auto vectors, Index first, Index last, Index channel,
+                                             Index channels) {
+      constexpr int kVectors = decltype(vectors)::value;
+      const Scaling<kVectors> scaling(pass.center, pass.factor, pass.offset, channel, channels);
+      Vector sum[kVectors] = {}, product[kVectors] = {};
+      for (Index pixel = first; pixel < last; pixel++) {
+        Vector value[kVectors], gradient[kVectors];
+        load_gradient<Mask(decltype(mask)::value)>(pass, scaling, pixel * pass.channels + channel,
+                                                   value, gradient, channels);
+        for (int v = 0; v < kVectors; v++) {
+          sum[v] += gradient[v];
+          product[v] += gradient[v] * (value[v] - scaling.center[v]);
+        }
       }
-    }
-    if (first > begin) {
-      Vector old_sum[kAcross], old_product[kAcross];
-      load_row(sums + channel, old_sum, channels);
-      load_row(products + channel, old_product, channels);
-      for (int v = 0; v < kAcross; v++) sum[v] += old_sum[v], product[v] += old_product[v];
-    }
-    store_row(sums + channel, sum, channels);
-    store_row(products + channel, product, channels);
+      if (first > begin) {
+        Vector old_sum[kVectors], old_product[kVectors];
+        load_row(sums + channel, old_sum, channels);
+        load_row(products + channel, old_product, channels);
+        for (int v = 0; v < kVectors; v++) sum[v] += old_sum[v], product[v] += old_product[v];
+      }
+      store_row(sums + channel, sum, channels);
+      store_row(products + channel, product, channels);
+    });
   });
-}
-
-// Calls visit(offset of the value, first channel, channels) for all blocks of pixels, as they lie in
-// memory.
-template <typename Visit>
-inline void for_each_block(Index first, Index last, Index channels, Visit visit) {
-  for (Index pixel = first; pixel < last; pixel++)
-    for (Index channel = 0; channel < channels; channel += kAcross * kLanes)
-      visit(pixel * channels + channel, channel, smaller(kAcross * kLanes, channels - channel));
 }
 
 // y = (x - center) * factor + offset + residual, ReLU.
 template <typename T>
 void normalize(const Normalization<T>& pass, Index first, Index last) {
-  for_each_block(first, last, pass.channels, [&](Index at, Index channel, Index channels) {
-    Vector value[kAcross], center[kAcross], factor[kAcross], offset[kAcross];
-    load_row(pass.x + at, value, channels);
-    load_row(pass.center + channel, center, channels);
-    load_row(pass.factor + channel, factor, channels);
-    load_row(pass.offset + channel, offset, channels);
-    for (int v = 0; v < kAcross; v++) value[v] = (value[v] - center[v]) * factor[v] + offset[v];
-    if (pass.residual != nullptr) {
-      Vector residual[kAcross];
-      load_row(pass.residual + at, residual, channels);
-      for (int v = 0; v < kAcross; v++) value[v] += residual[v];
+  const Normalization<T> p = pass;
+  for_each_chunk(first, last, p.channels, [&](auto vectors, Index begin, Index end, Index channel,
+                                              Index channels) {
+    constexpr int kVectors = decltype(vectors)::value;
+    const Scaling<kVectors> scaling(p.center, p.factor, p.offset, channel, channels);
+    for (Index pixel = begin; pixel < end; pixel++) {
+      const Index at = pixel * p.channels + channel;
+      Vector value[kVectors];
+      load_row(p.x + at, value, channels);
+      for (int v = 0; v < kVectors; v++) value[v] = scaling(value[v], v);
+      if (p.residual != nullptr) {
+        Vector residual[kVectors];
+        load_row(p.residual + at, residual, channels);
+        for (int v = 0; v < kVectors; v++) value[v] += residual[v];
+      }
+      if (p.relu)
+        for (int v = 0; v < kVectors; v++) value[v] = relu(value[v]);
+      store_row(p.y + at, value, channels);
     }
-    if (pass.relu)
-      for (int v = 0; v < kAcross; v++) value[v] = relu(value[v]);
-    store_row(pass.y + at, value, channels);
   });
 }
 
 // The gradients of x and of the residual.
 template <typename T>
 void normalize_gradient(const Normalization<T>& pass, Index first, Index last) {
-  for_each_block(first, last, pass.channels, [&](Index at, Index channel, Index channels) {
-    Vector value[kAcross], gradient[kAcross];
-    Vector center[kAcross], factor[kAcross], offset[kAcross], tilt[kAcross];
-    load_row(pass.x + at, value, channels);
-    load_gradient(pass, at, gradient, channels);
-    if (pass.residual_gradient != nullptr)
-      store_row(pass.residual_gradient + at, gradient, channels);
-    load_row(pass.center + channel, center, channels);
-    load_row(pass.factor + channel, factor, channels);
-    load_row(pass.offset + channel, offset, channels);
-    load_row(pass.tilt + channel, tilt, channels);
-    for (int v = 0; v < kAcross; v++)
-      value[v] = factor[v] * (gradient[v] - offset[v] - (value[v] - center[v]) * tilt[v]);
-    store_row(pass.x_gradient + at, value, channels);
+  const Normalization<T> p = pass;
+  with_mask(p, [&](auto mask) {
+    for_each_chunk(first, last, p.channels, [&](auto vectors, Index begin, Index end, Index channel,
+                                                Index channels) {
+      constexpr int kVectors = decltype(vectors)::value;
+      const Scaling<kVectors> scaling(p.center, p.factor, p.offset, channel, channels);
+      Vector shift[kVectors], tilt[kVectors];
+      load_row(p.shift + channel, shift, channels);
+      load_row(p.tilt + channel, tilt, channels);
+      for (Index pixel = begin; pixel < end; pixel++) {
+        const Index at = pixel * p.channels + channel;
+        Vector value[kVectors], gradient[kVectors];
+        load_gradient<Mask(decltype(mask)::value)>(p, scaling, at, value, gradient, channels);
+        if (p.residual_gradient != nullptr) store_row(p.residual_gradient + at, gradient, channels);
+        for (int v = 0; v < kVectors; v++)
+          value[v] = scaling.factor[v] *
+                     (gradient[v] - shift[v] - (value[v] - scaling.center[v]) * tilt[v]);
+        store_row(p.x_gradient + at, value, channels);
+      }
+    });
   });
 }
 

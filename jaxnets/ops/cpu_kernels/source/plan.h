@@ -104,10 +104,18 @@ struct KernelGradient {
   Index sums_stride, group_stride;
 };
 
+// Columns that read the same taps: `count` from `first` on, `step` apart. What they read lies `shift`
+// values apart.
+struct Strip {
+  Index first, count, step, shift;
+};
+
 // A convolution in which each channel has its own filter. `reach.run` is the number of channels.
 template <typename T>
 struct Depthwise {
   Reach<T> reach;
+  const Strip* strips;
+  Index strip_count;
   const float* kernel;  // [taps][channels]
   T* out;               // [images][rows][columns][channels]
   Epilogue<T> epilogue;
@@ -123,16 +131,17 @@ struct Normalization {
   const T* x;
   const T* residual;  // or null
   bool relu;
-  T* y;               // the output; read where `relu` is set and gradients are computed
+  T* y;  // the output; in the gradients with `relu` read, or null where there was no residual
   const T* gradient;  // of the output
   T* x_gradient;
   T* residual_gradient;  // or null
   float* sums;           // [groups][2][channels]
   // [channels]: y = (x - center) * factor + offset;
-  // x_gradient = factor * (gradient - offset - (x - center) * tilt)
+  // x_gradient = factor * (gradient - shift - (x - center) * tilt)
   const float* center;
   const float* factor;
   const float* offset;
+  const float* shift;
   const float* tilt;
 };
 

@@ -26,6 +26,19 @@ typedef uint32_t LooseBits __attribute__((aligned(2), may_alias));
 
 inline Index smaller(Index a, Index b) { return a < b ? a : b; }
 
+template <int kNumber>
+struct Number {
+  static constexpr int value = kNumber;
+};
+
+// Calls visit(Number<number>()), for a number from 1 to kMost.
+template <int kMost, typename Visit>
+inline void with_number(Index number, Visit visit) {
+  if constexpr (kMost > 1)
+    if (number < kMost) return with_number<kMost - 1>(number, visit);
+  visit(Number<kMost>());
+}
+
 // Integers of different sizes. GCC converts some of them lane by lane: hence intrinsics.
 inline Integers widen(Bytes bytes) {
 #if defined(__AVX512BW__)
