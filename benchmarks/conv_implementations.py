@@ -21,8 +21,8 @@ from jaxnets.ops.windows import Pair, Windows, pair
 from studies.pages.performance_page import KERNELS, PRODUCT
 
 PASSES = ("forward", "input_gradient", "kernel_gradient")
-LAX, COLUMNS = "lax", "columns"
-"""Two implementations in JAX; the others are KERNELS and PRODUCT.
+LAX, COLUMNS, TAPS = "lax", "columns", "taps"
+"""Implementations in JAX; the others are KERNELS and PRODUCT.
 
 PRODUCT is a matrix product with as many operations: an upper bound of the speed.
 """
@@ -166,7 +166,7 @@ def _functions(
             ("input_gradient", LAX): cpu.input_gradient_by_lax,
             ("input_gradient", COLUMNS): cpu.input_gradient_by_columns,
             ("kernel_gradient", LAX): cpu.kernel_gradient_by_lax,
-            ("kernel_gradient", COLUMNS): cpu.kernel_gradient_by_columns,
+            ("kernel_gradient", TAPS): cpu.kernel_gradient_by_taps,
         }.items()
     }
     kernels = in_use()
@@ -194,8 +194,10 @@ def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windo
         name: jax.make_jaxpr(functools.partial(function, windows=windows))(*arrays)
         for name, (function, *arrays) in passes.items()
     }
+    products = {"forward": COLUMNS, "input_gradient": COLUMNS, "kernel_gradient": TAPS}
     return {
-        name: LAX if "conv_general_dilated" in str(program) else COLUMNS for name, program in programs.items()
+        name: LAX if "conv_general_dilated" in str(program) else products[name]
+        for name, program in programs.items()
     }
 
 

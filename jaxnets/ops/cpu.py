@@ -3,7 +3,7 @@
 In JAX the implementation of each pass of a convolution depends on the shape: a matrix product for 1x1
 kernels, XLA's own convolution for large outputs, im2col (or its transpose, col2im) for small ones and for
 gradients of strided convolutions, where XLA reaches 2 to 60 GFLOP/s with AVX-512 and products reach 150 to
-300. The kernel's gradient uses im2col at any size unless there are few channels. Grouped convolutions are
+300. The kernel's gradient is one product for each tap unless there are few channels. Grouped convolutions are
 sums over taps. Max pooling stores the index of the largest pixel of each window: XLA's own gradient,
 select-and-scatter, is up to 30 times slower.
 """
@@ -22,8 +22,8 @@ from jaxnets.ops.windows import Windows
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
 MIN_SIZE_FOR_LAX_FORWARD = 8
 MIN_SIZE_FOR_LAX_INPUT_GRADIENT = 8
-# Output channels from which im2col mostly won, on maps of any size, on a 2-core AVX2 CPU.
-MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT = 48
+# The fewest channels, of inputs and outputs, for which one product for each tap won on a 2-core AVX-512 CPU.
+MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT = 32
 # plan.h's kTapsAcrossAtMost: the maximum columns of a kernel in C++, for some passes its pixels.
 WIDEST = 320
 # The pixels of all maps together from which a 1x1 kernel's gradient is faster in C++ than as a product.
@@ -286,8 +286,8 @@ def kernel_gradient(
         return by_kernel(gradient)[0]
     if windows.is_pointwise:
         return _products(_subsample(x, windows), gradient)[None, None]
-    if gradient.shape[-1] >= MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT:
-        return kernel_gradient_by_columns(x, gradient, windows)
+    if min(x.shape[-1], gradient.shape[-1]) >= MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT:
+        return kernel_gradient_by_taps(x, gradient, windows)
     return kernel_gradient_by_lax(x, gradient, windows)
 
 
@@ -297,10 +297,10 @@ def kernel_gradient_by_lax(x: jax.Array, gradient: jax.Array, windows: Windows) 
     return jax.linear_transpose(lambda kernel: reference(x, kernel, windows), kernel)(gradient)[0]
 
 
-def kernel_gradient_by_columns(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
-    """The kernel gradient as a product with the patches under the output's pixels (im2col)."""
-    shape = (*windows.window, x.shape[-1], gradient.shape[-1])
-    return _products(_columns(x, windows), gradient).reshape(shape)
+def kernel_gradient_by_taps(x: jax.Array, gradient: jax.Array, windows: Windows) -> jax.Array:
+    """The kernel gradient as one product for each tap; XLA transposes `gradient` once for all of them."""
+    products = [jnp.einsum("bhwo,bhwi->oi", gradient, pixels) for pixels in windows.slices(x)]
+    return jnp.stack(products).mT.reshape(*windows.window, x.shape[-1], gradient.shape[-1])
 
 
 def _products(x: jax.Array, gradient: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import (
     FoldedKernel,
+    add_bias,
     batch_norm,
     convolution,
     dense,
@@ -76,7 +77,7 @@ class Conv(nn.Module):
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
-            y = y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
+            y = add_bias(y, bias.astype(compute_dtype), implementation=self.implementation)
         return y
 
     def folded(self, x: jax.Array, **options: Any) -> jax.Array | None:

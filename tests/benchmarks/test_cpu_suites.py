@@ -130,12 +130,12 @@ def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
 
 def test_the_choice_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "MIN_SIZE_FOR_LAX_FORWARD", 5)
-    monkeypatch.setattr(cpu, "MIN_SIZE_FOR_COLUMNS_KERNEL_GRADIENT", 3)
+    monkeypatch.setattr(cpu, "MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT", 2)
     shape = conv_implementations.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
     assert conv_implementations.ConvImplementations(None, shape=shape).chosen() == {
         "forward": conv_implementations.LAX,
         "input_gradient": conv_implementations.COLUMNS,
-        "kernel_gradient": conv_implementations.COLUMNS,
+        "kernel_gradient": conv_implementations.TAPS,
     }
 
 

@@ -14,6 +14,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.ops import BatchNorm
 from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.ops.functional import batch_norm
+from jaxnets.runtime import xla
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # the fixtures do not change between examples
 
@@ -179,6 +180,25 @@ def test_vmap_and_checkpoint() -> None:
     np.testing.assert_allclose(jax.vmap(function)(stacked)[1], function(2 * x), rtol=1e-5)
     gradient = lambda f: jax.grad(lambda x: jnp.sum(f(x) ** 2))(x)  # noqa: E731
     chex.assert_trees_all_close(gradient(jax.checkpoint(function)), gradient(function), rtol=1e-5, atol=1e-5)
+
+
+def test_jax_alone_stores_each_output_and_sums_by_products() -> None:
+    """XLA's fusion would compute an output again for every reader; its own sums are slow."""
+
+    def outputs_and_gradients(x, scale, bias):
+        def blocks(x, scale, bias):
+            for _ in range(3):
+                x = batch_norm(x, scale, bias, 1e-3, residual=x, relu=True, implementation="by_shape")[0]
+            return x
+
+        y, pull = jax.vjp(blocks, x, scale, bias)
+        return y, pull(y)
+
+    arguments = jnp.ones((2, 40, 40, 8)), jnp.ones(8), jnp.zeros(8)
+    program = xla.jit(outputs_and_gradients).lower(*arguments).compile().as_text()
+    assert program.count(" maximum(") == 3
+    assert " reduce(" not in program
+    assert " reduce-window(" not in program
 
 
 def test_statistics_have_no_gradient() -> None:
