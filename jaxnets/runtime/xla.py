@@ -186,6 +186,12 @@ def retain_freed_memory() -> None:
             libc.mallopt(name, value)
 
 
+def return_freed_memory() -> None:
+    """Returns what is free in the heap to the system, whatever `retain_freed_memory` has set."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def check_not_forked() -> None:
     """Raises ConfigError in a child that was forked after the first call: without JAX's threads it hangs."""
     global _process

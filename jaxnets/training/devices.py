@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -112,8 +112,26 @@ class Devices:
             raise MachineError("another process failed (see its log): fix that and restart all processes")
 
 
+LARGE_STEP = 64 << 20
+"""Bytes of a step from which it waits on CPUs for the one before, whose memory it then takes."""
+TRIMMED_CALLS = 3
+"""The calls of a large step after another one ran, before which freed memory is returned to the system.
+
+glibc's heap grows by another block for the temporaries of these calls, until one that was freed fits.
+"""
+
+
 class CompiledStep:
-    """A step that is compiled ahead of time, once per batch shape."""
+    """A step that is compiled ahead of time, once per batch shape.
+
+    On CPUs, large steps run one at a time: ResNet-50 at 224 px peaked at 5.9 GB when the next step was
+    dispatched early, and peaks at 1.9 GB at the same speed.
+
+    Attributes:
+        latest: the id of the large step that ran last in this process.
+    """
+
+    latest: ClassVar[int] = 0
 
     def __init__(
         self, function: Any, shared: tuple[Any, ...], options: dict[str, str], *, ahead_of_time: bool = True
@@ -121,6 +139,7 @@ class CompiledStep:
         self._function, self._shared, self._ahead_of_time = function, shared, ahead_of_time
         self._options = options
         self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._is_large, self._calls, self._last = False, 0, None
 
     def compile(self, state: Any, batch: Batch) -> Any:
         """Compiles the step for batches of this shape, and returns it as a function of the same arguments."""
@@ -131,6 +150,7 @@ class CompiledStep:
             with xla.paused_garbage_collection():
                 lowered = self._function.lower(state, batch, *self._shared)
             self._compiled[shapes] = lowered.compile(compiler_options=self._options)
+            self._is_large = jax.default_backend() == "cpu" and self.memory() >= LARGE_STEP
         return self._compiled[shapes]
 
     def memory(self) -> int:
@@ -143,7 +163,17 @@ class CompiledStep:
         return max(sizes)
 
     def __call__(self, state: Any, batch: Batch) -> Any:
-        return self.compile(state, batch)(state, batch, *self._shared)
+        program = self.compile(state, batch)
+        if self._is_large:
+            jax.block_until_ready(self._last)
+            self._calls = self._calls + 1 if CompiledStep.latest == id(self) else 1
+            CompiledStep.latest = id(self)
+            if self._calls <= TRIMMED_CALLS:
+                xla.return_freed_memory()
+        results = program(state, batch, *self._shared)
+        if self._is_large:  # the last array is not of the state, which the next step may donate
+            self._last = jax.tree.leaves(results)[-1]
+        return results
 
 
 def initialize_distributed(
