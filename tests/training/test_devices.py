@@ -229,3 +229,20 @@ def test_collective_section_reports_failures_to_all_processes(
         with devices.collective_section():
             done.append("nobody failed")
         assert done
+
+
+def test_large_steps_run_one_at_a_time_and_return_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(state: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return state + batch["x"], (state + batch["x"]).sum()
+
+    all_devices, returned = Devices.all(), [0]
+    monkeypatch.setattr(xla, "return_freed_memory", lambda: returned.append(returned.pop() + 1))
+    batch = all_devices.shard_batch({"x": np.ones(4, np.float32)})
+    state, expected = all_devices.replicate(np.zeros(4, np.float32)), iter(range(4, 1000, 4))
+    for least, counts in ((1 << 20, [0] * 7), (0, [1, 2, 3, 3, 3, 4, 5])):
+        monkeypatch.setattr("jaxnets.training.devices.LARGE_STEP", least)
+        first, second = (all_devices.compile_step(step, donate=True) for _ in range(2))
+        for run, count in zip([first] * 5 + [second, first], counts, strict=True):
+            state, total = run(state, batch)
+            assert float(total) == next(expected)
+            assert returned == [count]
