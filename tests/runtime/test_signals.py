@@ -194,20 +194,19 @@ def test_stops_under_timeout_1() -> None:
 
 
 def test_previous_handlers_are_restored() -> None:
-    from jaxnets.runtime import signals
-
-    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        received: list[int] = []
-        with signals.stoppable(received.append):
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert received == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before[signal.SIGHUP])
-    assert {number: signal.getsignal(number) for number in signals.NUMBERS} == before
+    program = """
+import os, signal
+from jaxnets.runtime import signals
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+before = [signal.getsignal(number) for number in signals.NUMBERS]
+received = []
+with signals.stoppable(received.append):
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+assert received == [signal.SIGTERM]
+assert [signal.getsignal(number) for number in signals.NUMBERS] == before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_cleanup_runs_before_the_exit(tmp_path: Path) -> None:
