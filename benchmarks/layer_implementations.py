@@ -16,7 +16,8 @@ from benchmarks.schema import BenchRow
 from benchmarks.worker import Worker
 from jaxnets.ops import cpu
 from jaxnets.ops.cpu_kernels import Implementation, Kernels, in_use
-from jaxnets.ops.functional import batch_norm, max_pool
+from jaxnets.ops.functional import max_pool
+from jaxnets.ops.normalization import batch_norm
 from jaxnets.ops.windows import Windows, pair
 from studies.pages.performance_page import KERNELS
 

@@ -10,18 +10,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
-from jaxnets.ops.functional import (
-    FoldedKernel,
-    add_bias,
-    batch_norm,
-    convolution,
-    dense,
-    fold,
-    folded_convolution,
-    per_channel,
-    values_per_channel,
-)
+from jaxnets.ops.functional import FoldedKernel, convolution, dense, fold, folded_convolution
 from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.normalization import add_bias, batch_norm, per_channel, values_per_channel
 from jaxnets.ops.windows import Pair, pair
 
 SAVED = "convolution"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxnets.errors import ConfigError
 from jaxnets.ops import BatchNorm
 from jaxnets.ops.cpu_kernels import Kernels
-from jaxnets.ops.functional import batch_norm
+from jaxnets.ops.normalization import batch_norm
 from jaxnets.runtime import xla
 
 FIXTURES = [HealthCheck.function_scoped_fixture]  # the fixtures do not change between examples

@@ -20,7 +20,6 @@ import numpy as np
 
 from jaxnets.errors import MachineError
 from jaxnets.io import command, file_sha256
-from jaxnets.ops.cpu_kernels import build
 
 INSTRUCTIONS = ("emulated AMX", "portable", "AVX2", "AVX-512", "AVX-512 BF16", "AMX")
 """In the order of instructions.h; of those that the CPU has, the last is the fastest."""
@@ -105,6 +104,8 @@ def load(path: Path) -> tuple[Kernels, ...]:
 
     Raises MachineError if it cannot be loaded or was built for a later version of XLA's FFI.
     """
+    from jaxnets.ops.cpu_kernels.build import ffi_version  # imports what builds
+
     try:
         if (digest := file_sha256(path)[:12]) in _loaded:  # perhaps from another folder
             return _loaded[digest]
@@ -114,7 +115,7 @@ def load(path: Path) -> tuple[Kernels, ...]:
     except (OSError, AttributeError) as error:
         raise MachineError(f"{path} cannot be loaded ({error}): {REMEDY}") from error
     built_for.restype = ctypes.c_char_p
-    version, ours = tuple(map(int, built_for().split(b"."))), build.ffi_version()
+    version, ours = tuple(map(int, built_for().split(b"."))), ffi_version()
     if version[0] != ours[0] or version > ours:
         there, here = ("{}.{}".format(*each) for each in (version, ours))
         raise MachineError(f"{path} was built for version {there} of XLA's FFI, here is {here}: {REMEDY}")
