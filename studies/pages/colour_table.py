@@ -8,6 +8,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import load_predictions, predictions_name, read_predictions
 from jaxnets.experiment.run_directory import read_result, read_verified
 from studies.colour_baseline import predictions_path_of
+from studies.pages.results_table import format_precision
 
 BASELINE = Path("lc25000") / "colour_baseline.json"
 """Relative to the results folder."""
@@ -40,7 +41,7 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
         low, high = (100 * end for end in comparison.interval)
         network = results.format_network(result, models.entry(result["model"]).title)
         row = (
-            f"{network}, {result['image_size']} px, {result['epochs']:g} epochs",
+            f"{network}, {result['image_size']} px, {result['epochs']:g} epochs{format_precision(result)}",
             f"{100 * result['test_accuracy']:.1f} %",
             f"{100 * comparison.difference:+.1f} [{low:+.1f}, {high:+.1f}]",
             f"{comparison.permutation_p:.2g}",

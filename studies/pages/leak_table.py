@@ -12,7 +12,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from studies.pages.markdown import NOT_RUN
-from studies.pages.results_table import Group, groups, shorten_names
+from studies.pages.results_table import Group, format_precision, groups, shorten_names
 from studies.sweeps import row_names
 
 HEADS = (
@@ -47,7 +47,8 @@ class Pair:
         grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
         data = "" if run["data"] in results.DATASETS_WITH_DUPLICATES else f", {TITLES[run['data']]}"
-        return f"{network}{data}, {run['image_size']} px, {run['epochs']:g} epochs{groups_text}"
+        length = f"{run['epochs']:g} epochs{format_precision(run)}"
+        return f"{network}{data}, {run['image_size']} px, {length}{groups_text}"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
@@ -108,10 +109,11 @@ def short_rows(folder: Path) -> list[tuple[str, ...]]:
 
 
 def short_pairs(folder: Path) -> list[Pair]:
-    """Returns each network's shortest training from scratch on both splits."""
+    """Returns each network's shortest training from scratch on both splits, in float32."""
     shortest: dict[str, Pair] = {}
     for pair in pairs(folder):
-        if pair.random is None or pair.grouped is None or pair.either.first.get("weights") is not None:
+        run = pair.either.first
+        if pair.random is None or pair.grouped is None or run.get("weights") or format_precision(run):
             continue
         model, epochs = pair.either.first["model"], pair.either.first["epochs"]
         is_shorter = model not in shortest or epochs < shortest[model].either.first["epochs"]

@@ -124,7 +124,7 @@ class Group:
 def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
     """Returns the finished runs in a folder by reported entry, split and config, in that order.
 
-    These are runs of reported entries and of configs that end in `OURS`; with `all_runs`, all runs.
+    These are float32 runs of reported entries and of configs that end in `OURS`; with `all_runs`, all runs.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
     found = {directory: read_result(directory) for directory in directories}
@@ -132,7 +132,9 @@ def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
     return [
         group
         for group in grouped
-        if group.entry or all_runs or (group.first["name"].endswith(OURS) and not _overrides(group.first))
+        if all_runs
+        or (group.entry and not format_precision(group.first))
+        or (group.first["name"].endswith(OURS) and not _overrides(group.first))
     ]
 
 
@@ -162,6 +164,11 @@ def _overrides(run: Result) -> list[str]:
     """Returns the overrides that affect the result, except the seed."""
     ignored = ("seed", "data.name", *FIELDS_ALLOWED_TO_DIFFER)
     return sorted(o for o in run.get("overrides", ()) if o.partition("=")[0] not in ignored)
+
+
+def format_precision(run: Result) -> str:
+    """Returns ", bfloat16" for a run that computed in it, else ""."""
+    return ", bfloat16" if "model.compute_dtype='bfloat16'" in run.get("overrides", ()) else ""
 
 
 def verdict(group: Group) -> str:
