@@ -14,7 +14,6 @@ from jaxnets.ops.functional import max_pool as max_pool
 from jaxnets.ops.initializers import INITIALIZERS as INITIALIZERS
 from jaxnets.ops.initializers import Initialization as Initialization
 from jaxnets.ops.layers import FOLDED as FOLDED
-from jaxnets.ops.layers import SAVED as SAVED
 from jaxnets.ops.layers import BatchNorm as BatchNorm
 from jaxnets.ops.layers import Conv as Conv
 from jaxnets.ops.layers import Dense as Dense

@@ -145,14 +145,14 @@ def folded_convolution(
         channels: C_in, if these are the first of more channels of x.
         residual: [B, H', W', C_out], or None.
         relu: whether ReLU is applied last.
-        into: returns this array with the output in its place, instead of the output; without residual.
+        into: returns this array with the output in its place, not the output; without residual and groups.
         implementation: as for `fold`, in the same process.
 
     Returns:
         [B, H', W', C_out], or `into` [B, H', W', C]. There are no derivatives if the kernel is packed.
     """
     channels = channels or x.shape[3]
-    pointwise = window == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
+    pointwise = Windows(x.shape[1:3], window, strides, padding).is_pointwise
     pairs = x.dtype != jnp.bfloat16 or channels % 2 == 0
     if folded.kernel.ndim == 1:
         kernels = kernels_of(implementation)

@@ -125,7 +125,7 @@ class CompiledStep:
     """A step that is compiled ahead of time, once per batch shape.
 
     On CPUs, large steps run one at a time: ResNet-50 at 224 px peaked at 5.9 GB when the next step was
-    dispatched early, and peaks at 1.9 GB at the same speed.
+    dispatched early, and peaks at 1.9 to 3.3 GB at the same speed.
 
     Attributes:
         latest: the id of the large step that ran last in this process.
