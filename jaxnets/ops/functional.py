@@ -184,7 +184,7 @@ def folded_convolution(
 
 def _normalized(x: jax.Array, folded: FoldedKernel, channels: int) -> jax.Array:
     """The first channels of x, after the normalisation that a convolution begins with."""
-    x = x[..., :channels]
+    x = lax.slice_in_dim(x, 0, channels, axis=3)
     if folded.normalization is None:
         return x
     mean, factor, bias = (lax.broadcast_to_rank(each, x.ndim) for each in folded.normalization)
