@@ -70,8 +70,8 @@ class EfficientNet(Network):
     variant: str = "torchvision"
 
     def setup(self) -> None:
-        same_padding, epsilon, *_ = VARIANTS[self.variant]
-        layers = self.layers(conv=KAIMING, dense=_DENSE, epsilon=epsilon)
+        same_padding = VARIANTS[self.variant].same_padding
+        layers = self.layers(conv=KAIMING, dense=_DENSE)
         activation, padding = "relu6" if self.lite else "silu", "same" if same_padding else 1
         self.stem = layers.conv_norm(32, 3, stride=2, padding=padding, activation=activation)
         blocks = list(names_of_blocks(scaled_stages(self.width, self.depth)))
@@ -93,6 +93,11 @@ class EfficientNet(Network):
         self.last = layers.conv_norm(1280, 1, activation=activation)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return VARIANTS[self.variant].epsilon
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""

@@ -129,8 +129,8 @@ class MobileNetV2(Network):
     variant: str = "torchvision"
 
     def setup(self) -> None:
-        same_padding, epsilon, conv, dense = VARIANTS[self.variant]
-        layers = self.layers(conv=conv, dense=dense, epsilon=epsilon)
+        same_padding, _, conv, dense = VARIANTS[self.variant]
+        layers = self.layers(conv=conv, dense=dense)
         padding = "same" if same_padding else 1
         self.stem = layers.conv_norm(32, 3, stride=2, padding=padding, activation="relu6")
         self.blocks = [
@@ -142,6 +142,11 @@ class MobileNetV2(Network):
         self.last = layers.conv_norm(1280, 1, activation="relu6")
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return VARIANTS[self.variant].epsilon
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""
