@@ -16,7 +16,10 @@ NETWORKS = {
     "densenet121": "densenet",
     "mlp": "mlp",
 }
-"""The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`."""
+"""The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`.
+
+"MODULE:NAME" is for a module of several networks: it defines this one as `NAME`.
+"""
 
 WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
 """Networks for which config.model.sync_batch_norm has no meaning."""

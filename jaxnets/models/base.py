@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -24,6 +24,7 @@ class Entry:
         title: the name in tables and messages.
         factory: the Flax module.
         fields: the fields of config.model that are attributes of this module only, such as "width".
+        settings: other attributes of the module, and their values in this network, such as its depth.
         smallest: the minimum image size that leaves a pixel after all strides.
         native_size: the image size of the original.
         channels: the channels of the original's images.
@@ -39,6 +40,7 @@ class Entry:
     title: str
     factory: type[nn.Module]
     fields: Sequence[str] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     smallest: int = 1
     native_size: int = 224
     channels: int = 3

@@ -15,6 +15,7 @@ from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
+from jaxnets.models import resnet
 
 CHANNELS = {"lenet5": 1}
 
@@ -162,6 +163,14 @@ def test_networks_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.entry("mine").title == "Mine again"
     with pytest.raises(ValueError, match="'lenet5' is a network of jaxnets"):
         models.register("lenet5", entry)
+
+
+def test_a_module_can_define_several_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = dataclasses.replace(models.entry("resnet50"), fields=("variant",), settings={"width": 8})
+    monkeypatch.setattr(resnet, "NARROW", narrow, raising=False)
+    monkeypatch.setattr(models.REGISTRY, "data", {**models.REGISTRY.data, "narrow": "resnet:NARROW"})
+    model = models.create(_config("narrow", 3).model)
+    assert (model.width, model.stage_sizes) == (8, (3, 4, 6, 3))
 
 
 def test_only_the_module_of_the_network_is_imported() -> None:
