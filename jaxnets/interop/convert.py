@@ -10,7 +10,8 @@ from jaxnets import models
 from jaxnets.config import FIELDS
 from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, rename
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH
+from jaxnets.interop.names import rename
 from jaxnets.models import densenet, resnet
 
 Arrays = Mapping[str, np.ndarray]

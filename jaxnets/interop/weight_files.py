@@ -33,6 +33,7 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
     (2, 1): ("kernel", "bias"),
     (4,): ("kernel",),
+    (4, 4): ("depthwise_kernel", "pointwise_kernel"),
     (2,): ("kernel",),
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
