@@ -9,7 +9,11 @@ from typing import NamedTuple
 NETWORKS = {
     "lenet5": "lenet",
     "alexnet": "alexnet",
+    "resnet18": "resnet:RESNET18",
+    "resnet34": "resnet:RESNET34",
     "resnet50": "resnet",
+    "resnet101": "resnet:RESNET101",
+    "resnet152": "resnet:RESNET152",
     "inception_v1": "inception_v1",
     "inception_v3": "inception_v3",
     "inception_resnet_v2": "inception_resnet_v2",

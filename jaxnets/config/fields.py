@@ -21,10 +21,14 @@ FIELDS: Mapping[str, Field] = {
     "model.variant": optional(
         str,
         "architecture variant; None: the first named. alexnet: pool3 (report C), pool2 (report E); "
-        "inception_v1: torchvision, paper (with its 5x5 branch); resnet50: torchvision, keras (biases, "
-        "and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling excludes "
-        "padding); densenet121: torchvision, keras (another epsilon)",
-        used=when.one_of("model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"),
+        "inception_v1: torchvision, paper (with its 5x5 branch); resnet50, 101, 152: torchvision, keras "
+        "(biases, and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling "
+        "excludes padding); densenet121: torchvision, keras (another epsilon)",
+        used=when.one_of(
+            "model.name",
+            *("alexnet", "resnet50", "resnet101", "resnet152"),
+            *("inception_v1", "inception_v3", "densenet121"),
+        ),
     ),
     "model.auxiliary_heads": field(
         True, "train the auxiliary heads", used=when.one_of("model.name", "inception_v1", "inception_v3")

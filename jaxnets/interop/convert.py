@@ -12,7 +12,7 @@ from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import weights
 from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH
 from jaxnets.interop.names import rename
-from jaxnets.models import densenet, resnet
+from jaxnets.models.base import Network
 
 Arrays = Mapping[str, np.ndarray]
 NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_size")
@@ -156,10 +156,9 @@ def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
 
 def epsilon(model: config_dict.ConfigDict) -> float:
     """The epsilon of the network's batch norms."""
-    variant = str(models.variant_of(model))
-    if model.name == "resnet50":
-        return resnet.VARIANTS[variant].epsilon
-    return densenet.EPSILONS[variant] if model.name == "densenet121" else 1e-3
+    network = models.create(model)
+    assert isinstance(network, Network)
+    return network.epsilon
 
 
 def norms(expected: Mapping[str, Any]) -> list[str]:

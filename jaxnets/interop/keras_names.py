@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from jaxnets.interop.names import Names
+from jaxnets.interop.names import Names, Rules
 from jaxnets.models import inception_resnet_v2, inception_v3
 from jaxnets.models.inception import STEM, Branches
 
@@ -37,21 +37,22 @@ def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
 
 
+KERAS = ("keras",)
+RESNET: Rules = (
+    ("^classifier$", "predictions"),
+    ("^conv1$", "conv1_conv"),
+    ("^norm1$", "conv1_bn"),
+    (r"^stage(\d+)_block(\d+)/", lambda found: f"conv{int(found[1]) + 1}_block{found[2]}_"),
+    ("projection_norm", "0_bn"),
+    ("projection", "0_conv"),
+    (r"conv(\d)$", r"\1_conv"),
+    (r"norm(\d)$", r"\1_bn"),
+)
 NETWORKS: dict[str, Names] = {
-    "resnet50": Names(
-        (
-            ("^classifier$", "predictions"),
-            ("^conv1$", "conv1_conv"),
-            ("^norm1$", "conv1_bn"),
-            (r"^stage(\d+)_block(\d+)/", lambda found: f"conv{int(found[1]) + 1}_block{found[2]}_"),
-            ("projection_norm", "0_bn"),
-            ("projection", "0_conv"),
-            (r"conv(\d)$", r"\1_conv"),
-            (r"norm(\d)$", r"\1_bn"),
-        ),
-        key="conv5_block3_3_conv/kernel",
-        variants=("keras",),
-    ),
+    # Of the ResNets a deeper one has the key of each shallower one too.
+    "resnet152": Names(RESNET, key="conv4_block36_3_conv/kernel", variants=KERAS),
+    "resnet101": Names(RESNET, key="conv4_block23_3_conv/kernel", variants=KERAS),
+    "resnet50": Names(RESNET, key="conv5_block3_3_conv/kernel", variants=KERAS),
     "densenet121": Names(
         (
             ("^classifier$", "predictions"),
@@ -66,7 +67,7 @@ NETWORKS: dict[str, Names] = {
             (r"conv(\d)$", r"\1_conv"),
         ),
         key="conv5_block16_2_conv/kernel",
-        variants=("keras",),
+        variants=KERAS,
     ),
     "inception_resnet_v2": Names(
         (
@@ -88,7 +89,7 @@ NETWORKS: dict[str, Names] = {
             ("^(.+)/(conv|norm)$", _number_convolutions(_inception_v3_order())),
         ),
         key="conv2d_93/kernel",
-        variants=("keras",),
+        variants=KERAS,
         has_gamma=False,
     ),
 }
@@ -114,6 +115,6 @@ INCEPTION_2015: dict[str, Names] = {
             ("/conv$", ""),
         ),
         key="mixed_10_conv.kernel",
-        variants=("keras",),
+        variants=KERAS,
     )
 }

@@ -1,20 +1,22 @@
 """The names that torchvision, timm and the reports' PyTorch listings give to our modules."""
 
-from jaxnets.interop.names import Names
+from jaxnets.interop.names import Names, Rules
 
 TORCHVISION = ("torchvision",)
+RESNET: Rules = (
+    ("^classifier$", "fc"),
+    (r"^stage(\d+)_block(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
+    ("projection_norm", "downsample.1"),
+    ("projection", "downsample.0"),
+    ("norm", "bn"),
+)
 NETWORKS: dict[str, Names] = {
-    "resnet50": Names(
-        (
-            ("^classifier$", "fc"),
-            (r"^stage(\d+)_block(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
-            ("projection_norm", "downsample.1"),
-            ("projection", "downsample.0"),
-            ("norm", "bn"),
-        ),
-        key="layer4.2.conv3.weight",
-        variants=TORCHVISION,
-    ),
+    # Of the ResNets a deeper one has the key of each shallower one too.
+    "resnet152": Names(RESNET, key="layer3.35.conv3.weight", variants=TORCHVISION),
+    "resnet101": Names(RESNET, key="layer3.22.conv3.weight", variants=TORCHVISION),
+    "resnet50": Names(RESNET, key="layer4.2.conv3.weight", variants=TORCHVISION),
+    "resnet34": Names(RESNET, key="layer4.2.conv2.weight"),
+    "resnet18": Names(RESNET, key="layer4.1.conv2.weight"),
     "densenet121": Names(
         (("^(?!classifier)", "features."), (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2.")),
         key="features.denseblock4.denselayer16.conv2.weight",

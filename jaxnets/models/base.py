@@ -134,12 +134,16 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return 1e-5
+
     def layers(
         self,
         *,
         conv: Initialization | None = None,
         dense: Initialization | None = None,
-        epsilon: float = 1e-5,
         conv_bias: bool = False,
     ) -> Layers:
         """Layers with these settings and the network's.
@@ -153,7 +157,7 @@ class Network(nn.Module):
         shared = {**types, "implementation": self.implementation}
         return Layers(
             conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
-            norm=functools.partial(ops.BatchNorm, epsilon=epsilon, axis_name=self.axis_name, **shared),
+            norm=functools.partial(ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **shared),
             dense=functools.partial(ops.Dense, initialization=dense or default, **shared),
             implementation=self.implementation,
             dtype=self.dtype,
