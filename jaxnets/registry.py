@@ -18,6 +18,11 @@ NETWORKS = {
     "inception_v3": "inception_v3",
     "inception_resnet_v2": "inception_resnet_v2",
     "densenet121": "densenet",
+    "mobilenet_v2": "mobilenet",
+    "efficientnet_b0": "efficientnet:B0",
+    "efficientnet_lite0": "efficientnet:LITE0",
+    "efficientnet_lite1": "efficientnet:LITE1",
+    "efficientnet_lite2": "efficientnet:LITE2",
     "mlp": "mlp",
 }
 """The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`.

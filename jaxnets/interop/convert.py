@@ -39,7 +39,7 @@ def recognise(arrays: Arrays, network: str | None, layout: str | None) -> tuple[
     if network is not None and network not in KNOWN:
         raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{suggest(network, KNOWN)}")
     named = [(name, form) for form, library in LAYOUTS.items() for name in library.networks]
-    matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].key in arrays]
+    matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].match(arrays)]
     for name, form in matches:
         if network in (None, name) and layout in (None, form):
             return name, form

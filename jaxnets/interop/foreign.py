@@ -47,7 +47,10 @@ PRESET_OF = {
     ("keras", "densenet121"): "imagenet",
     ("keras", "inception_v3"): "half",
     ("keras", "inception_resnet_v2"): "half",
+    ("keras", "mobilenet_v2"): "half",
+    ("keras", "efficientnet_b0"): "imagenet",
     ("inception_2015", "inception_v3"): "inception_2015",
+    **{("efficientnet_pytorch", f"efficientnet_lite{number}"): "half" for number in (0, 1, 2)},
 }
 """The preset of a library's own weights by (layout, network), where the library has only one."""
 

@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.interop import keras_names, torch_names
+from jaxnets.interop import keras_names, mobile_names, torch_names
 from jaxnets.interop.names import Names, rename
+
+DEPTHWISE = ("depthwise/kernel", "depthwise/conv/kernel")
+"""The ends of the paths of depthwise kernels."""
 
 
 class Layout(NamedTuple):
@@ -67,7 +70,7 @@ class Layout(NamedTuple):
 
 def _swap_channels_if_depthwise(path: str, array: np.ndarray) -> np.ndarray:
     """From [kh, kw, 1, C] to [kh, kw, C, 1] or back."""
-    return array.swapaxes(2, 3) if path.endswith("depthwise/kernel") and array.ndim == 4 else array
+    return array.swapaxes(2, 3) if path.endswith(DEPTHWISE) and array.ndim == 4 else array
 
 
 def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:
@@ -79,14 +82,18 @@ def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:
 
 TORCH = Layout(
     "torchvision or timm",
-    torch_names.NETWORKS,
+    {**torch_names.NETWORKS, **mobile_names.TORCH},
     kernel="weight",
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     transposes=True,
 )
+TIMM = TORCH._replace(title="timm", networks=mobile_names.TIMM)
+EFFICIENTNET_PYTORCH = TORCH._replace(
+    title="EfficientNet-PyTorch", networks=mobile_names.EFFICIENTNET_PYTORCH
+)
 KERAS = Layout(
     "keras.applications",
-    keras_names.NETWORKS,
+    {**keras_names.NETWORKS, **mobile_names.KERAS},
     norm={"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"},
     separator="/",
 )
@@ -96,7 +103,13 @@ INCEPTION_2015 = Layout("TensorFlow, 2015-12-05", keras_names.INCEPTION_2015, ca
 The last block pools by maximum, later versions by average: its layers are of a slightly different network.
 """
 
-LAYOUTS = {"torch": TORCH, "keras": KERAS, "inception_2015": INCEPTION_2015}
+LAYOUTS = {
+    "torch": TORCH,
+    "timm": TIMM,
+    "efficientnet_pytorch": EFFICIENTNET_PYTORCH,
+    "keras": KERAS,
+    "inception_2015": INCEPTION_2015,
+}
 """By the value of --layout."""
 EXPORTABLE = tuple(name for name, layout in LAYOUTS.items() if layout.can_export)
 """The values of --layout for an export."""

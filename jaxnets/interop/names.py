@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
 """Arguments of re.sub, applied in order to a module's path; None marks modules that the library lacks."""
 
@@ -11,10 +13,10 @@ Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
 class Names(NamedTuple):
     """The naming of one network.
 
-    An array named `key` identifies its files, unless they have the key of an earlier network. They are
-    assumed to be of the first of `variants`: ours that the library supports, (None,) for a network without
-    variants. `flattened`: the channels of the feature map before each dense layer that follows a flatten.
-    `has_gamma`: the batch norms have one.
+    An array named `key` identifies its files; it has this `shape` (None: any), and there are none of the
+    arrays `absent`. The files are assumed to be of the first of `variants`: ours that the library supports,
+    (None,) for a network without variants. `flattened`: the channels of the feature map
+    before each dense layer that follows a flatten. `has_gamma`: the batch norms have one.
     """
 
     rules: Rules
@@ -22,6 +24,14 @@ class Names(NamedTuple):
     variants: tuple[str | None, ...] = (None,)
     flattened: Mapping[str, int] = {}
     has_gamma: bool = True
+    shape: tuple[int, ...] | None = None
+    absent: tuple[str, ...] = ()
+
+    def match(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Whether the arrays of a file are those of this network."""
+        if self.key not in arrays or any(name in arrays for name in self.absent):
+            return False
+        return self.shape in (None, np.shape(arrays[self.key]))
 
 
 def rename(rules: Rules, path: str) -> str | None:

@@ -50,6 +50,12 @@ def _config(name: str, classes: int):
     [
         ("resnet50", 3, 23_514_179, 0, 53_120),  # torchvision's resnet50, 3 classes
         ("resnet50", 1000, 25_557_032, 0, 53_120),  # and 1000
+        ("mobilenet_v2", 1000, 3_504_872, 0, 34_112),  # torchvision's mobilenet_v2
+        ("efficientnet_b0", 1000, 5_288_548, 0, 42_016),  # torchvision's efficientnet_b0
+        # timm's tf_efficientnet_lite0 to 2
+        ("efficientnet_lite0", 1000, 4_652_008, 0, 42_016),
+        ("efficientnet_lite1", 1000, 5_416_680, 0, 53_664),
+        ("efficientnet_lite2", 1000, 6_092_072, 0, 58_096),
         ("lenet5", 10, 44_426, 0, 0),  # reports C and E
         # torchvision's googlenet and inception_v3 with aux_logits=False, and the auxiliary heads
         ("inception_v1", 3, 5_602_979, 9_939_113 - 5_602_979, (14_560, 15_072)),
