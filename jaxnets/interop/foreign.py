@@ -190,6 +190,11 @@ def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[st
             raise ConfigError(f"--classes={path} has {len(names)} names, the network {num_classes} classes")
     if names is None or len(names) != num_classes:
         return None
+    return unique_names(names)
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names; those that occur several times have their index appended."""
     counts = collections.Counter(names)
     return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))
 

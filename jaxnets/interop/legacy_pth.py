@@ -1,8 +1,8 @@
 """Reads state dicts in the file format that PyTorch wrote before version 1.6, without PyTorch.
 
-The file is a sequence of pickles (a magic number, the protocol's version, the sizes of C's types, the state dict,
-and the keys of the storages), followed by the storages: the number of values as int64, and the values. In
-the state dict a tensor is a call of a function with a storage, an offset, sizes and strides.
+The file is a sequence of pickles (a magic number, the protocol's version, the sizes of C's types, the state
+dict, and the keys of the storages), followed by the storages: the number of values as int64, and the values.
+In the state dict a tensor is a call of a function with a storage, an offset, sizes and strides.
 """
 
 import pickle

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
+from jaxnets.interop import legacy_pth
 from jaxnets.io import file_sha256
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
         case ".h5" | ".hdf5":
             arrays = read_keras(path)
         case ".pth" | ".pt" | ".bin":
-            arrays = read_pth(path)
+            arrays = legacy_pth.read(path) if legacy_pth.is_legacy(path) else read_pth(path)
         case _:
             raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
