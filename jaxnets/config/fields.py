@@ -27,9 +27,8 @@ FIELDS: Mapping[str, Field] = {
         "efficientnet_b0: torchvision, keras (asymmetric padding, another epsilon)",
         used=when.one_of(
             "model.name",
-            *("alexnet", "resnet50", "resnet101", "resnet152"),
-            *("inception_v1", "inception_v3", "densenet121"),
-            *("mobilenet_v2", "efficientnet_b0"),
+            *("alexnet", "resnet50", "resnet101", "resnet152", "inception_v1", "inception_v3"),
+            *("densenet121", "mobilenet_v2", "efficientnet_b0"),
         ),
     ),
     "model.auxiliary_heads": field(

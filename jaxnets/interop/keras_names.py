@@ -48,11 +48,11 @@ RESNET: Rules = (
     (r"conv(\d)$", r"\1_conv"),
     (r"norm(\d)$", r"\1_bn"),
 )
+RESNET101, RESNET152 = "conv4_block23_3_conv/kernel", "conv4_block36_3_conv/kernel"
 NETWORKS: dict[str, Names] = {
-    # Of the ResNets a deeper one has the key of each shallower one too.
-    "resnet152": Names(RESNET, key="conv4_block36_3_conv/kernel", variants=KERAS),
-    "resnet101": Names(RESNET, key="conv4_block23_3_conv/kernel", variants=KERAS),
-    "resnet50": Names(RESNET, key="conv5_block3_3_conv/kernel", variants=KERAS),
+    "resnet50": Names(RESNET, key="conv5_block3_3_conv/kernel", variants=KERAS, absent=(RESNET101,)),
+    "resnet101": Names(RESNET, key=RESNET101, variants=KERAS, absent=(RESNET152,)),
+    "resnet152": Names(RESNET, key=RESNET152, variants=KERAS),
     "densenet121": Names(
         (
             ("^classifier$", "predictions"),

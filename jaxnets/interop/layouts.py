@@ -9,6 +9,9 @@ import numpy as np
 from jaxnets.interop import keras_names, mobile_names, torch_names
 from jaxnets.interop.names import Names, rename
 
+DEPTHWISE = ("depthwise/kernel", "depthwise/conv/kernel")
+"""The ends of the paths of depthwise kernels."""
+
 
 class Layout(NamedTuple):
     """How one library names and lays out our arrays.
@@ -67,7 +70,7 @@ class Layout(NamedTuple):
 
 def _swap_channels_if_depthwise(path: str, array: np.ndarray) -> np.ndarray:
     """From [kh, kw, 1, C] to [kh, kw, C, 1] or back."""
-    return array.swapaxes(2, 3) if path.endswith("depthwise/kernel") and array.ndim == 4 else array
+    return array.swapaxes(2, 3) if path.endswith(DEPTHWISE) and array.ndim == 4 else array
 
 
 def _swap_axes_of_rows(array: np.ndarray, outer: int, inner: int) -> np.ndarray:

@@ -13,11 +13,10 @@ Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str] | None], ...]
 class Names(NamedTuple):
     """The naming of one network.
 
-    An array named `key` identifies its files, unless they have the key of an earlier network; it has this
-    `shape` (None: any), and the files have none of the arrays `absent`. They are assumed to be of the first of
-    `variants`: ours that the library supports, (None,) for a network without variants. `flattened`: the
-    channels of the feature map before each dense layer that follows a flatten. `has_gamma`: the batch norms
-    have one.
+    An array named `key` identifies its files; it has this `shape` (None: any), and there are none of the
+    arrays `absent`. The files are assumed to be of the first of `variants`: ours that the library supports,
+    (None,) for a network without variants. `flattened`: the channels of the feature map before each dense
+    layer that follows a flatten. `has_gamma`: the batch norms have one.
     """
 
     rules: Rules

@@ -10,13 +10,15 @@ RESNET: Rules = (
     ("projection", "downsample.0"),
     ("norm", "bn"),
 )
+RESNET101, RESNET152 = "layer3.22.conv3.weight", "layer3.35.conv3.weight"
 NETWORKS: dict[str, Names] = {
-    # Of the ResNets a deeper one has the key of each shallower one too.
-    "resnet152": Names(RESNET, key="layer3.35.conv3.weight", variants=TORCHVISION),
-    "resnet101": Names(RESNET, key="layer3.22.conv3.weight", variants=TORCHVISION),
-    "resnet50": Names(RESNET, key="layer4.2.conv3.weight", variants=TORCHVISION),
-    "resnet34": Names(RESNET, key="layer4.2.conv2.weight"),
-    "resnet18": Names(RESNET, key="layer4.1.conv2.weight"),
+    "resnet18": Names(
+        RESNET, key="layer4.1.conv2.weight", absent=("layer4.1.conv3.weight", "layer4.2.conv2.weight")
+    ),
+    "resnet34": Names(RESNET, key="layer4.2.conv2.weight", absent=("layer4.2.conv3.weight",)),
+    "resnet50": Names(RESNET, key="layer4.2.conv3.weight", variants=TORCHVISION, absent=(RESNET101,)),
+    "resnet101": Names(RESNET, key=RESNET101, variants=TORCHVISION, absent=(RESNET152,)),
+    "resnet152": Names(RESNET, key=RESNET152, variants=TORCHVISION),
     "densenet121": Names(
         (("^(?!classifier)", "features."), (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2.")),
         key="features.denseblock4.denselayer16.conv2.weight",
