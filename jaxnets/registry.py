@@ -9,14 +9,26 @@ from typing import NamedTuple
 NETWORKS = {
     "lenet5": "lenet",
     "alexnet": "alexnet",
+    "resnet18": "resnet:RESNET18",
+    "resnet34": "resnet:RESNET34",
     "resnet50": "resnet",
+    "resnet101": "resnet:RESNET101",
+    "resnet152": "resnet:RESNET152",
     "inception_v1": "inception_v1",
     "inception_v3": "inception_v3",
     "inception_resnet_v2": "inception_resnet_v2",
     "densenet121": "densenet",
+    "mobilenet_v2": "mobilenet",
+    "efficientnet_b0": "efficientnet:B0",
+    "efficientnet_lite0": "efficientnet:LITE0",
+    "efficientnet_lite1": "efficientnet:LITE1",
+    "efficientnet_lite2": "efficientnet:LITE2",
     "mlp": "mlp",
 }
-"""The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`."""
+"""The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`.
+
+"MODULE:NAME" is for a module of several networks: it defines this one as `NAME`.
+"""
 
 WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
 """Networks for which config.model.sync_batch_norm has no meaning."""

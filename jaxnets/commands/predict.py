@@ -45,12 +45,14 @@ def predict_files(
     csv_path: str | None = None,
     json_path: str | None = None,
     gradcam_folder: Path | None = None,
+    top: int = 1,
     ignore_damage: bool = False,
 ) -> None:
     """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
-    Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images are
-    reported on standard error and skipped; DataError is raised at the end then, or at the start if there
+    `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
+    printed. Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images
+    are reported on standard error and skipped; DataError is raised at the end then, or at the start if there
     are no images. Raises ConfigError if no path is given or the network does not take images.
     """
     if not paths:
@@ -74,7 +76,7 @@ def predict_files(
         if skipped := [name for _, others in found for name in others]:
             names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
             console.log("skipped", f"{len(skipped)} files without an image suffix: {names}")
-        _fill(tables, _rows(predictor, files, gradcam_folder), len(files))
+        _fill(tables, _rows(predictor, files, gradcam_folder, top), len(files))
         if gradcam_folder is not None:
             height, width = predictor.map_size
             coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
@@ -131,8 +133,8 @@ class _Tables:
 
 def _print(row: dict[str, Any]) -> None:
     if row["error"] is None:
-        percent = f"{100 * row['confidence']:6.2f} %"
-        console.log_text(f"{printable(row['file'])}  {printable(row['class'])}  {percent}")
+        classes = (f"{printable(name)}  {100 * share:6.2f} %" for name, share in row["top"])
+        console.log_text("  ".join([printable(row["file"]), *classes]))
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         line = printable(f"{row['file']}  not read  {reason}")
@@ -149,7 +151,7 @@ class _Image(NamedTuple):
 
 
 def _rows(
-    predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None
+    predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None, top: int
 ) -> Iterator[dict[str, Any]]:
     """One row per file; those of a batch come together."""
     preprocess = predictor.preprocess
@@ -169,10 +171,10 @@ def _rows(
                     images.append(_Image(file, row, inputs, view))
             except DataError as error:
                 row["error"] = str(error)
-        predictions = predictor.predict([image.input for image in images])
+        predictions = predictor.classify(np.stack([image.input for image in images])) if images else []
         for image, prediction in zip(images, predictions, strict=True):
             image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
-            image.row["probabilities"] = prediction.probabilities
+            image.row["probabilities"], image.row["top"] = prediction.probabilities, prediction.top(top)
         if gradcam_folder is not None and images:
             _add_overlays(predictor, gradcam_folder, images)
         yield from rows

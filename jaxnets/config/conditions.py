@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from jaxnets.registry import SOURCES, WITHOUT_BATCH_NORM
+from jaxnets.registry import NETWORKS, SOURCES, WITHOUT_BATCH_NORM
 
 
 class Unmet(NamedTuple):
@@ -135,6 +135,7 @@ BATCH_NORM = none_of("model.name", *WITHOUT_BATCH_NORM, remedy="choose a network
 MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
 INCEPTION_V1, INCEPTION_V3 = one_of("model.name", "inception_v1"), one_of("model.name", "inception_v3")
+EFFICIENTNET = one_of("model.name", *(name for name in NETWORKS if name.startswith("efficientnet")))
 LENET, LENET_OR_ALEXNET = one_of("model.name", "lenet5"), one_of("model.name", "lenet5", "alexnet")
 OFFICIAL_SPLIT, GROUPED_SPLIT = one_of("data.split", "official"), one_of("data.split", "grouped")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")

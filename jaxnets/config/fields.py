@@ -21,10 +21,15 @@ FIELDS: Mapping[str, Field] = {
     "model.variant": optional(
         str,
         "architecture variant; None: the first named. alexnet: pool3 (report C), pool2 (report E); "
-        "inception_v1: torchvision, paper (with its 5x5 branch); resnet50: torchvision, keras (biases, "
-        "and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling excludes "
-        "padding); densenet121: torchvision, keras (another epsilon)",
-        used=when.one_of("model.name", "alexnet", "resnet50", "inception_v1", "inception_v3", "densenet121"),
+        "inception_v1: torchvision, paper (with its 5x5 branch); resnet50, 101, 152: torchvision, keras "
+        "(biases, and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling "
+        "excludes padding); densenet121: torchvision, keras (another epsilon); mobilenet_v2, "
+        "efficientnet_b0: torchvision, keras (asymmetric padding, another epsilon)",
+        used=when.one_of(
+            "model.name",
+            *("alexnet", "resnet50", "resnet101", "resnet152", "inception_v1", "inception_v3"),
+            *("densenet121", "mobilenet_v2", "efficientnet_b0"),
+        ),
     ),
     "model.auxiliary_heads": field(
         True, "train the auxiliary heads", used=when.one_of("model.name", "inception_v1", "inception_v3")
@@ -58,6 +63,13 @@ FIELDS: Mapping[str, Field] = {
     ),
     "model.kernel_size": field(5, "kernel size of both convolutions", ge=1, le=7, used=when.LENET),
     "model.dropout": field(0.0, "dropout rate before the classifier", ge=0.0, le=0.99, used=when.IMAGES),
+    "model.stochastic_depth": field(
+        0.0,
+        "probability that training leaves the last residual block out; it grows with the depth",
+        ge=0.0,
+        le=0.99,
+        used=when.EFFICIENTNET,
+    ),
     "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
     "model.compute_dtype": optional(
         str,
@@ -168,8 +180,8 @@ FIELDS: Mapping[str, Field] = {
     # Transfer learning.
     "transfer.weights": optional(
         str,
-        "pretrained backbone: a weights folder, a run directory, a name in "
-        "DATA/weights, or random; None: train from scratch",
+        "pretrained backbone: a weights folder, a run directory, a name in DATA/weights, "
+        "imagenet:efficientnet_lite0 (or lite1, lite2), or random; None: train from scratch",
     ),
     "transfer.pretrained_on": optional(
         str, "the data set of the pretrained weights, for tables, such as ImageNet", used=when.WEIGHTS

@@ -21,9 +21,15 @@ from jaxnets.registry import NETWORKS, SOURCES
 KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
 """The known networks and sources; others may use every field."""
 ON_HUB = {
-    "resnet50": "hub:timm/resnet50.tv_in1k",
-    "inception_v3": "hub:timm/inception_v3.tv_in1k",
-    "densenet121": "hub:timm/densenet121.tv_in1k",
+    name: f"hub:timm/{name}.tv_in1k"
+    for name in (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("inception_v3", "densenet121"),
+    )
+} | {
+    "mobilenet_v2": "hub:timm/mobilenetv2_100.ra_in1k",
+    "efficientnet_b0": "hub:timm/efficientnet_b0.ra_in1k",
+    **{f"efficientnet_lite{n}": f"hub:timm/tf_efficientnet_lite{n}.in1k" for n in (0, 1, 2)},
 }
 """ImageNet weights for scripts/import_weights.py by network; others need a file."""
 

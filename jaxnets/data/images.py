@@ -98,17 +98,19 @@ def all_unreadable(messages: Sequence[str]) -> DataError:
     return DataError(f"{first} (also {', '.join(names)}{f' and {more:,} more' if more else ''})")
 
 
-def resize_image(image: np.ndarray, size: int, method: Literal["crop", "stretch"] = "crop") -> np.ndarray:
+def resize_image(
+    image: np.ndarray, size: int, method: Literal["crop", "stretch"] = "crop", crop: float = 1.0
+) -> np.ndarray:
     """Resizes uint8[H, W, C], C 1 or 3, to uint8[size, size, C]: bicubic with antialiasing.
 
-    "crop" scales the shorter side to `size` and crops the centre; "stretch" scales each side separately.
-    An image that has the size is returned as it is.
+    "crop" scales the shorter side to `size / crop` and crops the centre; "stretch" scales each side
+    separately. An image that has the size is returned as it is, unless `crop` is less than 1.
     """
     height, width, channels = image.shape
-    if (height, width) == (size, size):
+    if (height, width) == (size, size) and crop == 1:
         return image
     if method == "crop":
-        side = min(height, width)
+        side = min(height, width) * crop
         left, top = (width - side) / 2, (height - side) / 2
     elif method == "stretch":
         left = top = 0.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import heapq
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
+from jaxnets.interop import imagenet
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.ops import cpu_kernels
 from jaxnets.ops.cpu_kernels import Kernels, build
@@ -39,6 +41,10 @@ class Prediction:
     label: str
     confidence: float
     probabilities: dict[str, float]
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most probable classes and their probabilities, in this order."""
+        return heapq.nlargest(count, self.probabilities.items(), key=lambda pair: pair[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +81,7 @@ class Preprocess(Preprocessing):
 
     def view(self, pixels: np.ndarray, size: int) -> np.ndarray:
         """The image, resized (and cropped) to uint8[size, size, C]."""
-        return resize_image(pixels, size, self.resize)
+        return resize_image(pixels, size, self.resize, self.crop)
 
 
 class Predictor:
@@ -181,15 +187,17 @@ class Predictor:
         is_one = is_array or isinstance(images, str | os.PathLike | PIL.Image.Image)
         several: Any = [images] if is_one else images
         pixels = [self.preprocess.read(image) for image in several]
-        if not pixels:
-            return []
+        return self.classify(np.stack(pixels)) if pixels else []
+
+    def classify(self, images: np.ndarray) -> list[Prediction]:
+        """Classifies images uint8[B, H, W, C] from `preprocess.read`."""
         return [
             Prediction(
                 self.classes[row.argmax()],
                 float(row.max()),
                 dict(zip(self.classes, row.tolist(), strict=True)),
             )
-            for row in self.probabilities(np.stack(pixels))
+            for row in self.probabilities(images)
         ]
 
 
@@ -224,7 +232,7 @@ class Regressor:
 def load(
     run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
 ) -> Predictor | Regressor:
-    """The trained network of a run directory or weights folder; a Regressor if its inputs are vectors.
+    """The network of a run directory, weights folder or imagenet:NETWORK; a Regressor if it takes vectors.
 
     `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
     tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
@@ -244,8 +252,10 @@ def open_network(
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
     xla.check_not_forked()
-    if is_weights_folder(directory):
-        weights, messages, max_pixels = read_weights(directory), (), MAX_PIXELS
+    from_pip = imagenet.is_name(str(directory))
+    if from_pip or is_weights_folder(directory):
+        weights = imagenet.read(str(directory)) if from_pip else read_weights(directory)
+        messages, max_pixels = (), MAX_PIXELS
         if weights.missing:
             raise CheckpointError(
                 f"{directory} lacks {weights.missing[0]} and cannot predict: train it first"

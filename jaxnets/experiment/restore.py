@@ -10,10 +10,11 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.errors import CheckpointError
+from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment.network import RANDOM, Pretrained, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CONFIG, UNUSABLE, RunDirectory, open_run
+from jaxnets.interop import imagenet
 from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
 from jaxnets.io import command
 from jaxnets.runtime import console, xla
@@ -80,12 +81,14 @@ def abstract_state(config: config_dict.ConfigDict, model: nn.Module, shape: tupl
 
 
 def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool = False) -> Weights:
-    """The weights of a weights folder, or of the tested checkpoint of a run directory, as host arrays.
+    """The weights of a weights folder, imagenet:NETWORK, or a run's tested checkpoint, as host arrays.
 
     A run's `source` has "data", "step", "warnings" and, if it used transfer.weights, "backbone". Raises
     CheckpointError if the folder is neither, or damaged; with `ignore_damage` a file of a run that does not
     match its checksum only causes a warning.
     """
+    if imagenet.is_name(str(folder)):
+        return imagenet.read(str(folder))
     directory = Path(folder)
     if is_weights_folder(directory):
         return read_weights(directory)
@@ -133,6 +136,13 @@ def open_pretrained(
     name = config.transfer.weights
     if name in (None, RANDOM):
         return None
+    if imagenet.is_name(name) and (existing is None or imagenet.is_installed(name)):
+        try:
+            return _pretrained(Path(name), imagenet.read(name))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}, or train without pretrained weights, as the variant :scratch of a config does"
+            ) from error
     candidates = (Path(name), config_lib.data_root(config) / "weights" / name)
     for folder in candidates:
         if is_weights_folder(folder) or (folder / CONFIG).is_file():

@@ -10,8 +10,9 @@ from jaxnets import models
 from jaxnets.config import FIELDS
 from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import weights
-from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH, rename
-from jaxnets.models import densenet, resnet
+from jaxnets.interop.layouts import EXPORTABLE, KNOWN, LAYOUTS, TORCH
+from jaxnets.interop.names import rename
+from jaxnets.models.base import Network
 
 Arrays = Mapping[str, np.ndarray]
 NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_size")
@@ -38,7 +39,7 @@ def recognise(arrays: Arrays, network: str | None, layout: str | None) -> tuple[
     if network is not None and network not in KNOWN:
         raise ConfigError(f"--model={network}: choose one of {', '.join(KNOWN)}{suggest(network, KNOWN)}")
     named = [(name, form) for form, library in LAYOUTS.items() for name in library.networks]
-    matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].key in arrays]
+    matches = [(name, form) for name, form in named if LAYOUTS[form].networks[name].match(arrays)]
     for name, form in matches:
         if network in (None, name) and layout in (None, form):
             return name, form
@@ -155,10 +156,9 @@ def check_published_form(layout: str, model: config_dict.ConfigDict) -> None:
 
 def epsilon(model: config_dict.ConfigDict) -> float:
     """The epsilon of the network's batch norms."""
-    variant = str(models.variant_of(model))
-    if model.name == "resnet50":
-        return resnet.VARIANTS[variant].epsilon
-    return densenet.EPSILONS[variant] if model.name == "densenet121" else 1e-3
+    network = models.create(model)
+    assert isinstance(network, Network)
+    return network.epsilon
 
 
 def norms(expected: Mapping[str, Any]) -> list[str]:

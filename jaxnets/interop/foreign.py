@@ -43,11 +43,14 @@ PRESETS = {
 }
 """imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
 PRESET_OF = {
-    ("keras", "resnet50"): "caffe",
+    **{("keras", name): "caffe" for name in ("resnet50", "resnet101", "resnet152")},
     ("keras", "densenet121"): "imagenet",
     ("keras", "inception_v3"): "half",
     ("keras", "inception_resnet_v2"): "half",
+    ("keras", "mobilenet_v2"): "half",
+    ("keras", "efficientnet_b0"): "imagenet",
     ("inception_2015", "inception_v3"): "inception_2015",
+    **{("efficientnet_pytorch", f"efficientnet_lite{number}"): "half" for number in (0, 1, 2)},
 }
 """The preset of a library's own weights by (layout, network), where the library has only one."""
 
@@ -187,6 +190,11 @@ def _classes(options: Options, opened: WeightFile, num_classes: int) -> tuple[st
             raise ConfigError(f"--classes={path} has {len(names)} names, the network {num_classes} classes")
     if names is None or len(names) != num_classes:
         return None
+    return unique_names(names)
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names; those that occur several times have their index appended."""
     counts = collections.Counter(names)
     return tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names))
 

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
+from jaxnets.interop import legacy_pth
 from jaxnets.io import file_sha256
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
     (2, 1): ("kernel", "bias"),
     (4,): ("kernel",),
+    (4, 4): ("depthwise_kernel", "pointwise_kernel"),
     (2,): ("kernel",),
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
@@ -79,7 +81,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
         case ".h5" | ".hdf5":
             arrays = read_keras(path)
         case ".pth" | ".pt" | ".bin":
-            arrays = read_pth(path)
+            arrays = legacy_pth.read(path) if legacy_pth.is_legacy(path) else read_pth(path)
         case _:
             raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)

@@ -36,13 +36,15 @@ FORMAT = "jaxnets weights, 1"
 class Preprocessing:
     """The input a network expects: RGB in [0, 1], `image_size` pixels a side, minus mean, divided by std.
 
-    `resize` is as data.resize; mean and std have one number per channel.
+    `resize` is as data.resize; with "crop", the side of the central square that is used is `crop` times the
+    shorter side. mean and std have one number per channel.
     """
 
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize: Resize = "crop"
+    crop: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +187,8 @@ def _check_description(weights: Weights) -> None:
         return
     if type(given.image_size) is not int or given.image_size < 1:
         raise ValueError(f"{DESCRIPTION}: image_size is {given.image_size!r}, not a positive integer")
+    if not 0 < given.crop <= 1:
+        raise ValueError(f"{DESCRIPTION}: crop is {given.crop!r}, not a number above 0 and up to 1")
     for name, values in (("mean", given.mean), ("std", given.std)):
         if len(values) != weights.input_shape[-1]:
             raise ValueError(f"{DESCRIPTION}: {name} must have one number per channel")

@@ -27,11 +27,12 @@ OVERRIDABLE_FIELDS = ("activation", "pooling", "kernel_size")
 
 
 class _Registry(collections.UserDict[str, Any]):
-    """Networks by name; until its first use, the name of a module stands for that module's `ENTRY`."""
+    """Networks by name; until its first use, "MODULE" or "MODULE:NAME" stands for an entry of that module."""
 
     def __getitem__(self, key: str) -> Entry:
         if isinstance(self.data[key], str):
-            self.data[key] = importlib.import_module(f"jaxnets.models.{self.data[key]}").ENTRY
+            module, _, name = self.data[key].partition(":")
+            self.data[key] = getattr(importlib.import_module(f"jaxnets.models.{module}"), name or "ENTRY")
         return self.data[key]
 
 
@@ -92,6 +93,7 @@ def create(config: config_dict.ConfigDict, *, axis_name: str | None = None) -> n
         "axis_name": axis_name if synchronises else None,
         "implementation": config.implementation,
         **{name: config[name] for name in found.fields if config[name] is not None},
+        **found.settings,
     }
     return found.factory(**{name: value for name, value in given.items() if name in accepted})
 

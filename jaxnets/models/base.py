@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -24,6 +24,7 @@ class Entry:
         title: the name in tables and messages.
         factory: the Flax module.
         fields: the fields of config.model that are attributes of this module only, such as "width".
+        settings: other attributes of the module, and their values in this network, such as its depth.
         smallest: the minimum image size that leaves a pixel after all strides.
         native_size: the image size of the original.
         channels: the channels of the original's images.
@@ -39,6 +40,7 @@ class Entry:
     title: str
     factory: type[nn.Module]
     fields: Sequence[str] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     smallest: int = 1
     native_size: int = 224
     channels: int = 3
@@ -68,7 +70,7 @@ class Layers:
     dtype: Any
 
     def conv_norm(self, *args: Any, **kwargs: Any) -> "ConvNorm":
-        """Convolution, batch normalisation and ReLU."""
+        """Convolution, batch normalisation and activation, ReLU by default."""
         return ConvNorm(self, *args, **kwargs)
 
     def max_pool(
@@ -102,19 +104,27 @@ class Layers:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU: [B, H, W, C] -> [B, H', W', features]."""
+    """Convolution without bias, batch normalisation, activation: [B, H, W, C] -> [B, H', W', features].
+
+    `activation` is a name of ACTIVATIONS; a `residual` [B, H', W', features] is added before it. `groups` are
+    those of the convolution, C for a depthwise one.
+    """
 
     layers: Layers
     features: int
     kernel_size: int | Pair
     stride: int = 1
     padding: int | Pair | Literal["same"] = 0
+    groups: int = 1
+    activation: str = "relu"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        geometry = {"stride": self.stride, "padding": self.padding}
+    def __call__(self, x: jax.Array, *, train: bool, residual: jax.Array | None = None) -> jax.Array:
+        geometry = {"stride": self.stride, "padding": self.padding, "groups": self.groups}
         conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
-        return ops.conv_norm(conv, self.layers.norm(name="norm"), x, train=train, relu=True)
+        norm, relu = self.layers.norm(name="norm"), self.activation == "relu"
+        y = ops.conv_norm(conv, norm, x, train=train, residual=residual, relu=relu)
+        return y if relu else ACTIVATIONS[self.activation](y)
 
 
 class Network(nn.Module):
@@ -132,12 +142,16 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
     compute_dtype: Any = None
 
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return 1e-5
+
     def layers(
         self,
         *,
         conv: Initialization | None = None,
         dense: Initialization | None = None,
-        epsilon: float = 1e-5,
         conv_bias: bool = False,
     ) -> Layers:
         """Layers with these settings and the network's.
@@ -151,7 +165,7 @@ class Network(nn.Module):
         shared = {**types, "implementation": self.implementation}
         return Layers(
             conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
-            norm=functools.partial(ops.BatchNorm, epsilon=epsilon, axis_name=self.axis_name, **shared),
+            norm=functools.partial(ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **shared),
             dense=functools.partial(ops.Dense, initialization=dense or default, **shared),
             implementation=self.implementation,
             dtype=self.dtype,
@@ -175,6 +189,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),  # jax.nn's has slope 1 at 0, PyTorch's 0.01
     "sigmoid": nn.sigmoid,
+    "relu6": lambda x: jnp.where(x >= 6, 6.0, nn.relu(x)),  # jax.nn's has slope 1/2 at 6, PyTorch's 0
+    "silu": nn.silu,
     "identity": lambda x: x,
 }
 """By name; values and slopes are PyTorch's, at 0 too."""

@@ -99,7 +99,7 @@ class DenseNet(Network):
     layer_dropout: float = 0.0
 
     def setup(self) -> None:
-        layers = self.layers(conv=CONV_INIT, dense=DENSE_INIT, epsilon=EPSILONS[self.variant])
+        layers = self.layers(conv=CONV_INIT, dense=DENSE_INIT)
         self.conv0 = layers.conv(2 * self.growth_rate, 7, stride=2, padding=3)
         self.norm0 = layers.norm()
         self.dense_blocks = [
@@ -112,6 +112,11 @@ class DenseNet(Network):
         self.norm5 = layers.norm()
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return EPSILONS[self.variant]
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""

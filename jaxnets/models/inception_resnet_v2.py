@@ -93,7 +93,7 @@ class InceptionResNetV2(Network):
     repeats: tuple[int, int, int] = (10, 20, 10)
 
     def setup(self) -> None:
-        layers = self.layers(epsilon=1e-3)
+        layers = self.layers()
         self.stem = inception_stem(layers)
         self.mixed5b = Mixed5b(MIXED_5B, layers)
         count_a, count_b, count_c = self.repeats
@@ -113,6 +113,11 @@ class InceptionResNetV2(Network):
         self.conv7b = layers.conv_norm(1536, 1)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return 1e-3
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 1536], after the last 1x1 convolution; 299 px give 8x8."""

@@ -90,7 +90,7 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
     auxiliary_dropout: float = 0.7
 
     def setup(self) -> None:
-        layers = self.layers(conv=INIT, dense=INIT, epsilon=1e-3)
+        layers = self.layers(conv=INIT, dense=INIT)
         self.conv1 = layers.conv_norm(64, 7, stride=2, padding=3)
         self.conv2_reduce = layers.conv_norm(64, 1)
         self.conv2 = layers.conv_norm(192, 3, padding=1)
@@ -104,6 +104,11 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
         ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return 1e-3
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The output [B, h, w, 1024] of block 5b, about 1/32 of the size, and those of AUX_HEAD_BLOCKS."""

@@ -149,7 +149,7 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
     truncate_after: str | None = None
 
     def setup(self) -> None:
-        layers = self.layers(conv=INIT, dense=INIT, epsilon=1e-3)
+        layers = self.layers(conv=INIT, dense=INIT)
         self.stem = inception_stem(layers)
         blocks: dict[str, Inception] = {}
         for name, (branches, pool_features) in BLOCKS.items():
@@ -158,10 +158,15 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
             if name == self.truncate_after:
                 break
         self.blocks = blocks
-        of_head = self.layers(conv=INIT, dense=HEAD_INIT, epsilon=1e-3)
+        of_head = self.layers(conv=INIT, dense=HEAD_INIT)
         self.heads = [AuxiliaryClassifier(self.num_classes, of_head, name="auxiliary")]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return 1e-3
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; the head's input."""

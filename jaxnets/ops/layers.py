@@ -1,5 +1,6 @@
 """The Linen layers with weights that every network is built of."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import FoldedKernel, convolution, dense, fold, folded_convolution
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.normalization import add_bias, batch_norm, per_channel, values_per_channel
-from jaxnets.ops.windows import Pair, pair
+from jaxnets.ops.windows import Pair, pair, same_padding
 
 SAVED = "convolution"
 """The name of the activations that `train.remat` stores; the others are computed again."""
@@ -28,7 +29,8 @@ class Conv(nn.Module):
         features: the number of output channels.
         kernel_size: pixels, or (height, width).
         stride: pixels.
-        padding: pixels on each side, (vertical, horizontal), or "same" for the size of the input at stride 1.
+        padding: pixels on each side, (vertical, horizontal), or "same" for TensorFlow's: the output has
+            the input's size, divided by the stride and rounded up.
         groups: parts of the channels that are convolved separately.
         use_bias: add a bias [features].
         dtype: of the parameters.
@@ -47,14 +49,17 @@ class Conv(nn.Module):
     compute_dtype: Any = None
     implementation: Implementation = "auto"
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of `ops.convolution`."""
-        window = pair(self.kernel_size)
-        rows, columns = (side // 2 for side in window) if self.padding == "same" else pair(self.padding)
+    def options(self, x: jax.Array) -> dict[str, Any]:
+        """The arguments of `ops.convolution` for images x [B, H, W, C]."""
+        strides = pair(self.stride)
+        if self.padding == "same":
+            padding = same_padding(x.shape[1:3], pair(self.kernel_size), strides)
+        else:
+            rows, columns = pair(self.padding)
+            padding = ((rows, rows), (columns, columns))
         return {
-            "strides": pair(self.stride),
-            "padding": ((rows, rows), (columns, columns)),
+            "strides": strides,
+            "padding": padding,
             "groups": self.groups,
             "implementation": self.implementation,
         }
@@ -64,7 +69,7 @@ class Conv(nn.Module):
         compute_dtype = self.compute_dtype or self.dtype
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        y = checkpoint_name(convolution(x.astype(compute_dtype), kernel, **self.options), SAVED)
+        y = checkpoint_name(convolution(x.astype(compute_dtype), kernel, **self.options(x)), SAVED)
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
@@ -77,7 +82,7 @@ class Conv(nn.Module):
             return None
         stored = FoldedKernel(*(self.get_variable(FOLDED, name) for name in FoldedKernel._fields))
         x, window = x.astype(self.compute_dtype or self.dtype), pair(self.kernel_size)
-        return folded_convolution(x, stored, window, **options, **self.options)
+        return folded_convolution(x, stored, window, **options, **self.options(x))
 
     def fold(self, before: "BatchNorm | None", norm: "BatchNorm | None", scale: float) -> None:
         """Stores kernel, bias and the normalisations before and after in the collection FOLDED."""
@@ -117,6 +122,53 @@ class Dense(nn.Module):
         compute_dtype = self.compute_dtype or self.dtype
         y = dense(x.astype(compute_dtype), kernel, implementation=self.implementation)
         return y + lax.broadcast_to_rank(bias.astype(compute_dtype), y.ndim)
+
+
+class SqueezeExcitation(nn.Module):
+    """torchvision.ops.SqueezeExcitation: multiplies each channel of [B, H, W, C] by a weight.
+
+    The weights are sigmoid(expand(activation(reduce(mean)))) of the mean of each channel, with two 1x1
+    convolutions: C to `squeezed` channels and back.
+
+    Attributes:
+        conv: makes an `ops.Conv` from its features, kernel size and name.
+        squeezed: channels between the convolutions.
+        activation: the function between them.
+
+    References:
+        Hu et al. 2017, Squeeze-and-Excitation Networks, arXiv:1709.01507.
+    """
+
+    conv: Callable[..., Conv]
+    squeezed: int
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        mean = x.mean(axis=(1, 2), keepdims=True)
+        y = self.activation(self.conv(self.squeezed, 1, use_bias=True, name="reduce")(mean))
+        return x * nn.sigmoid(self.conv(x.shape[-1], 1, use_bias=True, name="expand")(y))
+
+
+class StochasticDepth(nn.Module):
+    """torchvision.ops.StochasticDepth in mode "row": leaves whole examples of [B, ...] out in training.
+
+    In training an example becomes 0 with probability `rate`, below 1, and the others are divided by
+    1 - `rate`. The random numbers are those of the collection "dropout".
+
+    References:
+        Huang et al. 2016, Deep Networks with Stochastic Depth, arXiv:1603.09382.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        if not train or self.rate == 0:
+            return x
+        shape = (x.shape[0], *(1,) * (x.ndim - 1))
+        remains = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
+        return jnp.where(remains, x / (1 - self.rate), jnp.zeros_like(x))
 
 
 class BatchNorm(nn.Module):

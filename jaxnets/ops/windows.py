@@ -17,6 +17,16 @@ def pair(size: int | Pair) -> Pair:
     return (size, size) if isinstance(size, int) else size
 
 
+def same_padding(size: Pair, window: Pair, strides: Pair) -> Padding:
+    """TensorFlow's "same": size / stride places, rounded up; an odd pixel is below or on the right."""
+    totals = (
+        max((-(-extent // stride) - 1) * stride + side - extent, 0)
+        for extent, side, stride in zip(size, window, strides, strict=True)
+    )
+    rows, columns = ((total // 2, total - total // 2) for total in totals)
+    return rows, columns
+
+
 class Windows(NamedTuple):
     """The places of a `window` on images of `size`: heights and widths; a tap is one pixel of the window."""
 

@@ -47,6 +47,7 @@ OTHER: Mapping[str, Any] = {
     "model.pooling": "average",
     "model.kernel_size": 3,
     "model.dropout": 0.5,
+    "model.stochastic_depth": 0.5,
     "model.dtype": "float64",
     "model.compute_dtype": "bfloat16",
     "model.implementation": "xla",

@@ -34,6 +34,24 @@ NAMES = {
         "auxiliary1/classifier/bias": "aux1.fc2.bias",
         "classifier/kernel": "fc.weight",
     },
+    "mobilenet_v2": {
+        "stem/norm/mean": "features.0.1.running_mean",
+        "stage1_block1/depthwise/conv/kernel": "features.1.conv.0.0.weight",
+        "stage1_block1/project/norm/scale": "features.1.conv.2.weight",
+        "stage2_block1/expand/norm/var": "features.2.conv.0.1.running_var",
+        "stage7_block1/project/conv/kernel": "features.17.conv.2.weight",
+        "last/conv/kernel": "features.18.0.weight",
+        "classifier/bias": "classifier.1.bias",
+    },
+    "efficientnet_b0": {
+        "stage1_block1/squeeze_excitation/expand/bias": "features.1.0.block.1.fc2.bias",
+        "stage2_block2/expand/conv/kernel": "features.2.1.block.0.0.weight",
+        "stage5_block3/project/norm/bias": "features.5.2.block.3.1.bias",
+    },
+    "efficientnet_lite0": {
+        "stage1_block1/project/norm/mean": "blocks.0.0.bn2.running_mean",
+        "stage6_block4/depthwise/conv/kernel": "blocks.5.3.conv_dw.weight",
+    },
     "inception_v3": {
         "conv3b/conv/kernel": "Conv2d_3b_1x1.conv.weight",
         "mixed7c/branch3x3dbl_3b/norm/scale": "Mixed_7c.branch3x3dbl_3b.bn.weight",

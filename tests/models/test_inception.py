@@ -124,7 +124,7 @@ def test_inception_v3_auxiliary_head_matches_torchvision() -> None:
     load("torchvision_import").import_torchvision()
     theirs = importlib.import_module("torchvision.models.inception").InceptionAux(768, 3).double()
     network = inception_v3.InceptionV3(3, dtype=jnp.float64)
-    layers = network.layers(conv=inception_v3.INIT, dense=inception_v3.INIT, epsilon=1e-3)
+    layers = network.layers(conv=inception_v3.INIT, dense=inception_v3.INIT)
     ours = inception_v3.AuxiliaryClassifier(3, layers)
     generator = np.random.default_rng(0)
     x, probe = generator.normal(size=(2, 17, 17, 768)), generator.normal(size=(2, 3))

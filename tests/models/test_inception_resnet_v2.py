@@ -47,7 +47,7 @@ def test_smallest_image_gives_one_pixel(smallest) -> None:
 def _layers() -> Layers:
     """Returns layers whose kernels are ones."""
     init = ops.INITIALIZERS["torch"]._replace(kernel=nn.initializers.ones)
-    return InceptionResNetV2(3).layers(conv=init, epsilon=1e-3)
+    return InceptionResNetV2(3).layers(conv=init)
 
 
 BRANCHES = branches(((2, 1, 1),), ((2, 1, 1), (3, 1, 7)))

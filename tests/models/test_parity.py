@@ -56,6 +56,14 @@ CASES = {
     "inception_resnet_v2 299": Case("inception_resnet_v2", 299, 2),
     "densenet121": Case("densenet121", 64, 4),
     "densenet121 224": Case("densenet121", 224, 2),
+    "mobilenet_v2": Case("mobilenet_v2", 64, 4),
+    "mobilenet_v2 224": Case("mobilenet_v2", 224, 2),
+    "efficientnet_b0": Case("efficientnet_b0", 64, 4),
+    "efficientnet_b0 224": Case("efficientnet_b0", 224, 2),
+    "efficientnet_lite0": Case("efficientnet_lite0", 64, 4),
+    "efficientnet_lite0 224": Case("efficientnet_lite0", 224, 2),
+    "efficientnet_lite1": Case("efficientnet_lite1", 75, 4),
+    "efficientnet_lite2": Case("efficientnet_lite2", 75, 4),
 }
 STEPS = 10
 FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

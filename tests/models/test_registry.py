@@ -15,6 +15,7 @@ from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
+from jaxnets.models import resnet
 
 CHANNELS = {"lenet5": 1}
 
@@ -49,6 +50,12 @@ def _config(name: str, classes: int):
     [
         ("resnet50", 3, 23_514_179, 0, 53_120),  # torchvision's resnet50, 3 classes
         ("resnet50", 1000, 25_557_032, 0, 53_120),  # and 1000
+        ("mobilenet_v2", 1000, 3_504_872, 0, 34_112),  # torchvision's mobilenet_v2
+        ("efficientnet_b0", 1000, 5_288_548, 0, 42_016),  # torchvision's efficientnet_b0
+        # timm's tf_efficientnet_lite0 to 2
+        ("efficientnet_lite0", 1000, 4_652_008, 0, 42_016),
+        ("efficientnet_lite1", 1000, 5_416_680, 0, 53_664),
+        ("efficientnet_lite2", 1000, 6_092_072, 0, 58_096),
         ("lenet5", 10, 44_426, 0, 0),  # reports C and E
         # torchvision's googlenet and inception_v3 with aux_logits=False, and the auxiliary heads
         ("inception_v1", 3, 5_602_979, 9_939_113 - 5_602_979, (14_560, 15_072)),
@@ -162,6 +169,14 @@ def test_networks_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.entry("mine").title == "Mine again"
     with pytest.raises(ValueError, match="'lenet5' is a network of jaxnets"):
         models.register("lenet5", entry)
+
+
+def test_a_module_can_define_several_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = dataclasses.replace(models.entry("resnet50"), fields=("variant",), settings={"width": 8})
+    monkeypatch.setattr(resnet, "NARROW", narrow, raising=False)
+    monkeypatch.setattr(models.REGISTRY, "data", {**models.REGISTRY.data, "narrow": "resnet:NARROW"})
+    model = models.create(_config("narrow", 3).model)
+    assert (model.width, model.stage_sizes) == (8, (3, 4, 6, 3))
 
 
 def test_only_the_module_of_the_network_is_imported() -> None:

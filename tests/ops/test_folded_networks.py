@@ -19,6 +19,10 @@ NETWORKS = {
     "inception_v1": ({}, 32),
     "inception_v3": ({}, 80),
     "inception_resnet_v2": ({}, 80),
+    "mobilenet_v2": ({}, 32),
+    "mobilenet_v2/keras": ({"variant": "keras"}, 32),
+    "efficientnet_b0": ({}, 32),
+    "efficientnet_lite1": ({}, 37),
     "alexnet": ({}, 32),
     "lenet5": ({}, 28),
 }

@@ -101,6 +101,32 @@ def _densenet121(config: config_dict.ConfigDict) -> torch.nn.Module:
     return models.densenet121(num_classes=config.model.num_classes)
 
 
+def _mobilenet_v2(config: config_dict.ConfigDict) -> torch.nn.Module:
+    models = load("torchvision_import").import_torchvision().models
+    return models.mobilenet_v2(num_classes=config.model.num_classes, dropout=config.model.dropout)
+
+
+def _efficientnet_b0(config: config_dict.ConfigDict) -> torch.nn.Module:
+    models = load("torchvision_import").import_torchvision().models
+    return models.efficientnet_b0(
+        num_classes=config.model.num_classes,
+        dropout=config.model.dropout,
+        stochastic_depth_prob=config.model.stochastic_depth,
+    )
+
+
+def _efficientnet_lite(config: config_dict.ConfigDict) -> torch.nn.Module:
+    load("torchvision_import").import_torchvision()
+    import timm
+
+    return timm.create_model(
+        f"tf_{config.model.name}",
+        num_classes=config.model.num_classes,
+        drop_rate=config.model.dropout,
+        drop_path_rate=config.model.stochastic_depth,
+    )
+
+
 def _depthwise(config: config_dict.ConfigDict) -> torch.nn.Module:
     return load("depthwise").DepthwiseNetwork(config.model.num_classes)
 
@@ -113,5 +139,10 @@ NETWORKS = {
     "inception_v3": _inception_v3,
     "inception_resnet_v2": _inception_resnet_v2,
     "densenet121": _densenet121,
+    "mobilenet_v2": _mobilenet_v2,
+    "efficientnet_b0": _efficientnet_b0,
+    "efficientnet_lite0": _efficientnet_lite,
+    "efficientnet_lite1": _efficientnet_lite,
+    "efficientnet_lite2": _efficientnet_lite,
     "depthwise": _depthwise,
 }

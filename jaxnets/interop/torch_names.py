@@ -1,0 +1,92 @@
+"""The names that torchvision, timm and the reports' PyTorch listings give to our modules."""
+
+from jaxnets.interop.names import Names, Rules
+
+TORCHVISION = ("torchvision",)
+RESNET: Rules = (
+    ("^classifier$", "fc"),
+    (r"^stage(\d+)_block(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
+    ("projection_norm", "downsample.1"),
+    ("projection", "downsample.0"),
+    ("norm", "bn"),
+)
+RESNET101, RESNET152 = "layer3.22.conv3.weight", "layer3.35.conv3.weight"
+NETWORKS: dict[str, Names] = {
+    "resnet18": Names(
+        RESNET, key="layer4.1.conv2.weight", absent=("layer4.1.conv3.weight", "layer4.2.conv2.weight")
+    ),
+    "resnet34": Names(RESNET, key="layer4.2.conv2.weight", absent=("layer4.2.conv3.weight",)),
+    "resnet50": Names(RESNET, key="layer4.2.conv3.weight", variants=TORCHVISION, absent=(RESNET101,)),
+    "resnet101": Names(RESNET, key=RESNET101, variants=TORCHVISION, absent=(RESNET152,)),
+    "resnet152": Names(RESNET, key=RESNET152, variants=TORCHVISION),
+    "densenet121": Names(
+        (("^(?!classifier)", "features."), (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2.")),
+        key="features.denseblock4.denselayer16.conv2.weight",
+        variants=TORCHVISION,
+    ),
+    "inception_v1": Names(
+        (
+            ("^classifier$", "fc"),
+            (r"^auxiliary(\d)/dense$", r"aux\1.fc1"),
+            (r"^auxiliary(\d)/classifier$", r"aux\1.fc2"),
+            ("^auxiliary", "aux"),
+            ("^conv2/", "conv3/"),
+            ("^conv2_reduce/", "conv2/"),
+            ("conv1x1", "branch1"),
+            ("reduce3x3", "branch2.0"),
+            ("conv3x3", "branch2.1"),
+            ("reduce5x5", "branch3.0"),
+            ("conv5x5", "branch3.1"),
+            ("pool_projection", "branch4.1"),
+            ("norm", "bn"),
+        ),
+        key="inception5b.branch4.1.conv.weight",
+        variants=TORCHVISION,
+        flattened={"auxiliary1/dense": 128, "auxiliary2/dense": 128},
+    ),
+    "inception_v3": Names(
+        (
+            ("^conv3b/", "Conv2d_3b_1x1/"),
+            (r"^conv(\d[ab])/", r"Conv2d_\1_3x3/"),
+            ("^mixed", "Mixed_"),
+            ("^auxiliary", "AuxLogits"),
+            ("classifier$", "fc"),
+            ("norm$", "bn"),
+        ),
+        key="Mixed_7c.branch_pool.conv.weight",
+        variants=TORCHVISION,
+    ),
+    "inception_resnet_v2": Names(
+        (
+            (r"^conv(\d[ab])/", r"conv2d_\1/"),
+            ("^mixed5b", "mixed_5b"),
+            (r"^inception_resnet_a(\d+)", lambda found: f"repeat.{int(found[1]) - 1}"),
+            (r"^inception_resnet_b(\d+)", lambda found: f"repeat_1.{int(found[1]) - 1}"),
+            ("^inception_resnet_c10", "block8"),
+            (r"^inception_resnet_c(\d+)", lambda found: f"repeat_2.{int(found[1]) - 1}"),
+            (r"^reduction_b/branch(\d)_conv(\d)", r"mixed_7a/branch\1.\2"),
+            ("^reduction_a", "mixed_6a"),
+            ("branch0_conv0", "branch0"),  # a single convolution is not in a Sequential
+            (r"branch(\d)_conv(\d)", r"branch\1.\2"),
+            ("pooled_conv", "branch3.1"),
+            ("projection", "conv2d"),
+            ("classifier", "classif"),
+            ("norm$", "bn"),
+        ),
+        key="mixed_7a.branch2.2.conv.weight",
+    ),
+    "alexnet": Names(  # two Sequentials, as in reports C and E and in torchvision
+        (
+            ("classifier", "classifier.6"),
+            ("dense1", "classifier.1"),
+            ("dense2", "classifier.4"),
+            (r"conv(\d)", lambda found: f"features.{(0, 3, 6, 8, 10)[int(found[1]) - 1]}"),
+        ),
+        key="features.10.weight",
+        variants=("pool3", "pool2"),
+        flattened={"dense1": 256},
+    ),
+    "lenet5": Names(  # as in the reports
+        (("dense", "fc"), ("classifier", "fc3")), key="fc3.weight", flattened={"dense1": 16}
+    ),
+}

@@ -1,0 +1,172 @@
+"""Files of PyTorch's old format: tensors are read, and nothing else."""
+
+import io
+import os
+import pickle
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from benchmarks.oracles import has_torch
+from jaxnets.errors import CheckpointError
+from jaxnets.interop import legacy_pth, weight_files
+
+
+class Global:
+    """Is pickled as a name, such as torch.FloatStorage."""
+
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+
+    def __call__(self) -> None:
+        """Makes it a callable for pickle."""
+
+
+class Call:
+    """Is pickled as a call of a `Global`."""
+
+    def __init__(self, function: Global, *arguments: Any):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+class Storage:
+    """Is pickled as a persistent id."""
+
+    def __init__(self, key: str, count: int, kind: str = "FloatStorage", view: Any = None):
+        self.id = ("storage", Global("torch", kind), key, "cpu", count, view)
+
+
+class Writer(pickle._Pickler):  # the one in Python, whose methods can be replaced
+    """Writes the classes above."""
+
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
+
+    def persistent_id(self, obj: Any) -> Any:
+        return obj.id if isinstance(obj, Storage) else None
+
+    def save_named(self, obj: Global) -> None:
+        self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+
+    dispatch[Global] = save_named
+
+
+REBUILD = Global("torch._utils", "_rebuild_tensor_v2")
+
+
+def tensor(storage: Storage, offset: int, sizes: tuple[int, ...], strides: tuple[int, ...]) -> Call:
+    return Call(REBUILD, storage, offset, sizes, strides, False, OrderedDict())
+
+
+def write(
+    path: Path, tensors: Any, storages: dict[str, np.ndarray], *, system: Any = None, protocol: int = 1001
+) -> None:
+    stream = io.BytesIO(legacy_pth.MAGIC)
+    stream.seek(0, io.SEEK_END)
+    system = {"little_endian": True} if system is None else system
+    for each in (protocol, system, tensors, list(storages)):
+        Writer(stream, protocol=2).dump(each)
+    for values in storages.values():
+        stream.write(struct.pack("<q", values.size) + values.tobytes())
+    path.write_bytes(stream.getvalue())
+
+
+VALUES = np.arange(12, dtype=np.float32)
+
+
+def test_tensors_are_views_of_storages(tmp_path: Path) -> None:
+    path, shared, counter = tmp_path / "x.pth", Storage("7", 12), Storage("8", 1, "LongStorage")
+    tensors = OrderedDict(
+        whole=tensor(shared, 0, (3, 4), (4, 1)),
+        transposed=tensor(shared, 0, (4, 3), (1, 4)),
+        part=tensor(shared, 5, (2, 2), (4, 1)),
+        parameter=Call(Global("torch._utils", "_rebuild_parameter"), tensor(shared, 2, (3,), (2,)), True, {}),
+        counter=tensor(counter, 0, (), ()),
+        empty=tensor(shared, 0, (0, 4), (4, 1)),
+    )
+    write(path, tensors, {"7": VALUES, "8": np.array([3])})
+    found = weight_files.open_file(str(path), print).arrays
+    assert list(found) == list(tensors)
+    np.testing.assert_array_equal(found["whole"], VALUES.reshape(3, 4))
+    np.testing.assert_array_equal(found["transposed"], VALUES.reshape(3, 4).T)
+    np.testing.assert_array_equal(found["part"], [[5, 6], [9, 10]])
+    np.testing.assert_array_equal(found["parameter"], [2, 4, 6])
+    assert (found["counter"].dtype, int(found["counter"])) == (np.int64, 3)
+    assert found["empty"].shape == (0, 4)
+
+
+def _one(call: Any) -> Callable[[Path], None]:
+    return lambda path: write(path, OrderedDict(a=call), {"7": VALUES})
+
+
+def _run(path: Path) -> Call:
+    return Call(Global("os", "system"), f"touch '{path.parent / 'touched'}'")
+
+
+DAMAGED: dict[str, Callable[[Path], None]] = {
+    "runs code": lambda path: write(path, OrderedDict(a=_run(path)), {}),
+    "runs code in the description": lambda path: write(path, OrderedDict(), {}, system=_run(path)),
+    "evaluates": lambda path: write(path, Call(Global("builtins", "eval"), "1"), {}),
+    "a class of PyTorch": lambda path: write(path, Call(Global("torch.nn", "Linear"), 2, 2), {}),
+    "sets attributes": lambda path: write(path, OrderedDict(a=Call(Global("builtins", "setattr"))), {}),
+    "a number": _one(3),
+    "no dict": lambda path: write(path, [1, 2], {}),
+    "another protocol": lambda path: write(path, OrderedDict(), {}, protocol=1002),
+    "another byte order": lambda path: write(path, OrderedDict(), {}, system={"little_endian": False}),
+    "beyond the storage": _one(tensor(Storage("7", 12), 1, (3, 4), (4, 1))),
+    "before the storage": _one(tensor(Storage("7", 12), -1, (3,), (1,))),
+    "negative strides": _one(tensor(Storage("7", 12), 11, (3,), (-1,))),
+    "4 TB of one number": _one(tensor(Storage("7", 12), 0, (1 << 42,), (0,))),
+    "more sizes than strides": _one(tensor(Storage("7", 12), 0, (3, 4), (1,))),
+    "another size": _one(tensor(Storage("7", 11), 0, (3,), (1,))),
+    "a negative size": _one(tensor(Storage("7", -12), 0, (3,), (1,))),
+    "a view of a storage": _one(tensor(Storage("7", 12, view=("8", 0, 1)), 0, (3,), (1,))),
+    "an unknown type": _one(tensor(Storage("7", 12, "QInt8Storage"), 0, (3,), (1,))),
+    "a missing storage": _one(tensor(Storage("9", 12), 0, (3,), (1,))),
+    "no storage": _one(tensor("7", 0, (3,), (1,))),  # type: ignore[arg-type]
+    "only the magic number": lambda path: path.write_bytes(legacy_pth.MAGIC) and None,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_and_hostile_files_raise(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    DAMAGED[name](path)
+    with pytest.raises(CheckpointError, match=r"x\.pth (is not|holds)"):
+        weight_files.open_file(str(path), print)
+    assert os.listdir(tmp_path) == ["x.pth"]
+
+
+def test_truncated_files_raise(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    _one(tensor(Storage("7", 12), 0, (3, 4), (4, 1)))(path)
+    whole = path.read_bytes()
+    for length in range(len(legacy_pth.MAGIC), len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="not a valid PyTorch file"):
+            legacy_pth.read(path)
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(not has_torch(), reason="needs PyTorch")
+def test_files_of_pytorch_are_read(tmp_path: Path) -> None:
+    import torch
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).half()
+    tensors = {**network.state_dict(), "t": torch.arange(6).reshape(2, 3).T, "b": torch.tensor([True])}
+    torch.save(OrderedDict(tensors), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    torch.save(network.state_dict(), tmp_path / "y.pth", _use_new_zipfile_serialization=False)
+    assert legacy_pth.is_legacy(tmp_path / "x.pth")
+    found = legacy_pth.read(tmp_path / "x.pth")
+    assert found.keys() == tensors.keys()
+    assert legacy_pth.read(tmp_path / "y.pth").keys() == network.state_dict().keys()
+    for name, expected in tensors.items():
+        assert found[name].dtype == expected.numpy().dtype
+        np.testing.assert_array_equal(found[name], expected.numpy())
