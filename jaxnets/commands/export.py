@@ -1,6 +1,8 @@
 """Export a trained network to a folder that can be loaded without this package."""
 
 import dataclasses
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.interop import foreign, imagenet
+from jaxnets.interop import foreign, imagenet, onnx
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
@@ -26,25 +28,45 @@ from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import console, xla
 from jaxnets.training.preprocess import normalize, scale
 
-PROGRAM, CARD = "program.stablehlo", "README.md"
+STABLEHLO, ONNX = "stablehlo", "onnx"
+PROGRAMS = {STABLEHLO: "program.stablehlo", ONNX: "model.onnx"}
+"""The file of each format."""
+CARD = "README.md"
 PLATFORMS = ("cpu", "cuda")
+IMAGES, PROBABILITIES, LOGITS = "images", "probabilities", "logits"
+"""Names of an ONNX graph's input and output."""
 
 
 def export(
-    directory: Path, out: Path | None, *, layout: str | None = None, ignore_damage: bool = False
+    directory: Path,
+    out: Path | None,
+    *,
+    file_format: str = STABLEHLO,
+    raw: bool = False,
+    layout: str | None = None,
+    ignore_damage: bool = False,
 ) -> Path:
-    """Writes weights, StableHLO program and model card of a run or weights folder; returns the new folder.
+    """Writes the program of a run or weights folder, and its model card, to a new folder; returns the folder.
 
-    `layout` adds LAYOUT.safetensors with another library's names. Raises ConfigError if `out` contains other
-    files, CheckpointError if the weights are incomplete or the library's network differs.
+    Args:
+        directory: a run directory, a weights folder or imagenet:NETWORK.
+        out: the folder; None for `directory`/export.
+        file_format: "stablehlo", a program of JAX beside weights.safetensors, or "onnx", one file with both.
+        raw: an ONNX graph takes images that are scaled and normalised, and returns logits.
+        layout: "stablehlo" only: LAYOUT.safetensors is added, with another library's names.
+        ignore_damage: files that do not match their checksum only cause warnings.
+
+    Raises:
+        ConfigError: `out` contains other files, or options do not fit.
+        CheckpointError: the weights are incomplete, or the library's network differs.
     """
     xla.check_not_forked()
     if out is None and imagenet.is_name(str(directory)):
         raise ConfigError(f"--out=DIR is missing: the folder for the export of {directory}")
     out = out or directory / "export"
-    if layout is not None and layout not in EXPORTABLE:
-        raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
-    if out.exists() and not (out / PROGRAM).is_file() and (not out.is_dir() or any(out.iterdir())):
+    _check_options(file_format, layout, raw=raw)
+    exported = any((out / name).is_file() for name in PROGRAMS.values())
+    if out.exists() and not exported and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty and not an export: choose another --out")
     weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
     console.warn(*weights.source.get("warnings", ()))
@@ -56,18 +78,32 @@ def export(
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     library_file = _library_file(layout, weights, given) if layout else None
     with console.phase("export") as phase:
-        compiled = program(weights, given)
-        phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
+        if file_format == ONNX:
+            content = onnx_program(weights, given, result, raw=raw)
+            phase.text = f"any batch size, {len(content) / 1e6:.1f} MB"
+        else:
+            content = bytes(program(weights, given).serialize())
+            phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
     require_folder(out)
-    atomic_write(out / PROGRAM, bytes(compiled.serialize()))  # first: it marks the folder as an export
-    write_weights(out, weights)
-    for name in EXPORTABLE:  # from an earlier export
+    atomic_write(out / PROGRAMS[file_format], content)  # first: it marks the folder as an export
+    if file_format == STABLEHLO:
+        write_weights(out, weights)
+    for name in EXPORTABLE if file_format == STABLEHLO else ():  # from an earlier export
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if library_file is not None:
         atomic_write(out / f"{layout}.safetensors", library_file)
-    atomic_write(out / CARD, model_card(weights, given, result))
+    atomic_write(out / CARD, model_card(weights, given, result, file_format=file_format, raw=raw))
     console.log("saved", str(out))
     return out
+
+
+def _check_options(file_format: str, layout: str | None, *, raw: bool) -> None:
+    if layout is not None and layout not in EXPORTABLE:
+        raise ConfigError(f"--layout={layout} must be one of {', '.join(EXPORTABLE)}")
+    if layout is not None and file_format != STABLEHLO:
+        raise ConfigError(f"--layout={layout} is for --format={STABLEHLO}: leave one of both out")
+    if raw and file_format != ONNX:
+        raise ConfigError(f"--raw is for --format={ONNX}")
 
 
 def _library_file(layout: str, weights: Weights, given: Preprocessing) -> bytes:
@@ -101,7 +137,63 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 
-def model_card(weights: Weights, given: Preprocessing, result: results.Result | None) -> str:
+def onnx_program(
+    weights: Weights, given: Preprocessing, result: results.Result | None = None, *, raw: bool = False
+) -> bytes:
+    """Exports images uint8[B, H, W, C] -> calibrated probabilities [B, K], for any B, as a file of ONNX.
+
+    Batch normalisations are folded into the convolutions. With `raw`, the images are float32[B, H, W, C],
+    scaled and normalised, and the output is logits. `result` is the run's, for the metadata.
+    """
+    model = config_dict.ConfigDict({**weights.model, "implementation": "xla", "dtype": "float32"})
+    network = models.create(config_dict.ConfigDict({**model, "compute_dtype": None}))
+    shape = weights.input_shape
+
+    def outputs(images: jax.Array) -> tuple[Any]:
+        if raw:
+            return (network.apply(variables, images, train=False),)
+        inputs = normalize(scale(images, jnp.float32), given.mean, given.std)
+        logits: Any = network.apply(variables, inputs, train=False)
+        return (jax.nn.softmax(logits / (weights.temperature or 1.0)),)
+
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), weights.variables)
+    variables = xla.jit(functools.partial(models.fold_batch_norm, network))(variables, jnp.zeros((1, *shape)))
+    return onnx.to_onnx(
+        outputs,
+        jax.ShapeDtypeStruct(shape, np.float32 if raw else np.uint8),
+        input_name=IMAGES,
+        output_names=[LOGITS if raw else PROBABILITIES],
+        metadata=_metadata(weights, given, result),
+    )
+
+
+def _metadata(weights: Weights, given: Preprocessing, result: results.Result | None) -> dict[str, str]:
+    """What a program that reads the ONNX file may want to know, as JSON by key."""
+    classes = weights.classes or [str(number) for number in range(weights.model.num_classes)]
+    about: dict[str, Any] = {
+        "network": models.entry(weights.model.name).title,
+        "classes": classes,
+        "preprocessing": dataclasses.asdict(given),
+        "temperature": weights.temperature,
+        "license": weights.source.get("license", "unknown"),
+        "source": {key: value for key, value in weights.source.items() if key != "warnings"},
+        "disclaimer": sources.disclaimer(weights.source.get("data")),
+    }
+    if result is not None:
+        about["test_accuracy"], about["test_interval"] = result["test_accuracy"], result["test_interval"]
+        about["interval_method"], about["split"] = result["interval_method"], results.format_split(result)
+        about["leakage"] = result["leakage"].get("test")
+    return {key: json.dumps(value) for key, value in about.items()}
+
+
+def model_card(
+    weights: Weights,
+    given: Preprocessing,
+    result: results.Result | None,
+    *,
+    file_format: str = STABLEHLO,
+    raw: bool = False,
+) -> str:
     """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)
@@ -119,11 +211,14 @@ def model_card(weights: Weights, given: Preprocessing, result: results.Result | 
         classes=weights.classes or range(weights.model.num_classes),
         given=given,
         source=source,
+        temperature=weights.temperature,
         origin=", ".join(origin),
         parameters=models.count_parameters(params) - in_heads,
         in_heads=in_heads,
         safe_flag=xla.SAFE_FLAG,
         disclaimer=sources.disclaimer(source.get("data")),
         result=result,
+        file_format=file_format,
+        raw=raw,
         **trained,
     )

@@ -46,18 +46,20 @@ def predict_files(
     json_path: str | None = None,
     gradcam_folder: Path | None = None,
     top: int = 1,
+    calibrated: bool = True,
     ignore_damage: bool = False,
 ) -> None:
     """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
     `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
-    printed. Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable files and folders without images
+    printed. `calibrated` divides the logits by the run's temperature. Grad-CAM overlays are PNG files in
+    `gradcam_folder`. Unreadable files and folders without images
     are reported on standard error and skipped; DataError is raised at the end then, or at the start if there
     are no images. Raises ConfigError if no path is given or the network does not take images.
     """
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
-    predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage)
+    predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage, calibrated=calibrated)
     console.warn(*warnings)
     if isinstance(predictor, Regressor):
         raise ConfigError(
@@ -82,6 +84,8 @@ def predict_files(
             coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
             note = coarse if min(height, width) < gradcam.MIN_SIDE else ""
             console.log("gradcam", f"overlays are in {gradcam_folder}{note}")
+        if predictor.temperature is None:
+            console.log("note", "confidences are uncalibrated")
         if predictor.disclaimer:
             console.log("note", predictor.disclaimer)
     bad = sum(row["error"] is not None for row in tables.rows)
@@ -111,7 +115,14 @@ class _Tables:
         self, classes: Sequence[str], csv_path: str | None, json_path: str | None, *, with_gradcam: bool
     ):
         self.rows: list[dict[str, Any]] = []
-        self._columns = ["file", "class", "confidence", "error", *(["gradcam"] if with_gradcam else [])]
+        self._columns = [
+            "file",
+            "class",
+            "confidence",
+            "calibrated",
+            "error",
+            *(["gradcam"] if with_gradcam else []),
+        ]
         self._classes, self._csv_path, self._json_path = classes, csv_path, json_path
         self._lock, self._written = threading.Lock(), False
 
@@ -160,6 +171,7 @@ def _rows(
         images: list[_Image] = []
         for file in files[start : start + BATCH_SIZE]:
             row = {"file": file.path, "class": None, "confidence": None, "error": file.error}
+            row["calibrated"] = predictor.temperature is not None
             rows.append(row)
             try:
                 if file.error is None:

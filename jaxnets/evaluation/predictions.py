@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxnets.data.sources.base import Source
 from jaxnets.errors import CheckpointError
+from jaxnets.evaluation import statistics
 from jaxnets.io import command, read_regular
 from jaxnets.training.step import PREDICTIONS, PROBABILITIES, add_metrics
 
@@ -123,6 +124,10 @@ class Predictions:
     def has_near_duplicates(self) -> bool:
         """Whether groups are known and at least one has several examples here."""
         return self.groups_known and len(np.unique(self.group)) < len(self.group)
+
+    def fit_temperature(self) -> float:
+        """The temperature by which logits are divided so that confidences are calibrated (Guo 2017)."""
+        return statistics.fit_temperature(self.probabilities, self.label)
 
     def to_bytes(self) -> bytes:
         """The content of an .npz file."""

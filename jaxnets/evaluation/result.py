@@ -95,6 +95,7 @@ class Result(SplitFields):
     interval_method: str | None
     tests: dict[str, Test]
     validation_accuracy: Fraction | None
+    temperature: NotRequired[Annotated[float, Range(0.001, 1000)] | None]  # fitted on validation examples
     train_accuracy: Fraction | None
     curves: str
     seconds: Seconds

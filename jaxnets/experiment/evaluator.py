@@ -189,6 +189,7 @@ def finish(
         }
         phase.text = f"{test.examples:,} test examples"
     predictions = evaluator.predictions(test, split.test)
+    on_validation = evaluator.predictions(validation, split.validation) if validation else None
     clean = results.test_entry(test, predictions)
     auxiliary = models.count_parameters(models.auxiliary_part(run.state.params))
     trained = parameters = models.count_parameters(run.state.params) - auxiliary
@@ -231,6 +232,7 @@ def finish(
         "interval_method": clean.get("interval_method"),
         "tests": {"clean": clean, **others},
         "validation_accuracy": validation.accuracy if isinstance(validation, ClassScores) else None,
+        "temperature": None if on_validation is None else on_validation.fit_temperature(),
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
         "curves": "metrics.jsonl",
         "seconds": run.seconds,

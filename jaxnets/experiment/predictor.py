@@ -87,11 +87,14 @@ class Preprocess(Preprocessing):
 class Predictor:
     """A trained network with its class names and its preprocessing.
 
-    `classes` are numbers if the weights have no names for them. `disclaimer` is "" unless it was trained on
-    medical data.
+    `classes` are numbers if the weights have no names for them. `temperature` divides the logits, so that
+    confidences are calibrated; it is None if none was fitted, or without `calibrated`. `disclaimer` is ""
+    unless the network was trained on medical data.
     """
 
-    def __init__(self, weights: Weights, *, max_pixels: int, kernels: Kernels | None = None):
+    def __init__(
+        self, weights: Weights, *, max_pixels: int, calibrated: bool = True, kernels: Kernels | None = None
+    ):
         assert weights.preprocessing is not None
         self._model_config, self._model = weights.model, models.create(weights.model)
         if kernels is not None and weights.model.implementation == "auto":
@@ -99,6 +102,7 @@ class Predictor:
         with xla.precision_of(weights.model):
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
+        self.temperature = weights.temperature if calibrated else None
         self.disclaimer = sources.disclaimer(weights.source.get("data"))
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
@@ -120,7 +124,7 @@ class Predictor:
 
     def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
         logits: Any = self._model.apply(variables, self._inputs(images), train=False)
-        return jax.nn.softmax(logits)
+        return jax.nn.softmax(logits / (self.temperature or 1.0))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
@@ -230,10 +234,15 @@ class Regressor:
 
 
 def load(
-    run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
+    run_dir: str | os.PathLike[str],
+    *,
+    ignore_damage: bool = False,
+    calibrated: bool = True,
+    kernels: bool = True,
 ) -> Predictor | Regressor:
     """The network of a run directory, weights folder or imagenet:NETWORK; a Regressor if it takes vectors.
 
+    `calibrated` divides the logits by the temperature that was fitted on validation images, if there is one.
     `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
     tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
     damaged (with `ignore_damage` it warns), no checkpoint is valid, or the weights are incomplete or do not
@@ -241,14 +250,16 @@ def load(
     """
     library = build.find() if kernels else None
     in_cpp = cpu_kernels.load(library)[-1] if library else None
-    network, messages = open_network(Path(run_dir), ignore_damage=ignore_damage, kernels=in_cpp)
+    network, messages = open_network(
+        Path(run_dir), ignore_damage=ignore_damage, calibrated=calibrated, kernels=in_cpp
+    )
     for message in messages:
         warnings.warn(message, stacklevel=2)
     return network
 
 
 def open_network(
-    directory: Path, *, ignore_damage: bool = False, kernels: Kernels | None = None
+    directory: Path, *, ignore_damage: bool = False, calibrated: bool = True, kernels: Kernels | None = None
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
     xla.check_not_forked()
@@ -271,4 +282,5 @@ def open_network(
         messages = (*run.warnings, *weights.source["warnings"], *unfinished)
     if weights.preprocessing is None:
         return Regressor(weights), messages
-    return Predictor(weights, max_pixels=max_pixels, kernels=kernels), messages
+    predictor = Predictor(weights, max_pixels=max_pixels, calibrated=calibrated, kernels=kernels)
+    return predictor, messages

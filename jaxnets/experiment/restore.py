@@ -120,8 +120,10 @@ def read_run(run: RunDirectory) -> Weights:
             "pretrained_on": config.transfer.pretrained_on,
             "freeze_backbone": config.transfer.freeze_backbone,
         }
-    classes = tuple(run.manifest["classes"]) or None
-    return Weights(variables, config.model, shape, classes, preprocessing, source=source)
+    classes, result = tuple(run.manifest["classes"]) or None, run.result
+    is_tested = result is not None and result["step"] == restored.step
+    temperature = result.get("temperature") if result is not None and is_tested else None
+    return Weights(variables, config.model, shape, classes, preprocessing, temperature, source=source)
 
 
 def open_pretrained(

@@ -1,7 +1,7 @@
 """How each operation of JAX is written as nodes of ONNX.
 
-A function takes the graph, the operation's parameters, the shape of its result in JAX's order of axes, and its
-inputs. It returns the result.
+A function takes the graph, the operation's parameters, the shape of its result in JAX's order of axes, and
+its inputs. It returns the result.
 """
 
 import dataclasses

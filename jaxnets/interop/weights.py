@@ -53,7 +53,8 @@ class Weights:
 
     `variables` is {"params", "batch_stats"}, trees of numpy arrays without those in `missing`, paths such as
     "params/classifier/kernel". `model`, a config.model section, describes the whole network, for inputs of
-    `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown.
+    `input_shape` [H, W, C]. `classes` and `preprocessing` are None if unknown. `temperature` divides the
+    logits, so that confidences are calibrated; None if none was fitted.
     """
 
     variables: dict[str, Any]
@@ -61,6 +62,7 @@ class Weights:
     input_shape: tuple[int, ...]
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    temperature: float | None = None
     missing: tuple[str, ...] = ()
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -106,6 +108,7 @@ def write_weights(folder: Path, weights: Weights) -> None:
         "input_shape": weights.input_shape,
         "classes": weights.classes,
         "preprocessing": weights.preprocessing and dataclasses.asdict(weights.preprocessing),
+        "temperature": weights.temperature,
         "missing": weights.missing,
         "source": weights.source,
         "sha256": file_sha256(folder / ARRAYS),
@@ -138,6 +141,7 @@ def read_weights(folder: Path) -> Weights:
             input_shape=tuple(described["input_shape"]),
             classes=None if classes is None else tuple(classes),
             preprocessing=given,
+            temperature=described.get("temperature"),
             missing=tuple(described["missing"]),
             source=described["source"],
         )
@@ -183,6 +187,8 @@ def _check_description(weights: Weights) -> None:
     classes, given, number = weights.classes, weights.preprocessing, weights.model.num_classes
     if classes is not None and len(classes) != number:
         raise ValueError(f"{DESCRIPTION} names {len(classes)} classes, and the network has {number}")
+    if (temperature := weights.temperature) is not None and not 0 < temperature < np.inf:
+        raise ValueError(f"{DESCRIPTION}: temperature is {temperature!r}, not a positive number")
     if given is None:
         return
     if type(given.image_size) is not int or given.image_size < 1:

@@ -64,7 +64,7 @@ def _figure(value: float, ends: np.ndarray) -> dict[str, Any]:
 
 def _temperature(predictions: Predictions, validation: Predictions, before: float) -> dict[str, Any]:
     """The temperature, and the calibration error of `predictions` before and after scaling."""
-    value = statistics.fit_temperature(validation.probabilities, validation.label)
+    value = validation.fit_temperature()
     scaled = statistics.with_temperature(predictions.probabilities, value)
     return {
         "value": value,
