@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import export as jax_export
 from jax.extend import core
 
 from jaxnets.errors import ConfigError
@@ -29,8 +28,8 @@ def to_onnx(
     """Converts a pure function of images to a file of ONNX, with a batch of any size.
 
     Args:
-        function: images [B, H, W, C] -> a tuple of arrays [B, ...]. Without custom calls: a network has the
-            implementation "xla".
+        function: images [B, H, W, C] -> a tuple of arrays [B, ...]. The first axis of all arrays that it
+            computes is the batch. Without custom calls: a network has the implementation "xla".
         images: the shape [H, W, C] and the dtype of one image.
         input_name: the name of the graph's input [B, H, W, C].
         output_names: the names of the graph's outputs.
@@ -46,8 +45,7 @@ def to_onnx(
         import onnx
     except ImportError as error:
         raise ConfigError("ONNX files need the package onnx: pip install 'jaxnets[onnx]'") from error
-    (batch,) = jax_export.symbolic_shape("batch")
-    shape = (batch, *images.shape)
+    shape = (1, *images.shape)
     program = jax.make_jaxpr(function)(jax.ShapeDtypeStruct(shape, images.dtype))
     graph = Graph(onnx)
     source = to_channels_first(graph, Tensor(input_name, shape))
@@ -56,7 +54,7 @@ def to_onnx(
     for name, value, spec in zip(output_names, outputs, program.out_avals, strict=True):
         graph.nodes.append(onnx.helper.make_node("Identity", [graph.name(to_jax(graph, value))], [name]))
         named.append(_describe(onnx, name, spec.shape, spec.dtype))
-    graph.remove_unread(output_names)
+    graph.simplify(output_names)
     inputs = [_describe(onnx, input_name, shape, images.dtype)]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "jaxnets", inputs, named, graph.initializers),
@@ -70,10 +68,8 @@ def to_onnx(
 
 
 def _describe(onnx: Any, name: str, shape: Sequence[Any], dtype: Any) -> Any:
-    extents = ["batch" if not isinstance(extent, int) else extent for extent in shape]
-    return onnx.helper.make_tensor_value_info(
-        name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), extents
-    )
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return onnx.helper.make_tensor_value_info(name, kind, ["batch", *shape[1:]])
 
 
 def _run(graph: Graph, program: core.Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
@@ -97,8 +93,7 @@ def _write(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> Sequen
         closed = called if isinstance(called, core.ClosedJaxpr) else core.ClosedJaxpr(called, ())
         return _run(graph, closed.jaxpr, closed.consts, inputs)
     shapes = [variable.aval.shape for variable in equation.outvars]
-    static = all(isinstance(extent, int) for shape in shapes for extent in shape)
-    if inputs and static and all(isinstance(value, np.ndarray) for value in inputs):
+    if all(isinstance(value, np.ndarray) for value in inputs):
         results = equation.primitive.bind(*inputs, **parameters)
         return [np.asarray(each) for each in (results if equation.primitive.multiple_results else [results])]
     if name not in OPERATIONS:
@@ -117,6 +112,6 @@ def _broadcast(value: Value, shape: Sequence[Any], operation: str) -> Value:
     )
     if tuple(extents) == tuple(shape):
         return value
-    if isinstance(value, np.ndarray) and all(isinstance(extent, int) for extent in shape):
+    if isinstance(value, np.ndarray):
         return np.broadcast_to(value, shape)
     raise ConfigError(f"the operation {operation} of a broadcast array cannot be written as ONNX")

@@ -3,7 +3,9 @@
 Arrays of four dimensions, [B, H, W, C] in JAX, are [B, C, H, W] in the graph, as ONNX's operators take them.
 """
 
+import collections
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ class Tensor:
 
     Attributes:
         name: in the graph.
-        shape: in JAX's order of axes, with 1 where the program broadcasts; the batch is symbolic.
+        shape: in JAX's order of axes, with 1 where the program broadcasts, and for the batch.
         node: the node that computes it, None for an input.
         channels: the number of channels to which the program pads it with zeros, None if it does not. The
             graph pads it only for operations that read them.
@@ -47,7 +49,7 @@ class Graph:
         self.initializers: list[Any] = []
         self._onnx = onnx
         self._constants: dict[tuple[Any, ...], str] = {}
-        self._read: set[str] = set()
+        self._arrays: dict[str, np.ndarray] = {}
 
     def add(
         self,
@@ -62,21 +64,11 @@ class Graph:
         output = f"{operator.lower()}_{len(self.nodes)}"
         node = self._onnx.helper.make_node(operator, names, [output], name=output, **attributes)
         self.nodes.append(node)
-        self._read.update(names)
         return Tensor(output, tuple(shape), node)
 
     def type_of(self, dtype: Any) -> int:
         """ONNX's number of a dtype."""
         return self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-    def add_bias(self, value: Tensor, bias: np.ndarray) -> None:
-        """Makes an array [C] the bias of the convolution that computes the value."""
-        value.node.input.append(self._constant(bias))
-
-    def takes_bias(self, value: Tensor) -> bool:
-        """Whether this is a convolution without bias that no other node reads so far."""
-        is_convolution = value.node is not None and value.node.op_type == "Conv"
-        return is_convolution and len(value.node.input) == 2 and value.name not in self._read
 
     def name(self, value: Value) -> str:
         """The name of a value in the graph, as the program has it: scaled and padded."""
@@ -96,17 +88,36 @@ class Graph:
         key = (array.shape, array.dtype.str, array.tobytes())
         if key not in self._constants:
             self._constants[key] = f"constant_{len(self._constants)}"
+            self._arrays[self._constants[key]] = array
             self.initializers.append(self._onnx.numpy_helper.from_array(array, self._constants[key]))
         return self._constants[key]
 
-    def remove_unread(self, outputs: Sequence[str]) -> None:
-        """Removes nodes and constants that no output depends on."""
-        read = set(outputs)
+    def simplify(self, outputs: Sequence[str]) -> None:
+        """Removes what no output depends on, and makes sums after convolutions their biases."""
+        readers = collections.Counter(name for node in self._needed(outputs) for name in node.input)
+        writers = {node.output[0]: node for node in self.nodes}
+        for node in self._needed(outputs):
+            for value, other in itertools.permutations(node.input) if node.op_type == "Add" else ():
+                conv = writers.get(value)
+                if conv is None or (conv.op_type, len(conv.input), readers[value]) != ("Conv", 2, 1):
+                    continue
+                if other in self._arrays and self._arrays[other].shape == (1, self._arrays[other].size, 1, 1):
+                    conv.input.append(self._constant(self._arrays[other].reshape(-1)))
+                    conv.output[0] = node.output[0]
+                    self.nodes.remove(node)
+                    break
+        self.nodes = self._needed(outputs)
+        read = {name for node in self.nodes for name in node.input}
+        self.initializers = [constant for constant in self.initializers if constant.name in read]
+
+    def _needed(self, outputs: Sequence[str]) -> list[Any]:
+        """The nodes on which outputs depend."""
+        read, needed = set(outputs), []
         for node in reversed(self.nodes):
             if node.output[0] in read:
                 read.update(node.input)
-        self.nodes = [node for node in self.nodes if node.output[0] in read]
-        self.initializers = [constant for constant in self.initializers if constant.name in read]
+                needed.append(node)
+        return needed[::-1]
 
 
 def to_channels_first(graph: Graph, value: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ from jaxnets.interop.onnx_graph import (
 KERNEL_TO_ONNX = (3, 2, 0, 1)
 """From [kh, kw, C_in, C_out] to [C_out, C_in, kh, kw]."""
 ELEMENTWISE = {
+    "add": "Add",
+    "add_any": "Add",
     "sub": "Sub",
     "mul": "Mul",
     "min": "Min",
@@ -50,17 +52,6 @@ def _elementwise(operator: str) -> Callable[..., Value]:
         return graph.add(operator, inputs, shape)
 
     return write
-
-
-def _add(graph: Graph, _: Any, shape: Sequence[Any], x: Value, y: Value) -> Value:
-    """A sum; one number for each channel of a convolution is its bias."""
-    for value, other in ((x, y), (y, x)):
-        if isinstance(value, np.ndarray) or isinstance(other, Tensor) or not graph.takes_bias(value):
-            continue
-        if other.size == shape[-1] == other.shape[-1]:
-            graph.add_bias(value, other.reshape(-1))
-            return value
-    return graph.add("Add", [x, y], shape)
 
 
 def _divide(graph: Graph, _: Any, shape: Sequence[Any], x: Value, y: Value) -> Value:
@@ -98,13 +89,12 @@ def _reciprocal_root(graph: Graph, _: Any, shape: Sequence[Any], x: Value) -> Va
     return graph.add("Reciprocal", [graph.add("Sqrt", [x], shape)], shape)
 
 
+def _error_function_complement(graph: Graph, _: Any, shape: Sequence[Any], x: Value) -> Value:
+    return graph.add("Sub", [np.array(1, np.float32), graph.add("Erf", [x], shape)], shape)
+
+
 def _square(graph: Graph, _: Any, shape: Sequence[Any], x: Value) -> Value:
     return graph.add("Mul", [x, x], shape)
-
-
-def _batch_size(graph: Graph, _: Any, shape: Sequence[Any]) -> Value:
-    """The batch size, from which JAX computes negative indices; what reads it is left out of the graph."""
-    return Tensor("batch", tuple(shape))
 
 
 def _identity(graph: Graph, _: Any, shape: Sequence[Any], x: Value) -> Value:
@@ -183,7 +173,9 @@ def _reduce(operator: str) -> Callable[..., Value]:
 
 
 def _reshape(graph: Graph, _: Any, shape: Sequence[Any], x: Value) -> Value:
-    extents = np.array([extent if isinstance(extent, int) else -1 for extent in shape])
+    if not x.shape or not shape or (x.shape[0], shape[0]) != (1, 1):
+        raise ConfigError("a reshape of the batch axis cannot be written as ONNX")
+    extents = np.array([-1, *shape[1:]])
     pixels, new_pixels = (tuple(each[1:3]) if len(each) == 4 else None for each in (x.shape, shape))
     if pixels != (1, 1):  # of one pixel, the order of axes is the same
         x = to_jax(graph, x)
@@ -262,8 +254,6 @@ def _transpose(graph: Graph, parameters: Any, shape: Sequence[Any], x: Value) ->
 
 
 BROADCASTING: dict[str, Callable[..., Value]] = {
-    "add": _add,
-    "add_any": _add,
     "div": _divide,
     "max": _max,
     "clamp": _clamp,
@@ -271,6 +261,7 @@ BROADCASTING: dict[str, Callable[..., Value]] = {
     "integer_pow": _integer_power,
     "rsqrt": _reciprocal_root,
     "square": _square,
+    "erfc": _error_function_complement,
     "copy": _identity,
     "copy_p": _identity,
     "name": _identity,
@@ -297,6 +288,5 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "pad": _pad,
     "dynamic_update_slice": _update,
     "transpose": _transpose,
-    "dim_as_value": _batch_size,
 }
 """The function that writes each operation: (graph, parameters, shape of the result, inputs) -> the result."""
