@@ -19,7 +19,10 @@ from jaxnets.errors import ConfigError
 WORKDIR = flags.DEFINE_string("workdir", None, "A run directory, a weights folder, or imagenet:NETWORK.")
 OUT = flags.DEFINE_string("out", None, "The new folder (WORKDIR/export).")
 FORMAT = flags.DEFINE_enum(
-    "format", "stablehlo", ["stablehlo", "onnx"], "A program of JAX beside its weights, or one ONNX file."
+    "format",
+    "stablehlo",
+    ["stablehlo", "onnx", "web"],
+    "A program of JAX beside its weights, one ONNX file, or a page that runs it in a browser.",
 )
 RAW = flags.DEFINE_bool(
     "raw", False, "onnx: the input is scaled and normalised images, the output logits, not probabilities."

@@ -14,9 +14,11 @@ import safetensors.numpy
 from jax import export as jax_export
 from ml_collections import config_dict
 
-from jaxnets import models
+from jaxnets import models, ops
+from jaxnets.commands import web
 from jaxnets.data import sources
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.evaluation import gradcam
 from jaxnets.evaluation import result as results
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
@@ -25,16 +27,17 @@ from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
 from jaxnets.io import atomic_write, require_folder
+from jaxnets.models.base import Network
 from jaxnets.runtime import console, xla
 from jaxnets.training.preprocess import normalize, scale
 
-STABLEHLO, ONNX = "stablehlo", "onnx"
-PROGRAMS = {STABLEHLO: "program.stablehlo", ONNX: "model.onnx"}
+STABLEHLO, ONNX, WEB = "stablehlo", "onnx", "web"
+PROGRAMS = {STABLEHLO: "program.stablehlo", ONNX: web.MODEL, WEB: web.MODEL}
 """The file of each format."""
 CARD = "README.md"
 PLATFORMS = ("cpu", "cuda")
-IMAGES, PROBABILITIES, LOGITS = "images", "probabilities", "logits"
-"""Names of an ONNX graph's input and output."""
+IMAGES, PROBABILITIES, LOGITS, MAPS = "images", "probabilities", "logits", "maps"
+"""Names of an ONNX graph's input and outputs."""
 
 
 def export(
@@ -51,7 +54,8 @@ def export(
     Args:
         directory: a run directory, a weights folder or imagenet:NETWORK.
         out: the folder; None for `directory`/export.
-        file_format: "stablehlo", a program of JAX beside weights.safetensors, or "onnx", one file with both.
+        file_format: "stablehlo", a program of JAX beside weights.safetensors; "onnx", one file with both; or
+            "web", a page that runs this file in a browser.
         raw: an ONNX graph takes images that are scaled and normalised, and returns logits.
         layout: "stablehlo" only: LAYOUT.safetensors is added, with another library's names.
         ignore_damage: files that do not match their checksum only cause warnings.
@@ -78,8 +82,11 @@ def export(
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     library_file = _library_file(layout, weights, given) if layout else None
     with console.phase("export") as phase:
-        if file_format == ONNX:
-            content = onnx_program(weights, given, result, raw=raw)
+        if file_format != STABLEHLO:
+            runtime = web.runtime_files() if file_format == WEB else {}
+            no_map = _why_no_map(weights)
+            with_maps = file_format == WEB and not no_map
+            content = onnx_program(weights, given, result, raw=raw, with_maps=with_maps)
             phase.text = f"any batch size, {len(content) / 1e6:.1f} MB"
         else:
             content = bytes(program(weights, given).serialize())
@@ -92,6 +99,8 @@ def export(
         (out / f"{name}.safetensors").unlink(missing_ok=True)
     if library_file is not None:
         atomic_write(out / f"{layout}.safetensors", library_file)
+    if file_format == WEB:
+        _write_page(out, content, runtime, weights, given, result, no_map)
     atomic_write(out / CARD, model_card(weights, given, result, file_format=file_format, raw=raw))
     console.log("saved", str(out))
     return out
@@ -138,23 +147,38 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
 
 
 def onnx_program(
-    weights: Weights, given: Preprocessing, result: results.Result | None = None, *, raw: bool = False
+    weights: Weights,
+    given: Preprocessing,
+    result: results.Result | None = None,
+    *,
+    raw: bool = False,
+    with_maps: bool = False,
 ) -> bytes:
     """Exports images uint8[B, H, W, C] -> calibrated probabilities [B, K], for any B, as a file of ONNX.
 
     Batch normalisations are folded into the convolutions. With `raw`, the images are float32[B, H, W, C],
-    scaled and normalised, and the output is logits. `result` is the run's, for the metadata.
+    scaled and normalised, and the output is logits. `with_maps` adds class activation maps [B, h, w, K] of a
+    network whose head is a global average and one dense layer: their positive parts are Grad-CAM's, up to a
+    factor. `result` is the run's, for the metadata.
     """
     model = config_dict.ConfigDict({**weights.model, "implementation": "xla", "dtype": "float32"})
     network = models.create(config_dict.ConfigDict({**model, "compute_dtype": None}))
     shape = weights.input_shape
 
-    def outputs(images: jax.Array) -> tuple[Any]:
+    def outputs(images: jax.Array) -> tuple[Any, ...]:
         if raw:
             return (network.apply(variables, images, train=False),)
         inputs = normalize(scale(images, jnp.float32), given.mean, given.std)
-        logits: Any = network.apply(variables, inputs, train=False)
-        return (jax.nn.softmax(logits / (weights.temperature or 1.0)),)
+        if not with_maps:
+            logits: Any = network.apply(variables, inputs, train=False)
+            return (probabilities(logits),)
+        features: Any = network.apply(variables, inputs, train=False, method="features")
+        classifier = variables["params"]["classifier"]
+        maps = ops.convolution(features, classifier["kernel"][None, None], implementation="xla")
+        return probabilities(maps.mean((1, 2)) + classifier["bias"]), maps
+
+    def probabilities(logits: jax.Array) -> jax.Array:
+        return jax.nn.softmax(logits / (weights.temperature or 1.0))
 
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), weights.variables)
     variables = xla.jit(functools.partial(models.fold_batch_norm, network))(variables, jnp.zeros((1, *shape)))
@@ -162,9 +186,64 @@ def onnx_program(
         outputs,
         jax.ShapeDtypeStruct(shape, np.float32 if raw else np.uint8),
         input_name=IMAGES,
-        output_names=[LOGITS if raw else PROBABILITIES],
+        output_names=[LOGITS if raw else PROBABILITIES, *([MAPS] if with_maps else [])],
         metadata=_metadata(weights, given, result),
     )
+
+
+def _why_no_map(weights: Weights) -> str:
+    """Why the network has no class activation maps, or ""; they need a head of a mean and a dense layer."""
+    network = models.create(weights.model)
+    if type(network).head is not Network.head:  # type: ignore[attr-defined]
+        return "This network has no heat map: its head is not a global average and one dense layer."
+    image = jax.ShapeDtypeStruct((1, *weights.input_shape), np.dtype(weights.model.dtype))
+    apply = functools.partial(network.apply, train=False, method="features")
+    with xla.precision_of(weights.model):
+        height, width = jax.eval_shape(apply, weights.variables, image).shape[1:3]  # type: ignore[attr-defined]
+    if min(height, width) < gradcam.MIN_SIDE:
+        return f"There is no heat map: the last feature map is only {height}x{width}."
+    return ""
+
+
+def _write_page(
+    out: Path,
+    content: bytes,
+    runtime: dict[str, bytes],
+    weights: Weights,
+    given: Preprocessing,
+    result: results.Result | None,
+    no_map: str,
+) -> None:
+    """Writes the page and says how to open it."""
+    entry, source = models.entry(weights.model.name), weights.source
+    about = {"network": entry.title, "image size": f"{given.image_size} pixels"}
+    leaky = ""
+    if result is not None:
+        about |= {"data": result["data"], "split": results.format_split(result)}
+        if leaked := result["leakage"].get("test"):
+            leaky = f"{100 * leaked:.1f} % of the test images have a near-duplicate in training."
+    if license_ := source.get("license"):
+        about["licence of the weights"] = license_
+    card = web.Card(
+        title=entry.title if result is None else f"{entry.title}: {result['name']}",
+        facts=web.facts(result, about),
+        limits=[*source.get("warnings", ()), "It predicts one of its classes for any picture."],
+        leaky=leaky,
+        disclaimer=sources.disclaimer(source.get("data")),
+    )
+    is_embedded = web.write_page(
+        out,
+        content,
+        runtime,
+        card,
+        given,
+        classes=weights.classes or [str(number) for number in range(weights.model.num_classes)],
+        channels=weights.input_shape[-1],
+        calibrated=weights.temperature is not None,
+        no_map=no_map,
+    )
+    how = "opens in a browser" if is_embedded else "needs a server: python -m http.server in its folder"
+    console.log("page", f"{out / web.PAGE} {how}")
 
 
 def _metadata(weights: Weights, given: Preprocessing, result: results.Result | None) -> dict[str, str]:

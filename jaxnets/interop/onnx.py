@@ -93,13 +93,14 @@ def _write(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> Sequen
         closed = called if isinstance(called, core.ClosedJaxpr) else core.ClosedJaxpr(called, ())
         return _run(graph, closed.jaxpr, closed.consts, inputs)
     shapes = [variable.aval.shape for variable in equation.outvars]
-    if all(isinstance(value, np.ndarray) for value in inputs):
+    is_constant = all(isinstance(value, np.ndarray) for value in inputs) and name != "broadcast_in_dim"
+    if is_constant or name not in BROADCASTING:
+        inputs = [_broadcast(v, e.aval.shape, name) for v, e in zip(inputs, equation.invars, strict=True)]
+    if is_constant:
         results = equation.primitive.bind(*inputs, **parameters)
         return [np.asarray(each) for each in (results if equation.primitive.multiple_results else [results])]
     if name not in OPERATIONS:
         raise ConfigError(f"the operation {name} of this network cannot be written as ONNX")
-    if name not in BROADCASTING:
-        inputs = [_broadcast(v, e.aval.shape, name) for v, e in zip(inputs, equation.invars, strict=True)]
     return [OPERATIONS[name](graph, parameters, shapes[0], *inputs)]
 
 

@@ -1,0 +1,148 @@
+"""A page that classifies pictures in a browser, with onnxruntime-web."""
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import markupsafe
+
+from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.interop.weights import Preprocessing
+from jaxnets.io import atomic_write, require_folder, user_cache_folder
+
+PAGE, MODEL = "index.html", "model.onnx"
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+"""Of the npm package, in base64."""
+FILES = {"runtime": "ort.wasm.bundle.min.mjs", "wasm": "ort-wasm-simd-threaded.wasm"}
+"""The files of the package that a page needs."""
+MAX_EMBEDDED = 30_000_000
+"""Bytes of the largest model that is part of the page, which then opens without a server."""
+
+
+class Card(NamedTuple):
+    """What the page says about the network: `leaky` and `disclaimer` are warnings, "" if there is none."""
+
+    title: str
+    facts: Mapping[str, str]
+    limits: Sequence[str]
+    leaky: str
+    disclaimer: str
+
+
+def write_page(
+    folder: Path,
+    model: bytes,
+    runtime: Mapping[str, bytes],
+    card: Card,
+    given: Preprocessing,
+    *,
+    classes: Sequence[str],
+    channels: int,
+    calibrated: bool,
+    no_map: str,
+) -> bool:
+    """Writes the page, the model and, if the model is too large for the page, the runtime to a folder.
+
+    Args:
+        folder: exists.
+        model: an ONNX file: images uint8[B, H, W, C] -> probabilities [B, K], and maps [B, h, w, K] or not.
+        runtime: what `runtime_files` returns.
+        card: about the network.
+        given: the network's preprocessing.
+        classes: their names.
+        channels: 1 or 3.
+        calibrated: the probabilities are.
+        no_map: why there are no maps, or "".
+
+    Returns:
+        Whether the page contains the model.
+    """
+    files = {"model": MODEL, **FILES}
+    settings = {
+        "classes": classes,
+        "channels": channels,
+        "size": given.image_size,
+        "method": given.resize,
+        "crop": given.crop,
+        "calibrated": calibrated,
+        "no_map": no_map,
+        "files": files,
+    }
+    is_embedded = len(model) < MAX_EMBEDDED
+    content = {"model": model, **runtime}
+    embedded = {name: base64.b64encode(content[name]).decode() for name in files} if is_embedded else {}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxnets.commands"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    script = resources.files("jaxnets.commands").joinpath("templates/web.js").read_text()
+    text = json.dumps(settings).replace("<", "\\u003c")  # cannot end the script element
+    html = environment.get_template("web.html").render(
+        card=card, settings=markupsafe.Markup(text), embedded=embedded,
+        script=markupsafe.Markup(script),
+    )  # fmt: skip
+    atomic_write(folder / MODEL, model)
+    for name, file in FILES.items():
+        if is_embedded:
+            (folder / file).unlink(missing_ok=True)
+        else:
+            atomic_write(folder / file, runtime[name])
+    atomic_write(folder / PAGE, html)
+    return is_embedded
+
+
+def runtime_files(cache: Path | None = None) -> dict[str, bytes]:
+    """Returns the files of onnxruntime-web; `npm` downloads the package at the first use.
+
+    Raises ConfigError if it cannot be downloaded, CheckpointError if it is not the known package.
+    """
+    folder = cache or user_cache_folder() / PACKAGE
+    name = f"{PACKAGE}-{VERSION}.tgz"
+    path = folder / name
+    if not path.is_file():
+        require_folder(folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            _download(Path(scratch))
+            atomic_write(path, (Path(scratch) / name).read_bytes())
+    data = path.read_bytes()
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
+        raise CheckpointError(f"{path} is not {PACKAGE} {VERSION}: remove it, or download it again")
+    with tarfile.open(fileobj=io.BytesIO(data)) as package:
+        members = {key: package.extractfile(f"package/dist/{file}") for key, file in FILES.items()}
+        return {key: member.read() for key, member in members.items() if member is not None}
+
+
+def _download(folder: Path) -> None:
+    wanted = f"{PACKAGE}@{VERSION}"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ConfigError(
+            f"--format=web needs {wanted}, which npm downloads: install npm (https://nodejs.org), "
+            f"or put {PACKAGE}-{VERSION}.tgz into {user_cache_folder() / PACKAGE}"
+        )
+    done = subprocess.run([npm, "pack", wanted], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ConfigError(f"--format=web: npm cannot download {wanted} ({reason})")
+
+
+def facts(result: Mapping[str, Any] | None, about: Mapping[str, str]) -> dict[str, str]:
+    """The lines of the page's table; `about` has those that any network has."""
+    lines = dict(about)
+    if result is not None and result["test_accuracy"] is not None:
+        low, high = result["test_interval"]
+        lines["test accuracy"] = (
+            f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
+            f"(95 %, {result['interval_method']}), {result['test_examples']:,} images"
+        )
+    return lines
