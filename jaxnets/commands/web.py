@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 import markupsafe
+import PIL
 
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop.weights import Preprocessing
@@ -75,6 +76,7 @@ def write_page(
         "size": given.image_size,
         "method": given.resize,
         "crop": given.crop,
+        "pillow": int(PIL.__version__.partition(".")[0]),
         "calibrated": calibrated,
         "no_map": no_map,
         "files": files,

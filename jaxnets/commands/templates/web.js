@@ -46,7 +46,7 @@ function resizeAxis(bytes, [rows, columns, channels], axis, weights) {
 }
 
 // Bytes [rows, columns, channels] -> [size, size, channels], as `jaxnets.data.images.resize_image`.
-function resize(bytes, shape, {size, method, crop}) {
+function resize(bytes, shape, {size, method, crop, pillow}) {
   const [rows, columns] = shape;
   if (rows === size && columns === size && crop === 1) return bytes;
   let left = 0, top = 0;
@@ -54,11 +54,14 @@ function resize(bytes, shape, {size, method, crop}) {
     const side = Math.min(rows, columns) * crop;
     [left, top] = [(columns - side) / 2, (rows - side) / 2];
   }
-  if (columns !== size || left > 0) {
-    [bytes, shape] = resizeAxis(bytes, shape, 1, weightsOf(columns, left, columns - left, size));
-  }
-  if (rows !== size || top > 0) {
-    [bytes, shape] = resizeAxis(bytes, shape, 0, weightsOf(rows, top, rows - top, size));
+  // Pillow stores the box in single precision.
+  const box = [[top, rows - top], [left, columns - left]].map((ends) => ends.map(Math.fround));
+  // From version 13 on, Pillow begins with the rows if they shrink by more than twice as much.
+  const rowsFirst = pillow >= 13 && rows > size && rows - size > 2 * (columns - size);
+  for (const axis of rowsFirst ? [0, 1] : [1, 0]) {
+    const [from, to] = box[axis];
+    if (shape[axis] === size && from === 0 && to === size) continue;
+    [bytes, shape] = resizeAxis(bytes, shape, axis, weightsOf(shape[axis], from, to, size));
   }
   return bytes;
 }
@@ -188,9 +191,9 @@ async function classify(pixels) {
 }
 
 async function read(blob) {
-  const [pixels, shape] = await decode(blob), {channels, size, method, crop} = settings;
+  const [pixels, shape] = await decode(blob), {channels} = settings;
   const [bytes, count] = channels === 1 ? [toGrey(pixels), 1] : [pixels, 3];
-  return resize(bytes, [shape[0], shape[1], count], {size, method, crop});
+  return resize(bytes, [shape[0], shape[1], count], settings);
 }
 
 function redraw() {
