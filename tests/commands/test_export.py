@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import onnx
 import pytest
 import safetensors.numpy
 from jax import export as jax_export
+from onnx import reference
 
 import jaxnets
 from jaxnets import config as config_lib
@@ -42,7 +44,7 @@ def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_exported_program_gives_the_same_logits_without_jaxnets(trained: Path, exported: Path) -> None:
-    network = jaxnets.load(trained)
+    network = jaxnets.load(trained, calibrated=False)
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     np.save(exported.parent / "images.npy", images)
     subprocess.run([sys.executable, "-c", LOAD, exported], check=True, cwd=exported.parent)
@@ -59,7 +61,7 @@ def test_exported_program_gives_the_same_logits_without_jaxnets(trained: Path, e
 
 
 def test_program_runs_on_cpu_and_cuda(exported: Path) -> None:
-    program = jax_export.deserialize((exported / exporting.PROGRAM).read_bytes())
+    program = jax_export.deserialize((exported / exporting.PROGRAMS["stablehlo"]).read_bytes())
     assert program.platforms == ("cpu", "cuda")
 
 
@@ -193,3 +195,53 @@ def test_batch_norm_is_exported_correctly() -> None:
 )
 def test_every_network_exports_correctly(name: str) -> None:
     _check_exported_logits(_random_weights(name, (75, 75, 3)))
+
+
+def test_an_onnx_file_gives_calibrated_probabilities(trained: Path, tmp_path: Path) -> None:
+    out = exporting.export(trained, tmp_path / "out", file_format="onnx")
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "model.onnx"]
+    session = reference.ReferenceEvaluator(onnx.load(out / "model.onnx"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    network: Any = jaxnets.load(trained)
+    assert network.temperature is not None
+    (found,) = session.run(["probabilities"], {"images": images})
+    np.testing.assert_allclose(found, network.probabilities(images), atol=1e-5)
+
+
+def test_a_raw_onnx_file_gives_logits(trained: Path, tmp_path: Path) -> None:
+    out = exporting.export(trained, tmp_path / "out", file_format="onnx", raw=True)
+    session = reference.ReferenceEvaluator(onnx.load(out / "model.onnx"))
+    inputs = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    weights = folders.read_weights_or_run(trained)
+    expected: Any = models.create(weights.model).apply(weights.variables, inputs, train=False)
+    (logits,) = session.run(["logits"], {"images": inputs})
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_metadata_of_an_onnx_file(trained: Path, tmp_path: Path) -> None:
+    model = onnx.load(exporting.export(trained, tmp_path / "out", file_format="onnx") / "model.onnx")
+    found = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    result = json.loads((trained / "result.json").read_text())
+    assert found["classes"] == list(jaxnets.load(trained).classes)
+    assert found["preprocessing"]["image_size"] == 16
+    for name in ("test_accuracy", "test_interval", "temperature"):
+        assert found[name] == result[name]
+    assert found["leakage"] == result["leakage"]["test"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "onnxruntime.InferenceSession" in card
+    assert "the probabilities of this file are calibrated" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"file_format": "onnx", "layout": "torch"}, "--layout=torch is for --format=stablehlo"),
+        ({"raw": True}, "--raw is for --format=onnx"),
+        ({"file_format": "web", "raw": True}, "--raw is for --format=onnx"),
+    ],
+)
+def test_options_of_other_formats_raise(
+    trained: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        exporting.export(trained, tmp_path / "out", **options)

@@ -23,9 +23,9 @@ from jaxnets.commands.evaluate import evaluate
 from jaxnets.data import sources
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckpointError, ConfigError, DataError, MachineError
-from jaxnets.evaluation import gradcam
+from jaxnets.evaluation import gradcam, statistics
 from jaxnets.evaluation.predictions import load_predictions, predictions_name
-from jaxnets.experiment.predictor import Preprocess
+from jaxnets.experiment.predictor import Predictor, Preprocess
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import open_run
 
@@ -53,6 +53,27 @@ def test_arrays_and_paths_give_the_same_predictions(trained: Path, images: Path)
     path = images / "tile3.png"
     pixels = np.asarray(Image.open(path))
     assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
+
+
+def test_predictions_are_calibrated_on_the_validation_images(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = images.parent / "calibrated"
+    shutil.copytree(trained, copy)
+    evaluate(copy, part="validation")
+    temperature = load_predictions(copy / predictions_name("validation")).fit_temperature()
+    calibrated, raw = jaxnets.load(trained), jaxnets.load(trained, calibrated=False)
+    assert isinstance(calibrated, Predictor)
+    assert isinstance(raw, Predictor)
+    assert calibrated.temperature == pytest.approx(temperature, rel=1e-4)
+    assert raw.temperature is None
+    pixels = np.stack([raw.preprocess.read(path) for path in sorted(images.iterdir())])
+    expected = statistics.with_temperature(raw.probabilities(pixels), temperature)
+    np.testing.assert_allclose(calibrated.probabilities(pixels), expected, rtol=1e-3)
+    for options, is_calibrated in (({}, True), ({"calibrated": False}, False)):
+        predict.predict_files(str(trained), [str(images)], json_path=str(copy / "out.json"), **options)
+        assert {row["calibrated"] for row in json.loads((copy / "out.json").read_text())} == {is_calibrated}
+        assert ("uncalibrated" in capsys.readouterr().out) is not is_calibrated
 
 
 def test_predictions_do_not_depend_on_the_batch_size(trained: Path) -> None:
@@ -97,7 +118,8 @@ def test_predict_uses_the_tested_weights(
     source = SyntheticTissue(config["num_examples"], config["image_size"], config["synthetic_seed"])
     tested = load_predictions(tmp_path / "run" / predictions_name())
     pixels = [source[int(index)]["image"] for index in tested.index]
-    probabilities = [list(p.probabilities.values()) for p in jaxnets.load(tmp_path / "run").predict(pixels)]
+    network = jaxnets.load(tmp_path / "run", calibrated=False)
+    probabilities = [list(p.probabilities.values()) for p in network.predict(pixels)]
     np.testing.assert_allclose(probabilities, tested.probabilities, atol=1e-6)
     state = restore_state(open_run(tmp_path / "run")).state
     assert not np.allclose(*(jax.tree.leaves(tree)[0] for tree in (state.ema, state.params)))
@@ -333,8 +355,8 @@ def test_csv_cells_are_not_formulas(tmp_path: Path) -> None:
     tables.rows += [{"file": name, "class": "=a", "confidence": -0.5} for name in names]
     tables.write()
     rows = (tmp_path / "table.csv").read_text().splitlines()
-    assert rows[0] == "file,class,confidence,error,'=a,b"
-    assert rows[1:] == [f"'{name},'=a,-0.5,,," for name in names]
+    assert rows[0] == "file,class,confidence,calibrated,error,'=a,b"
+    assert rows[1:] == [f"'{name},'=a,-0.5,,,," for name in names]
 
 
 def test_long_and_non_utf8_file_names(

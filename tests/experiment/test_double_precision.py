@@ -59,7 +59,7 @@ def test_export(runs: dict[str, Path], tmp_path: Path) -> None:
     arrays = flatten(read_weights(out).variables)
     assert {array.dtype.name for array in arrays.values()} == {"float64"}
     images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
-    program = jax.export.deserialize((out / exporting.PROGRAM).read_bytes())
+    program = jax.export.deserialize((out / exporting.PROGRAMS["stablehlo"]).read_bytes())
     with jax.enable_x64(True):
         expected = jax.nn.softmax(program.call(arrays, images))
     probabilities = jaxnets.load(runs["float64"]).probabilities(images)
