@@ -28,7 +28,11 @@ def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: s
         classifier_activation=None,
         input_shape=inputs.shape[1:],
     )
-    variables = {f"{layer.name}/{w.name}": w for layer in network.layers for w in layer.weights}
+    for layer in network.layers:
+        if layer.name.startswith("rescaling"):  # of EfficientNet, whose inputs are pixels from 0 to 255
+            inputs = inputs / layer.scale
+    layers = [layer for layer in network.layers if layer.name != "normalization"]  # by 0 and 1
+    variables = {f"{layer.name}/{w.name}": w for layer in layers for w in layer.weights}
     if set(variables) != set(arrays):
         raise ValueError(f"names in only one of both: {sorted(set(variables) ^ set(arrays))}")
     for name, variable in variables.items():
