@@ -43,19 +43,19 @@ def test_stochastic_depth_leaves_out_blocks_in_training_only() -> None:
     layers = efficientnet.EfficientNet(3).layers()
     block = mobilenet.InvertedResidual(layers, 8, 6, stochastic_depth=0.9)
     x = np.random.default_rng(0).normal(size=(64, 5, 5, 8)).astype(np.float32)
-    variables = block.init(jax.random.key(0), x, train=False)
+    variables = jax.jit(lambda x: block.init(jax.random.key(0), x, train=False))(x)
     without = block.clone(stochastic_depth=0.0)
 
-    def train(module: Any) -> np.ndarray:
-        rngs = {"dropout": jax.random.key(1)}
-        return np.asarray(module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)[0])
+    def apply(module: Any, *, train: bool) -> np.ndarray:
+        rngs, mutable = {"dropout": jax.random.key(1)}, ["batch_stats"]
+        program = jax.jit(lambda x: module.apply(variables, x, train=train, mutable=mutable, rngs=rngs)[0])
+        return np.asarray(program(x))
 
-    added, all_added = train(block) - x, train(without) - x
+    added, all_added = (apply(module, train=True) - x for module in (block, without))
     left_out = ~added.any(axis=(1, 2, 3))
     assert 45 < left_out.sum() < 64
     np.testing.assert_allclose(added[~left_out], all_added[~left_out] / 0.1, rtol=1e-3, atol=1e-3)
-    inference = [module.apply(variables, x, train=False) for module in (block, without)]
-    np.testing.assert_array_equal(*inference)
+    np.testing.assert_array_equal(*(apply(module, train=False) for module in (block, without)))
 
 
 def test_the_rate_of_stochastic_depth_grows_with_the_depth() -> None:
