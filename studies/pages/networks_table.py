@@ -1,4 +1,4 @@
-"""README's table of the networks, made from the registry and the reports' entries."""
+"""README's table of the networks with configs, made from the registry and the reports' entries."""
 
 import functools
 
@@ -15,6 +15,7 @@ CONFIGS = {
     "inception_v1": "lung_inception_v1",
     "inception_v3": "lung_inception_v3",
     "inception_resnet_v2": "lung_inception_resnet_v2",
+    "efficientnet_lite0": "lung_efficientnet",
     "alexnet": "alexnet_cifar10",
     "lenet5": "lenet_mnist",
     "mlp": "mlp_tanh",
