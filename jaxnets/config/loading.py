@@ -24,7 +24,7 @@ ON_HUB = {
     name: f"hub:timm/{name}.tv_in1k"
     for name in (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-        *("inception_v3", "densenet121"),
+        *("vgg16", "vgg16_bn", "inception_v3", "densenet121"),
     )
 }
 """ImageNet weights for scripts/import_weights.py by network; others need a file."""

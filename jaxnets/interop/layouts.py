@@ -123,6 +123,14 @@ def normalize_torch_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     for prefix in ("module.", "_orig_mod.") * 2:  # either may be outermost
         if named and all(name.startswith(prefix) for name in named):
             named = {name.removeprefix(prefix): array for name, array in named.items()}
+    if (first := "pre_logits.fc1.weight") in named:  # timm's VGG, whose dense layers are convolutions
+        dense = {
+            "pre_logits.fc1": "classifier.0",
+            "pre_logits.fc2": "classifier.3",
+            "head.fc": "classifier.6",
+        }
+        named[first] = named[first].reshape(len(named[first]), -1)
+        named = {rename(tuple(dense.items()), name) or name: array for name, array in named.items()}
     # torchvision's own files have norm.1 for norm1.
     old_densenet = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
     return {old_densenet.sub(r"\1\2.", name): array for name, array in named.items()}
