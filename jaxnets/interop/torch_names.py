@@ -16,7 +16,7 @@ RESNET: Rules = (
 
 
 def _vgg(layers: int) -> Rules:
-    """The rules of a VGG with this many layers a convolution: itself, its norm if there are three, and ReLU."""
+    """The rules of a VGG with two layers per convolution, or three: itself, batch norm, ReLU."""
     numbers, number = {}, 0
     for stage, widths in enumerate(vgg.STAGES, 1):
         for conv in range(1, len(widths) + 1):

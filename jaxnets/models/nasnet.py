@@ -64,8 +64,8 @@ class Adjust(nn.Module):
 class Cell(nn.Module):
     """A cell of figure 4: x [B, H, W, C] and the input of the cell before it -> [B, h, w, C'].
 
-    Both are brought to `features` channels: x as `hidden`, the other by Adjust unless it is None, which stands
-    for x itself. Subclasses add pairs of operations.
+    Both are brought to `features` channels: x as `hidden`, the other by Adjust unless it is None, which
+    stands for x itself. Subclasses add pairs of operations.
     """
 
     layers: Layers
@@ -130,9 +130,10 @@ class ReductionCell(Cell):
 class NASNet(Network):
     """Stem, three stages of normal cells, global average, classifier: [B, H, W, 3] -> [B, num_classes].
 
-    Two reduction cells belong to the stem, and one stands between stages. `cells` 4 per stage with `width` 44
-    is NASNet-A (4 @ 1056), NASNetMobile of Keras: 5,326,716 parameters with 1000 classes. H and W are at least
-    32, as in Keras. The running statistics are updated as PyTorch's (Keras: momentum 0.0003, biased variance).
+    Two reduction cells belong to the stem, and one stands between stages. `cells` 4 per stage with `width`
+    44 is NASNet-A (4 @ 1056), Keras's NASNetMobile: 5,289,978 parameters with 1000 classes. H and W are at
+    least 32, as in Keras. The running statistics are updated as PyTorch's (Keras: momentum 0.0003, biased
+    variance); there is no drop path and no auxiliary head, as in Keras.
 
     References:
         Zoph et al. 2017, arXiv:1707.07012.

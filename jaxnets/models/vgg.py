@@ -19,10 +19,10 @@ DENSE_INIT = Initialization(ops.initializers.normal(0.01), ops.initializers.zero
 class VGG(Network):
     """Thirteen 3x3 convolutions in five stages, and three dense layers: [B, H, W, 3] -> [B, num_classes].
 
-    138,357,544 parameters with 1000 classes, and 8,448 more with `batch_norm`, which follows each convolution.
-    H and W are at least 32, so that the last of five halvings has a pixel left. The features are averaged to
-    7x7, as in torchvision: at 224 pixels they have this size, and the network is also Keras's. `dropout`
-    follows both hidden dense layers; the paper's is 0.5.
+    138,357,544 parameters with 1000 classes, and 8,448 more with `batch_norm` after each convolution. H and W
+    are at least 32, so that the last of five halvings has a pixel left. The features are averaged to 7x7, as
+    in torchvision; at 224 pixels they have this size, and the network is also Keras's. `dropout` follows both
+    hidden dense layers; the paper's is 0.5.
 
     References:
         Simonyan and Zisserman 2014, arXiv:1409.1556.

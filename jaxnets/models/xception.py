@@ -30,7 +30,7 @@ VARIANTS = {
 """timm's `legacy_xception`."""
 
 DOWNSAMPLING = {2: (128, 128), 3: (256, 256), 4: (728, 728), 13: (728, 1024)}
-"""Channels of the separable convolutions of the blocks that end with a pooling, by Keras's number (figure 5)."""
+"""Channels of the separable convolutions in blocks that end with a pooling, by Keras's number (figure 5)."""
 BLOCKS = {number: DOWNSAMPLING.get(number, (728, 728, 728)) for number in range(2, 14)}
 
 
@@ -60,8 +60,8 @@ class SeparableConvNorm(nn.Module):
 class Block(nn.Module):
     """Separable convolutions, each after a ReLU, and a shortcut: [B, H, W, C] -> [B, h, w, features[-1]].
 
-    With `downsamples` a 3x3 maximum with stride 2 follows them, and the shortcut is a 1x1 convolution. Without
-    `relu_first` no ReLU precedes the first separable convolution.
+    With `downsamples` a 3x3 maximum with stride 2 follows them, and the shortcut is a 1x1 convolution.
+    Without `relu_first` no ReLU precedes the first separable convolution.
     """
 
     layers: Layers

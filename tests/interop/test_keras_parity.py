@@ -25,6 +25,12 @@ slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
     ("network", "theirs", "size", "file"),
     [
         ("resnet50", "ResNet50", 64, "all.weights.h5"),
+        pytest.param("resnet101", "ResNet101", 64, "model.h5", marks=slow),
+        pytest.param("resnet152", "ResNet152", 64, "all.weights.h5", marks=slow),
+        pytest.param("vgg16", "VGG16", 224, "all.weights.h5", marks=slow),
+        ("xception", "Xception", 74, "all.weights.h5"),
+        ("nasnet_mobile", "NASNetMobile", 64, "all.weights.h5"),
+        pytest.param("nasnet_mobile", "NASNetMobile", 75, "model.h5", marks=slow),
         ("densenet121", "DenseNet121", 64, "model.h5"),
         ("inception_v3", "InceptionV3", 75, "all.weights.h5"),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 75, "model.h5", marks=slow),
