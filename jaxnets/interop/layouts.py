@@ -120,7 +120,8 @@ KNOWN = tuple(dict.fromkeys(network for layout in LAYOUTS.values() for network i
 def normalize_torch_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays as the libraries' own files name them today.
 
-    Without the prefixes of DataParallel and torch.compile and DenseNet's old dots; timm's VGG as torchvision's.
+    Without the prefixes of DataParallel and torch.compile and DenseNet's old dots; timm's VGG has the names
+    of torchvision's.
     """
     named = dict(arrays)
     for prefix in ("module.", "_orig_mod.") * 2:  # either may be outermost

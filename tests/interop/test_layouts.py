@@ -24,6 +24,26 @@ NAMES = {
         "stage2_block1/projection/kernel": "layer2.0.downsample.0.weight",
         "stage4_block3/norm3/scale": "layer4.2.bn3.weight",
     },
+    "vgg16": {
+        "stage1_conv2/bias": "features.2.bias",
+        "stage5_conv3/kernel": "features.28.weight",
+        "dense2/kernel": "classifier.3.weight",
+        "classifier/bias": "classifier.6.bias",
+    },
+    "vgg16_bn": {
+        "stage2_conv1/kernel": "features.7.weight",
+        "stage5_norm3/mean": "features.41.running_mean",
+        "dense1/kernel": "classifier.0.weight",
+    },
+    "xception": {
+        "conv2/norm/var": "bn2.running_var",
+        "block2/sepconv1/depthwise/kernel": "block1.rep.0.conv1.weight",
+        "block2/sepconv2/norm/scale": "block1.rep.4.weight",
+        "block5/sepconv3/conv/kernel": "block4.rep.7.pointwise.weight",
+        "block13/shortcut/norm/bias": "block12.skipbn.bias",
+        "block14_sepconv2/conv/kernel": "conv4.pointwise.weight",
+        "block14_sepconv1/norm/mean": "bn3.running_mean",
+    },
     "inception_v1": {
         "conv2_reduce/conv/kernel": "conv2.conv.weight",
         "conv2/norm/var": "conv3.bn.running_var",

@@ -75,7 +75,7 @@ FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expen
 """Halves the compilation time of deep networks."""
 LARGE = pytest.mark.timeout(3600)  # two compilations and forty passes in double precision
 SMALL = ["lenet5", "narrow resnet"]
-DEEPEST = ["inception_resnet_v2"]
+DEEPEST = ["inception_resnet_v2", "resnet101", "resnet152"]
 """The gradient takes more than a minute, mostly compilation."""
 
 
@@ -138,7 +138,8 @@ def without_rounding(gradient: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def test_every_image_network_is_compared() -> None:
     image_networks = {name for name, entry in models.REGISTRY.items() if entry.kind == "image"}
-    assert {case.network for case in CASES.values()} == image_networks
+    only_in_keras = {"nasnet_mobile"}  # compared in tests/interop/test_keras_parity.py
+    assert {case.network for case in CASES.values()} | only_in_keras == image_networks
 
 
 @pytest.mark.parametrize("network", _networks(gradient=False))
