@@ -294,7 +294,7 @@ FIELDS: Mapping[str, Field] = {
     "eval.dropout": field(
         False,
         "also test with dropout, as PyTorch without model.eval()",
-        used=when.all_of(when.LENET_OR_ALEXNET, when.positive("model.dropout", 0.5)),
+        used=when.all_of(when.DROPOUT_ALONE, when.positive("model.dropout", 0.5)),
     ),
     "eval.use_best": field(False, "test the best checkpoint instead of the last", used=when.HAS_VALIDATION),
     **period("checkpoint.every_", "interval between checkpoints"),

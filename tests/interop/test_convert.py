@@ -95,6 +95,24 @@ def test_keras_names(network: str) -> None:
     assert {path: name(path) for path in KERAS_NAMES[network]} == KERAS_NAMES[network]
 
 
+def test_dense_layers_of_vgg_in_timm_are_convolutions() -> None:
+    arrays = {
+        f"{name}.{leaf}": np.random.default_rng(0).normal(size=shape)
+        for name, kernel in {
+            "pre_logits.fc1": (2, 3, 7, 7),
+            "pre_logits.fc2": (4, 2, 1, 1),
+            "head.fc": (5, 4),
+        }.items()
+        for leaf, shape in {"weight": kernel, "bias": kernel[:1]}.items()
+    }
+    named = normalize_torch_names(arrays)
+    assert named.keys() == {f"classifier.{i}.{leaf}" for i in (0, 3, 6) for leaf in ("weight", "bias")}
+    first, second = arrays["pre_logits.fc1.weight"], arrays["pre_logits.fc2.weight"]
+    np.testing.assert_array_equal(named["classifier.0.weight"], first.reshape(2, 3 * 7 * 7))
+    np.testing.assert_array_equal(named["classifier.3.weight"], second[:, :, 0, 0])
+    np.testing.assert_array_equal(named["classifier.6.bias"], arrays["head.fc.bias"])
+
+
 def test_inception_2015_names() -> None:
     form = LAYOUTS["inception_2015"]
     name_of = functools.partial(form.name, "inception_v3")

@@ -13,7 +13,7 @@ from benchmarks import jax_model
 from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop.convert import to_torch
-from jaxnets.interop.layouts import TORCH
+from jaxnets.interop.layouts import TORCH, normalize_torch_names
 
 from_torch = load("weights").from_torch
 SIZES = {"lenet5": 28, "inception_v3": 299}
@@ -136,3 +136,19 @@ def test_names_and_shapes_match_pytorch(network: str) -> None:
     arrays_of_pytorch = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     for tree in variables.values():
         chex.assert_trees_all_equal(from_torch(network, arrays_of_pytorch, like=tree), dict(tree))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("network", ["vgg16", "vgg16_bn"])
+def test_vgg_of_timm_has_the_names_of_torchvision(network: str) -> None:
+    torchvision = load("torchvision_import").import_torchvision()
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        theirs = timm.create_model(network, num_classes=3).state_dict()
+        wanted = getattr(torchvision.models, network)(num_classes=3).state_dict()
+    named = normalize_torch_names({name: np.empty(tensor.shape) for name, tensor in theirs.items()})
+    assert {name: array.shape for name, array in named.items()} == {
+        name: tuple(tensor.shape) for name, tensor in wanted.items()
+    }
