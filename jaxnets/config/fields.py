@@ -181,8 +181,8 @@ FIELDS: Mapping[str, Field] = {
     # Transfer learning.
     "transfer.weights": optional(
         str,
-        "pretrained backbone: a weights folder, a run directory, a name in "
-        "DATA/weights, or random; None: train from scratch",
+        "pretrained backbone: a weights folder, a run directory, a name in DATA/weights, "
+        "imagenet:efficientnet_lite0 (or lite1, lite2), or random; None: train from scratch",
     ),
     "transfer.pretrained_on": optional(
         str, "the data set of the pretrained weights, for tables, such as ImageNet", used=when.WEIGHTS

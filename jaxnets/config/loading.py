@@ -26,6 +26,10 @@ ON_HUB = {
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("vgg16", "vgg16_bn", "inception_v3", "densenet121"),
     )
+} | {
+    "mobilenet_v2": "hub:timm/mobilenetv2_100.ra_in1k",
+    "efficientnet_b0": "hub:timm/efficientnet_b0.ra_in1k",
+    **{f"efficientnet_lite{n}": f"hub:timm/tf_efficientnet_lite{n}.in1k" for n in (0, 1, 2)},
 }
 """ImageNet weights for scripts/import_weights.py by network; others need a file."""
 

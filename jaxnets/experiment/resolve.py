@@ -17,6 +17,7 @@ from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.experiment import environment
 from jaxnets.experiment.network import Pretrained
+from jaxnets.interop import imagenet
 from jaxnets.io import command
 from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console
@@ -86,6 +87,8 @@ def resolve(
     config = config.copy_and_resolve_references()
     if pretrained is not None:
         _follow_pretrained(config, pretrained, user_set)
+        if imagenet.is_name(config.transfer.weights) and config.transfer.pretrained_on is None:
+            config.transfer.pretrained_on = "ImageNet"
     models.check_kind(config.model.name, source.kind)
     if source.kind == "vector":
         _check_regression(config, source.name)

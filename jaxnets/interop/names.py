@@ -15,8 +15,8 @@ class Names(NamedTuple):
 
     An array named `key` identifies its files; it has this `shape` (None: any), and there are none of the
     arrays `absent`. The files are assumed to be of the first of `variants`: ours that the library supports,
-    (None,) for a network without variants. `flattened`: the channels of the feature map
-    before each dense layer that follows a flatten. `has_gamma`: the batch norms have one.
+    (None,) for a network without variants. `flattened`: the channels of the feature map before each dense
+    layer that follows a flatten. `has_gamma`: the batch norms have one.
     """
 
     rules: Rules

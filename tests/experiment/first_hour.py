@@ -1,4 +1,4 @@
-"""Trains configs/image_folder.py:quick on small folders and writes a table with one row per run.
+"""Trains configs/image_folder.py:scratch on small folders and writes a table with one row per run.
 
     python tests/experiment/first_hour.py --table=TABLE.csv --work=FOLDER [--config.FIELD=VALUE ...]
 
@@ -41,8 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--label", default="quick")
-    parser.add_argument("--config", default=f"{REPOSITORY}/configs/image_folder.py:quick")
+    parser.add_argument("--label", default="scratch")
+    parser.add_argument("--config", default=f"{REPOSITORY}/configs/image_folder.py:scratch")
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--only", default="", help="names of folders, divided by commas")
     parser.add_argument("--seeds", default="0,1,2")

@@ -1,4 +1,4 @@
-"""configs/image_folder.py:quick on small folders."""
+"""configs/image_folder.py:scratch on small folders."""
 
 import importlib
 import json
@@ -43,11 +43,11 @@ def test_small_folders_match_their_description(small_folders: ModuleType, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", ["three_uneven", "five_of_40"])
-def test_quick_does_not_diverge(
+def test_scratch_does_not_diverge(
     small_folders: ModuleType, repository: Path, tmp_path: Path, name: str
 ) -> None:
     """With SGD at a learning rate of 0.02 the validation loss on the second was 45 million."""
-    spec = f"{repository}/configs/image_folder.py:quick"
+    spec = f"{repository}/configs/image_folder.py:scratch"
     overrides = {
         "data.path": str(small_folders.draw(name, tmp_path)),
         "data.cache_root": str(tmp_path / "cache"),

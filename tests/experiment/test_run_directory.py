@@ -352,7 +352,7 @@ def test_a_run_directory_is_not_inside_the_images(
         for number in range(4):
             Image.new("RGB", (16, 16)).save(tmp_path / name / f"{number}.png")
     overrides = {"data.name": "image_folder", "data.path": str(tmp_path)}
-    config = smoke_config.replace("lung_resnet.py:smoke", "image_folder.py:quick")
+    config = smoke_config.replace("lung_resnet.py:smoke", "image_folder.py:scratch")
     with pytest.raises(ConfigError, match=r"is inside --config.data.path.*outside the image folder"):
         jaxnets.train(config, overrides, workdir=tmp_path / "cat" / "run")
     assert not (tmp_path / "cat" / "run").exists()

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-
-
 OPTIONS = {"xla_backend_optimization_level": 0}
 """Compiles faster."""
 
 
-def build(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray) -> tuple[Any, dict[str, Any]]:
-    """Returns Keras's network with these weights, and its variables by name.
+def build(
+    name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray
+) -> tuple[Any, dict[str, Any], np.ndarray]:
+    """Returns Keras's network with these weights, its variables by name, and the inputs as it expects them.
 
     Raises ValueError if the names of the weights do not match.
     """
@@ -36,12 +36,16 @@ def build(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray) -> tuple
         classifier_activation=None,
         input_shape=inputs.shape[1:],
     )
-    variables = {f"{layer.name}/{w.name}": w for layer in network.layers for w in layer.weights}
+    for layer in network.layers:
+        if layer.name.startswith("rescaling"):  # of EfficientNet, whose inputs are pixels from 0 to 255
+            inputs = inputs / layer.scale
+    layers = [layer for layer in network.layers if layer.name != "normalization"]  # by 0 and 1
+    variables = {f"{layer.name}/{w.name}": w for layer in layers for w in layer.weights}
     if set(variables) != set(arrays):
         raise ValueError(f"names in only one of both: {sorted(set(variables) ^ set(arrays))}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return network, variables
+    return network, variables, inputs
 
 
 def values_of(network: Any) -> list[list[Any]]:
@@ -53,7 +57,7 @@ def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: s
     """Returns the logits in inference."""
     import jax
 
-    network, _ = build(name, arrays, inputs)
+    network, _, inputs = build(name, arrays, inputs)
     if file is not None:
         network.save(file) if file.endswith("model.h5") else network.save_weights(file)
 
@@ -72,7 +76,7 @@ def training(
     """
     import jax
 
-    network, variables = build(name, arrays, inputs)
+    network, variables, inputs = build(name, arrays, inputs)
     names = {id(variable): name for name, variable in variables.items()}
     trainable, others = values_of(network)
 
