@@ -189,7 +189,11 @@ def test_batch_norm_is_exported_correctly() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
+    "name",
+    [
+        *("resnet18", "resnet50", "vgg16_bn", "inception_v1", "inception_v3", "inception_resnet_v2"),
+        *("densenet121", "xception", "nasnet_mobile"),
+    ],
 )
 def test_every_network_exports_correctly(name: str) -> None:
     _check_exported_logits(_random_weights(name, (75, 75, 3)))
