@@ -75,7 +75,7 @@ FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expen
 """Halves the compilation time of deep networks."""
 LARGE = pytest.mark.timeout(3600)  # two compilations and forty passes in double precision
 SMALL = ["lenet5", "narrow resnet"]
-DEEPEST = ["inception_resnet_v2", "resnet101", "resnet152", "vgg16", "vgg16_bn"]
+DEEPEST = ["inception_resnet_v2", "resnet101", "resnet152", "vgg16", "vgg16_bn", "xception"]
 """The gradient takes more than a minute, mostly compilation, or, of VGG's, 9 GB."""
 
 

@@ -30,8 +30,8 @@ def shapes_of(model, size: int = 32):
     [
         ("resnet50", 3, 23_540_739, 53_120),
         ("resnet50", 1000, 25_583_592, 53_120),
-        ("resnet101", 1000, 44_601_832, 105_344),
-        ("resnet152", 1000, 60_268_520, 151_424),
+        pytest.param("resnet101", 1000, 44_601_832, 105_344, marks=pytest.mark.slow),
+        pytest.param("resnet152", 1000, 60_268_520, 151_424, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts_match_keras(name: str, classes: int, parameters: int, statistics: int) -> None:

@@ -65,8 +65,17 @@ def _logits(model: Any, variables: dict[str, Any], images: Any, *, folded: bool)
     return np.asarray(jax.jit(apply)(variables, images))
 
 
+LARGE = ("vgg16_bn", "xception", "nasnet_mobile")
+"""Their layers are those of the others."""
+
+
 @pytest.mark.parametrize(
-    ("name", "implementation"), [("resnet50", "by_shape"), *((name, "kernels") for name in NETWORKS)]
+    ("name", "implementation"),
+    [
+        ("resnet50", "by_shape"),
+        *((name, "kernels") for name in NETWORKS if name not in LARGE),
+        *(pytest.param(name, "kernels", marks=pytest.mark.slow) for name in LARGE),
+    ],
 )
 def test_folded_networks_have_the_same_logits(
     name: str, implementation: Implementation, request: pytest.FixtureRequest
