@@ -103,7 +103,7 @@ def test_invalid_exports_raise(trained: Path, tmp_path: Path) -> None:
         exporting.export(trained, tmp_path)
     with pytest.raises(ConfigError, match="--layout=trch"):
         exporting.export(trained, tmp_path / "new", layout="trch")
-    with pytest.raises(ConfigError, match="inception_2015 must be one of torch, keras"):
+    with pytest.raises(ConfigError, match="inception_2015 must be one of torch, timm, .*, keras"):
         exporting.export(trained, tmp_path / "new", layout="inception_2015")
     with pytest.raises(CheckpointError, match="has no lenet5"):
         exporting.export(trained, tmp_path / "new", layout="keras")
