@@ -14,10 +14,14 @@ NETWORKS = {
     "resnet50": "resnet",
     "resnet101": "resnet:RESNET101",
     "resnet152": "resnet:RESNET152",
+    "vgg16": "vgg:VGG16",
+    "vgg16_bn": "vgg:VGG16_BN",
     "inception_v1": "inception_v1",
     "inception_v3": "inception_v3",
     "inception_resnet_v2": "inception_resnet_v2",
     "densenet121": "densenet",
+    "xception": "xception",
+    "nasnet_mobile": "nasnet",
     "mobilenet_v2": "mobilenet",
     "efficientnet_b0": "efficientnet:B0",
     "efficientnet_lite0": "efficientnet:LITE0",
@@ -30,7 +34,7 @@ NETWORKS = {
 "MODULE:NAME" is for a module of several networks: it defines this one as `NAME`.
 """
 
-WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "mlp")
+WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "vgg16", "mlp")
 """Networks for which config.model.sync_batch_norm has no meaning."""
 
 

@@ -37,14 +37,15 @@ IGNORE_DAMAGE = runner.define_ignore_damage()
 
 def main(arguments: Sequence[str]) -> None:
     """The arguments are images and folders."""
-    if bool(WORKDIR.value) == bool(WEIGHTS.value):
+    given = WORKDIR.value or WEIGHTS.value
+    if not given or (WORKDIR.value and WEIGHTS.value):
         raise ConfigError("give either --workdir=RUN, the directory of a trained run, or --weights")
     from jaxnets.commands import predict  # imports JAX
 
     parent = Path(WORKDIR.value or "")  # overlays of --weights are in the current folder
     folder = GRADCAM_FOLDER.value or (parent / predict.GRADCAM if GRADCAM.value else None)
     predict.predict_files(
-        WORKDIR.value or WEIGHTS.value,
+        given,
         arguments,
         csv_path=CSV.value,
         json_path=JSON.value,

@@ -59,7 +59,7 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
             {"train.loss": "half_squared_error", "augment.mixup": 0.2},
             "mixup=.* is not used.* set --config.train.loss=cross_entropy",
         ),
-        ({"eval.dropout": True}, "set --config.model.name=lenet5 or alexnet"),
+        ({"eval.dropout": True}, "set --config.model.name=lenet5, alexnet or vgg16"),
         ({"eval.dropout": True, "model.name": "lenet5"}, "set --config.model.dropout=0.5"),
         (
             {"eval.augment": True, "augment.flip_horizontal": False, "augment.flip_vertical": False}

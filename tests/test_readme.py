@@ -223,15 +223,20 @@ def test_own_image_folder_commands(checkout: Path) -> None:
             pixels = generator.integers(0, 60, (*size, 3)) + 30 * number * np.array([1, 2, 1])
             path = checkout / "photos" / name / f"{count}.{('jpg', 'png', 'tif', 'webp')[count % 4]}"
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    found = [block.replace("\\\n", " ") for block in blocks(README, "") if "data.path=photos" in block]
+    (block,) = (block for block in blocks(README, "") if "data.path=photos" in block)
     shutil.copy(checkout / "photos" / "blue" / "0.jpg", checkout / "photo.jpg")
-    _, transfer, predict, import_weights, finetune = filter(None, "\n".join(found).splitlines())
+    _, transfer, predict = filter(None, block.replace("\\\n", " ").splitlines())
     scratch = transfer.replace("image_folder.py", "image_folder.py:scratch")
     export = "python scripts/export.py --workdir=runs/image_folder-scratch-s0 --layout=torch --out=exported"
     rename = "cp exported/torch.safetensors resnet50.safetensors"
+    imported = (
+        "python scripts/import_weights.py resnet50.safetensors data/weights/resnet50 --preprocessing=imagenet"
+    )
+    weights = " --config.transfer.weights=resnet50 --config.model.name=resnet50"
+    finetune = transfer.replace("image_folder.py", "image_folder.py:finetune") + weights
     short = " --config.train.epochs=2 --config.schedule.warmup_steps=1"
     small = f"{short} --config.data.image_size=64"
-    lines = (transfer, predict, scratch + short, export, rename, import_weights, finetune + small)
+    lines = (transfer, predict, scratch + short, export, rename, imported, finetune + small)
     for line in lines:
         words = shlex.split(line)
         command = [sys.executable, *words[1:]] if words[0] == "python" else words

@@ -24,11 +24,12 @@ FIELDS: Mapping[str, Field] = {
         "inception_v1: torchvision, paper (with its 5x5 branch); resnet50, 101, 152: torchvision, keras "
         "(biases, and the stride in the first 1x1); inception_v3: torchvision, keras (average pooling "
         "excludes padding); densenet121: torchvision, keras (another epsilon); mobilenet_v2, "
-        "efficientnet_b0: torchvision, keras (asymmetric padding, another epsilon)",
+        "efficientnet_b0: torchvision, keras (asymmetric padding, another epsilon); xception: keras, timm "
+        "(symmetric padding, another epsilon)",
         used=when.one_of(
             "model.name",
             *("alexnet", "resnet50", "resnet101", "resnet152", "inception_v1", "inception_v3"),
-            *("densenet121", "mobilenet_v2", "efficientnet_b0"),
+            *("densenet121", "xception", "mobilenet_v2", "efficientnet_b0"),
         ),
     ),
     "model.auxiliary_heads": field(
@@ -293,7 +294,7 @@ FIELDS: Mapping[str, Field] = {
     "eval.dropout": field(
         False,
         "also test with dropout, as PyTorch without model.eval()",
-        used=when.all_of(when.LENET_OR_ALEXNET, when.positive("model.dropout", 0.5)),
+        used=when.all_of(when.DROPOUT_ALONE, when.positive("model.dropout", 0.5)),
     ),
     "eval.use_best": field(False, "test the best checkpoint instead of the last", used=when.HAS_VALIDATION),
     **period("checkpoint.every_", "interval between checkpoints"),

@@ -24,9 +24,10 @@ ON_HUB = {
     name: f"hub:timm/{name}.tv_in1k"
     for name in (
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-        *("inception_v3", "densenet121"),
+        *("vgg16", "vgg16_bn", "inception_v3", "densenet121"),
     )
 } | {
+    "xception": "hub:timm/legacy_xception.tf_in1k",
     "mobilenet_v2": "hub:timm/mobilenetv2_100.ra_in1k",
     "efficientnet_b0": "hub:timm/efficientnet_b0.ra_in1k",
     **{f"efficientnet_lite{n}": f"hub:timm/tf_efficientnet_lite{n}.in1k" for n in (0, 1, 2)},

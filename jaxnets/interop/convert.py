@@ -1,5 +1,6 @@
 """Converts a file's arrays to a network's variables and back; reports what does not match."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from jaxnets.models.base import Network
 Arrays = Mapping[str, np.ndarray]
 NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_size")
 """Fields of networks that other libraries' forms may differ in."""
+
+
+NOT_WEIGHTS = r"num_batches_tracked$|^normalization/(mean|variance|count)$"
+"""A counter of PyTorch's batch norm, and the preprocessing in Keras's EfficientNet."""
 
 
 class Converted(NamedTuple):
@@ -101,8 +106,8 @@ def from_layout(
         elif shift in found and scale not in found and not form.networks[network].has_gamma:
             found[scale] = np.ones_like(found[shift])
     missing = tuple(sorted(expected.keys() - found))
-    unused = arrays.keys() - used
-    unexpected = tuple(sorted(name for name in unused if not name.endswith("num_batches_tracked")))
+    unused = (name for name in arrays.keys() - used if not re.search(NOT_WEIGHTS, name))
+    unexpected = tuple(sorted(unused))
     return Converted(found, missing, unexpected, tuple(folded))
 
 

@@ -43,7 +43,9 @@ PRESETS = {
 }
 """imagenet: torchvision; half: scales to [-1, 1], "tf" in Keras; caffe: Keras's ResNet."""
 PRESET_OF = {
-    **{("keras", name): "caffe" for name in ("resnet50", "resnet101", "resnet152")},
+    **{("keras", name): "caffe" for name in ("resnet50", "resnet101", "resnet152", "vgg16")},
+    ("keras", "xception"): "half",
+    ("keras", "nasnet_mobile"): "half",
     ("keras", "densenet121"): "imagenet",
     ("keras", "inception_v3"): "half",
     ("keras", "inception_resnet_v2"): "half",

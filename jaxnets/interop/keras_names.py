@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxnets.interop.names import Names, Rules
-from jaxnets.models import inception_resnet_v2, inception_v3
+from jaxnets.models import inception_resnet_v2, inception_v3, xception
 from jaxnets.models.inception import STEM, Branches
 
 
@@ -68,6 +68,43 @@ NETWORKS: dict[str, Names] = {
         ),
         key="conv5_block16_2_conv/kernel",
         variants=KERAS,
+    ),
+    "vgg16": Names(
+        (("^classifier$", "predictions"), ("^stage", "block"), ("^dense", "fc")), key="block5_conv3/kernel"
+    ),
+    "xception": Names(
+        (
+            ("^classifier$", "predictions"),
+            (r"^conv(\d)/", r"block1_conv\1/"),
+            (
+                "^(.+)/shortcut/(conv|norm)$",
+                _number_convolutions([f"block{n}" for n in xception.DOWNSAMPLING]),
+            ),
+            (r"^(block\d+)/", r"\1_"),
+            (r"(sepconv\d)/conv$", r"\1/pointwise_"),
+            ("depthwise$", "depthwise_"),
+            ("/conv$", ""),
+            ("/norm$", "_bn"),
+        ),
+        key="block14_sepconv2/pointwise_kernel",
+        variants=KERAS,
+    ),
+    "nasnet_mobile": Names(
+        (
+            ("^classifier$", "predictions"),
+            ("^stem/conv$", "stem_conv1"),
+            ("^stem/norm$", "stem_bn1"),
+            (r"^(normal|reduction)_(\w+)/squeeze/conv$", r"\1_conv_1_\2"),
+            (r"^(normal|reduction)_(\w+)/squeeze/norm$", r"\1_bn_1_\2"),
+            (r"^(normal|reduction)_(\w+)/adjust/conv$", r"adjust_conv_projection_\2"),
+            (r"^(normal|reduction)_(\w+)/adjust/conv(\d)$", r"adjust_conv_\3_\2"),
+            (r"^(normal|reduction)_(\w+)/adjust/norm$", r"adjust_bn_\2"),
+            (r"^(normal|reduction)_(\w+)/(\w+)/sepconv(\d)/norm$", r"separable_conv_\4_bn_\1_\3_\2"),
+            (r"^(normal|reduction)_(\w+)/(\w+)/sepconv(\d)/", r"separable_conv_\4_\1_\3_\2/"),
+            (r"^(separable.+)/conv$", r"\1/pointwise_"),
+            ("depthwise$", "depthwise_"),
+        ),
+        key="separable_conv_2_normal_left5_12/pointwise_kernel",
     ),
     "inception_resnet_v2": Names(
         (

@@ -118,11 +118,20 @@ KNOWN = tuple(dict.fromkeys(network for layout in LAYOUTS.values() for network i
 
 
 def normalize_torch_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays without the prefixes of DataParallel and torch.compile and DenseNet's old dots."""
+    """The arrays as the libraries' own files name them today.
+
+    Without the prefixes of DataParallel and torch.compile and DenseNet's old dots; timm's VGG has the names
+    of torchvision's.
+    """
     named = dict(arrays)
     for prefix in ("module.", "_orig_mod.") * 2:  # either may be outermost
         if named and all(name.startswith(prefix) for name in named):
             named = {name.removeprefix(prefix): array for name, array in named.items()}
+    if "pre_logits.fc1.weight" in named:  # timm's VGG, whose dense layers are convolutions
+        for theirs, place in (("pre_logits.fc1", 0), ("pre_logits.fc2", 3), ("head.fc", 6)):
+            kernel, bias = named.pop(f"{theirs}.weight"), named.pop(f"{theirs}.bias")
+            name = f"classifier.{place}"
+            named |= {f"{name}.weight": kernel.reshape(len(kernel), -1), f"{name}.bias": bias}
     # torchvision's own files have norm.1 for norm1.
     old_densenet = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
     return {old_densenet.sub(r"\1\2.", name): array for name, array in named.items()}

@@ -1,6 +1,9 @@
 """The names that torchvision, timm and the reports' PyTorch listings give to our modules."""
 
+import re
+
 from jaxnets.interop.names import Names, Rules
+from jaxnets.models import vgg
 
 TORCHVISION = ("torchvision",)
 RESNET: Rules = (
@@ -10,6 +13,32 @@ RESNET: Rules = (
     ("projection", "downsample.0"),
     ("norm", "bn"),
 )
+
+
+def _vgg(layers: int) -> Rules:
+    """The rules of a VGG with two layers per convolution, or three: itself, batch norm, ReLU."""
+    numbers, number = {}, 0
+    for stage, widths in enumerate(vgg.STAGES, 1):
+        for conv in range(1, len(widths) + 1):
+            numbers |= {f"stage{stage}_conv{conv}": number, f"stage{stage}_norm{conv}": number + 1}
+            number += layers
+        number += 1  # the pooling
+    return (
+        ("^classifier$", "classifier.6"),
+        ("^dense1$", "classifier.0"),
+        ("^dense2$", "classifier.3"),
+        ("^stage.+", lambda found: f"features.{numbers[found[0]]}"),
+    )
+
+
+def _xception_layer(found: re.Match[str]) -> str:
+    """The name of a layer in a block's Sequential, which begins with a ReLU in all blocks but the first."""
+    block, number, layer = found.groups()
+    first = 3 * int(number) - (3 if block == "2" else 2)
+    return f"block{block}/rep.{first + 1}" if layer == "norm" else f"block{block}/rep.{first}/{layer}"
+
+
+VGG_FLATTENED = {"dense1": 512}
 RESNET101, RESNET152 = "layer3.22.conv3.weight", "layer3.35.conv3.weight"
 NETWORKS: dict[str, Names] = {
     "resnet18": Names(
@@ -19,6 +48,25 @@ NETWORKS: dict[str, Names] = {
     "resnet50": Names(RESNET, key="layer4.2.conv3.weight", variants=TORCHVISION, absent=(RESNET101,)),
     "resnet101": Names(RESNET, key=RESNET101, variants=TORCHVISION, absent=(RESNET152,)),
     "resnet152": Names(RESNET, key=RESNET152, variants=TORCHVISION),
+    "vgg16": Names(_vgg(2), key="features.28.weight", shape=(512, 512, 3, 3), flattened=VGG_FLATTENED),
+    "vgg16_bn": Names(_vgg(3), key="features.40.weight", flattened=VGG_FLATTENED),
+    "xception": Names(  # timm's legacy_xception
+        (
+            ("^classifier$", "fc"),
+            (r"^conv(\d)/conv$", r"conv\1"),
+            (r"^conv(\d)/norm$", r"bn\1"),
+            (r"^block14_sepconv(\d)/norm$", lambda found: f"bn{int(found[1]) + 2}"),
+            (r"^block14_sepconv(\d)/", lambda found: f"conv{int(found[1]) + 2}/"),
+            (r"^block(\d+)/sepconv(\d)/(\w+)", _xception_layer),
+            (r"^block(\d+)/", lambda found: f"block{int(found[1]) - 1}/"),
+            ("shortcut/conv$", "skip"),
+            ("shortcut/norm$", "skipbn"),
+            ("conv$", "pointwise"),
+            ("depthwise$", "conv1"),
+        ),
+        key="conv4.pointwise.weight",
+        variants=("timm",),
+    ),
     "densenet121": Names(
         (("^(?!classifier)", "features."), (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2.")),
         key="features.denseblock4.denselayer16.conv2.weight",
@@ -83,6 +131,7 @@ NETWORKS: dict[str, Names] = {
             (r"conv(\d)", lambda found: f"features.{(0, 3, 6, 8, 10)[int(found[1]) - 1]}"),
         ),
         key="features.10.weight",
+        shape=(256, 256, 3, 3),
         variants=("pool3", "pool2"),
         flattened={"dense1": 256},
     ),

@@ -38,6 +38,7 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (2,): ("kernel",),
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
+    (1, 1): ("mean", "variance"),  # of the inputs
 }
 """Names of a layer's weights, which Keras 3 numbers 0, 1, ..., by their numbers of dimensions."""
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")

@@ -17,7 +17,7 @@ def pair(size: int | Pair) -> Pair:
     return (size, size) if isinstance(size, int) else size
 
 
-def same_padding(size: Pair, window: Pair, strides: Pair) -> Padding:
+def same_padding(size: tuple[int, ...], window: Pair, strides: Pair) -> Padding:
     """TensorFlow's "same": size / stride places, rounded up; an odd pixel is below or on the right."""
     totals = (
         max((-(-extent // stride) - 1) * stride + side - extent, 0)

@@ -105,7 +105,7 @@ def test_invalid_exports_raise(trained: Path, tmp_path: Path) -> None:
         exporting.export(trained, tmp_path)
     with pytest.raises(ConfigError, match="--layout=trch"):
         exporting.export(trained, tmp_path / "new", layout="trch")
-    with pytest.raises(ConfigError, match="inception_2015 must be one of torch, keras"):
+    with pytest.raises(ConfigError, match="inception_2015 must be one of torch, timm, .*, keras"):
         exporting.export(trained, tmp_path / "new", layout="inception_2015")
     with pytest.raises(CheckpointError, match="has no lenet5"):
         exporting.export(trained, tmp_path / "new", layout="keras")
@@ -191,7 +191,11 @@ def test_batch_norm_is_exported_correctly() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121"]
+    "name",
+    [
+        *("resnet18", "resnet50", "vgg16_bn", "inception_v1", "inception_v3", "inception_resnet_v2"),
+        *("densenet121", "xception", "nasnet_mobile"),
+    ],
 )
 def test_every_network_exports_correctly(name: str) -> None:
     _check_exported_logits(_random_weights(name, (75, 75, 3)))

@@ -7,13 +7,30 @@ from jaxnets.commands import summary
 from jaxnets.errors import ConfigError
 
 PER_IMAGE = {
+    "resnet18": (224, 1000, 11_689_512, 1.814),
+    "resnet34": (224, 1000, 21_797_672, 3.664),
     "resnet50": (224, 1000, 25_557_032, 4.089),
+    "resnet101": (224, 1000, 44_549_160, 7.801),
+    "resnet152": (224, 1000, 60_192_808, 11.514),
+    "vgg16": (224, 1000, 138_357_544, 15.470),
+    "vgg16_bn": (224, 1000, 138_365_992, 15.470),
+    "nasnet_mobile": (224, 1000, 5_289_978, 0.564),
+    "xception": (299, 1000, 22_855_952, 8.357),
     "inception_v1": (224, 1000, 6_624_904, 1.498),
     "inception_v3": (299, 1000, 23_834_568, 5.713),
     "inception_resnet_v2": (299, 1000, 55_843_464, 13.156),
     "densenet121": (224, 1000, 7_978_856, 2.834),
+    "mobilenet_v2": (224, 1000, 3_504_872, 0.301),
+    "efficientnet_b0": (224, 1000, 5_288_548, 0.386),
+    "efficientnet_lite0": (224, 1000, 4_652_008, 0.385),
+    "efficientnet_lite1": (240, 1000, 5_416_680, 0.600),
+    "efficientnet_lite2": (260, 1000, 6_092_072, 0.860),
 }
-"""Image size, classes, parameters and billions of multiply-adds, counted in PyTorch with forward hooks."""
+"""Image size, classes, parameters and billions of multiply-adds.
+
+They were counted in PyTorch with forward hooks; those of NASNet are the paper's 564 million (table 3) and
+Keras's parameters.
+"""
 
 
 @pytest.mark.parametrize(

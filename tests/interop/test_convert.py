@@ -22,6 +22,25 @@ KERAS_NAMES = {
         "stage2_block1/projection_norm/bias": "conv3_block1_0_bn/beta",
         "stage4_block3/norm3/var": "conv5_block3_3_bn/moving_variance",
     },
+    "resnet101": {"stage3_block23/conv2/kernel": "conv4_block23_2_conv/kernel"},
+    "vgg16": {"stage3_conv2/bias": "block3_conv2/bias", "dense1/kernel": "fc1/kernel"},
+    "xception": {
+        "conv2/norm/mean": "block1_conv2_bn/moving_mean",
+        "block4/shortcut/conv/kernel": "conv2d_2/kernel",
+        "block13/shortcut/norm/scale": "batch_normalization_3/gamma",
+        "block5/sepconv3/depthwise/kernel": "block5_sepconv3/depthwise_kernel",
+        "block14_sepconv1/conv/kernel": "block14_sepconv1/pointwise_kernel",
+        "block14_sepconv2/norm/bias": "block14_sepconv2_bn/beta",
+    },
+    "nasnet_mobile": {
+        "stem/norm/scale": "stem_bn1/gamma",
+        "reduction_stem_2/adjust/conv2/kernel": "adjust_conv_2_stem_2/kernel",
+        "normal_7/adjust/conv/kernel": "adjust_conv_projection_7/kernel",
+        "normal_0/adjust/norm/var": "adjust_bn_0/moving_variance",
+        "reduction_reduce_8/squeeze/conv/kernel": "reduction_conv_1_reduce_8/kernel",
+        "normal_12/left5/sepconv2/conv/kernel": "separable_conv_2_normal_left5_12/pointwise_kernel",
+        "normal_3/right1/sepconv1/norm/mean": "separable_conv_1_bn_normal_right1_3/moving_mean",
+    },
     "densenet121": {
         "norm0/scale": "conv1_bn/gamma",
         "dense_block4/layer16/conv2/kernel": "conv5_block16_2_conv/kernel",
@@ -74,6 +93,24 @@ def _random_arrays(model: config_dict.ConfigDict) -> dict[str, np.ndarray]:
 def test_keras_names(network: str) -> None:
     name = functools.partial(LAYOUTS["keras"].name, network)
     assert {path: name(path) for path in KERAS_NAMES[network]} == KERAS_NAMES[network]
+
+
+def test_dense_layers_of_vgg_in_timm_are_convolutions() -> None:
+    arrays = {
+        f"{name}.{leaf}": np.random.default_rng(0).normal(size=shape)
+        for name, kernel in {
+            "pre_logits.fc1": (2, 3, 7, 7),
+            "pre_logits.fc2": (4, 2, 1, 1),
+            "head.fc": (5, 4),
+        }.items()
+        for leaf, shape in {"weight": kernel, "bias": kernel[:1]}.items()
+    }
+    named = normalize_torch_names(arrays)
+    assert named.keys() == {f"classifier.{i}.{leaf}" for i in (0, 3, 6) for leaf in ("weight", "bias")}
+    first, second = arrays["pre_logits.fc1.weight"], arrays["pre_logits.fc2.weight"]
+    np.testing.assert_array_equal(named["classifier.0.weight"], first.reshape(2, 3 * 7 * 7))
+    np.testing.assert_array_equal(named["classifier.3.weight"], second[:, :, 0, 0])
+    np.testing.assert_array_equal(named["classifier.6.bias"], arrays["head.fc.bias"])
 
 
 def test_inception_2015_names() -> None:

@@ -213,7 +213,10 @@ def test_logits_and_preprocessing_match_timm(name: str, pictures: dict[str, np.n
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs))
     square = Image.fromarray(pictures["china"][:, :427])
     as_timm = transform(square).numpy().transpose(1, 2, 0)
-    np.testing.assert_allclose(_inputs(weights, [np.asarray(square)])[0], as_timm, atol=1e-6)
+    # Resizing and cropping in one step rounds a few pixels the other way: by one of 255 levels.
+    difference = np.abs(_inputs(weights, [np.asarray(square)])[0] - as_timm) * 127.5
+    assert difference.max() < 1.001
+    assert (difference > 0.5).mean() < 0.001
 
 
 def test_a_central_crop_is_part_of_the_resized_image(pictures: dict[str, np.ndarray]) -> None:

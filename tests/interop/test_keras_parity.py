@@ -1,10 +1,12 @@
-"""Logits match keras.applications in double precision, with weights read from Keras's files."""
+"""Networks match keras.applications in double precision, with weights read from Keras's files."""
 
+import functools
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +20,11 @@ from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weights import Weights, flatten, unflatten
 
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(3600), pytest.mark.usefixtures("x64")]
+relative_l2 = load("weights").relative_l2
+OPTIONS = {"xla_backend_optimization_level": 0}
+"""Compiles faster."""
+MOMENTUM = 0.1
+"""PyTorch's, of the running statistics."""
 slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
 
 
@@ -25,44 +32,114 @@ slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
     ("network", "theirs", "size", "file"),
     [
         ("resnet50", "ResNet50", 64, "all.weights.h5"),
+        pytest.param("resnet101", "ResNet101", 64, "model.h5", marks=slow),
+        pytest.param("resnet152", "ResNet152", 64, "all.weights.h5", marks=slow),
+        pytest.param("vgg16", "VGG16", 224, "all.weights.h5", marks=slow),
+        ("xception", "Xception", 74, "all.weights.h5"),
+        ("nasnet_mobile", "NASNetMobile", 64, "all.weights.h5"),
+        pytest.param("nasnet_mobile", "NASNetMobile", 75, "model.h5", marks=slow),
         ("densenet121", "DenseNet121", 64, "model.h5"),
         ("inception_v3", "InceptionV3", 75, "all.weights.h5"),
+        ("mobilenet_v2", "MobileNetV2", 75, "all.weights.h5"),
+        ("efficientnet_b0", "EfficientNetB0", 75, "model.h5"),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 75, "model.h5", marks=slow),
         pytest.param("resnet50", "ResNet50", 224, "model.h5", marks=slow),
+        pytest.param("mobilenet_v2", "MobileNetV2", 224, "model.h5", marks=slow),
+        pytest.param("efficientnet_b0", "EfficientNetB0", 224, "all.weights.h5", marks=slow),
         pytest.param("densenet121", "DenseNet121", 224, "all.weights.h5", marks=slow),
         pytest.param("inception_v3", "InceptionV3", 299, "model.h5", marks=slow),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 299, "all.weights.h5", marks=slow),
     ],
 )
 def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec("keras") is None:  # not imported, because its backend is not set
-        pytest.skip("needs Keras")
-    oracle = load("keras_logits")
-    config, names = config_lib.default_config().model, LAYOUTS["keras"].networks[network]
-    config.name, config.num_classes, config.dtype = network, 3, "float64"
-    config.variant, config.auxiliary_heads = names.variants[0], False
-    model, shape = models.create(config), (size, size, 3)
-    arrays = flatten(load("drawn").variables(model, (1, *shape)))
-    if not names.has_gamma:
-        arrays = {
-            path: np.ones_like(leaf) if path.endswith("/scale") else leaf for path, leaf in arrays.items()
-        }
-    inputs = np.random.default_rng(0).normal(size=(2, *shape))
-    named = convert.to_layout("keras", Weights(unflatten(arrays), config, shape))
-    np.savez(tmp_path / "arrays.npz", inputs=inputs, **named)
-    program = [sys.executable, FOLDER / "keras_logits.py", theirs, "arrays.npz", "logits.npy", file]
-    subprocess.run(program, cwd=tmp_path, env={**os.environ, **oracle.ENVIRONMENT}, check=True)
-    expected = np.load(tmp_path / "logits.npy")
+    config, model, arrays, inputs = _drawn(network, size)
+    expected = np.load(_keras(theirs, config, arrays, {"inputs": inputs}, tmp_path, file))
 
     read = weight_files.read_keras(tmp_path / file)
-    converted = convert.from_layout("keras", read, config, shape)
+    converted = convert.from_layout("keras", read, config, inputs.shape[1:])
     assert converted.missing == converted.unexpected == ()
     for path, leaf in arrays.items():
         np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
 
-    options = {"xla_backend_optimization_level": 0}
-    evaluate = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=options)
+    evaluate = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=OPTIONS)
     ours = np.asarray(evaluate(unflatten(converted.arrays), inputs))
     error = np.abs(ours - expected).max() / np.abs(expected).max()
     print(f"{network} {size} of Keras: logits {error:.1e}")
     assert error < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("network", "theirs", "size"),
+    [
+        ("nasnet_mobile", "NASNetMobile", 64),
+        pytest.param("xception", "Xception", 74, marks=slow),
+        pytest.param("nasnet_mobile", "NASNetMobile", 97, marks=slow),
+    ],
+)
+def test_statistics_and_gradient_match_keras(network: str, theirs: str, size: int, tmp_path: Path) -> None:
+    config, model, arrays, inputs = _drawn(network, size)
+    cotangent = np.random.default_rng(1).normal(size=(len(inputs), config.num_classes))
+    given = {"inputs": inputs, "cotangent": cotangent}
+    expected = dict(np.load(_keras(theirs, config, arrays, given, tmp_path)))
+
+    @functools.partial(jax.jit, compiler_options=OPTIONS)
+    def train(variables):
+        def loss(params):
+            logits, updates = model.apply(
+                {**variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
+            )
+            return (logits * cotangent).sum(), (logits, updates["batch_stats"])
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    gradient, (logits, statistics) = jax.device_get(train(unflatten(arrays)))
+    error = np.abs(logits - expected["logits"]).max() / np.abs(expected["logits"]).max()
+    assert error < 1e-9
+    form, errors = LAYOUTS["keras"], {}
+    for path, ours in flatten({"params": gradient, "batch_stats": statistics}).items():
+        collection, _, inner = path.partition("/")
+        wanted = expected.pop(str(form.name(network, inner)))
+        if collection == "batch_stats":
+            ours = (ours - (1 - MOMENTUM) * arrays[path]) / MOMENTUM
+        if path.endswith("/var"):  # ours is unbiased: the count is that of the batch's values
+            count = round(1 / (1 - np.median(wanted / ours)))
+            ours = ours * (count - 1) / count
+        errors[path] = relative_l2(form.write(network, inner, ours), wanted)
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{network} {size} of Keras: in training {error:.1e}, {worst} {errors[worst]:.1e}")
+    assert set(expected) == {"logits"}
+    assert errors[worst] < 1e-8, worst
+
+
+def _drawn(network: str, size: int) -> tuple[Any, Any, dict[str, np.ndarray], np.ndarray]:
+    """Returns a config's section, its network, random arrays and images."""
+    config, names = config_lib.default_config().model, LAYOUTS["keras"].networks[network]
+    config.name, config.num_classes, config.dtype = network, 3, "float64"
+    config.variant, config.auxiliary_heads = names.variants[0], False
+    model = models.create(config)
+    arrays = flatten(load("drawn").variables(model, (1, size, size, 3)))
+    if not names.has_gamma:
+        arrays = {
+            path: np.ones_like(leaf) if path.endswith("/scale") else leaf for path, leaf in arrays.items()
+        }
+    return config, model, arrays, np.random.default_rng(0).normal(size=(2, size, size, 3))
+
+
+def _keras(
+    theirs: str,
+    config: Any,
+    arrays: dict[str, np.ndarray],
+    given: dict[str, np.ndarray],
+    folder: Path,
+    *file: str,
+) -> Path:
+    """Runs tests/oracles/keras_logits.py with these weights; returns the path of its output."""
+    if importlib.util.find_spec("keras") is None:  # not imported, because its backend is not set
+        pytest.skip("needs Keras")
+    named = convert.to_layout("keras", Weights(unflatten(arrays), config, given["inputs"].shape[1:]))
+    np.savez(folder / "arrays.npz", **given, **named)
+    out = "logits.npz" if "cotangent" in given else "logits.npy"
+    program = [sys.executable, FOLDER / "keras_logits.py", theirs, "arrays.npz", out, *file]
+    environment = {**os.environ, **load("keras_logits").ENVIRONMENT}
+    subprocess.run(program, cwd=folder, env=environment, check=True)
+    return folder / out

@@ -13,7 +13,7 @@ from benchmarks import jax_model
 from benchmarks.oracles import load
 from jaxnets import models
 from jaxnets.interop.convert import to_torch
-from jaxnets.interop.layouts import TORCH
+from jaxnets.interop.layouts import TORCH, normalize_torch_names
 
 from_torch = load("weights").from_torch
 SIZES = {"lenet5": 28, "inception_v3": 299}
@@ -23,6 +23,26 @@ NAMES = {
         "norm1/mean": "bn1.running_mean",
         "stage2_block1/projection/kernel": "layer2.0.downsample.0.weight",
         "stage4_block3/norm3/scale": "layer4.2.bn3.weight",
+    },
+    "vgg16": {
+        "stage1_conv2/bias": "features.2.bias",
+        "stage5_conv3/kernel": "features.28.weight",
+        "dense2/kernel": "classifier.3.weight",
+        "classifier/bias": "classifier.6.bias",
+    },
+    "vgg16_bn": {
+        "stage2_conv1/kernel": "features.7.weight",
+        "stage5_norm3/mean": "features.41.running_mean",
+        "dense1/kernel": "classifier.0.weight",
+    },
+    "xception": {
+        "conv2/norm/var": "bn2.running_var",
+        "block2/sepconv1/depthwise/kernel": "block1.rep.0.conv1.weight",
+        "block2/sepconv2/norm/scale": "block1.rep.4.weight",
+        "block5/sepconv3/conv/kernel": "block4.rep.7.pointwise.weight",
+        "block13/shortcut/norm/bias": "block12.skipbn.bias",
+        "block14_sepconv2/conv/kernel": "conv4.pointwise.weight",
+        "block14_sepconv1/norm/mean": "bn3.running_mean",
     },
     "inception_v1": {
         "conv2_reduce/conv/kernel": "conv2.conv.weight",
@@ -116,3 +136,19 @@ def test_names_and_shapes_match_pytorch(network: str) -> None:
     arrays_of_pytorch = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     for tree in variables.values():
         chex.assert_trees_all_equal(from_torch(network, arrays_of_pytorch, like=tree), dict(tree))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("network", ["vgg16", "vgg16_bn"])
+def test_vgg_of_timm_has_the_names_of_torchvision(network: str) -> None:
+    torchvision = load("torchvision_import").import_torchvision()
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        theirs = timm.create_model(network, num_classes=3).state_dict()
+        wanted = getattr(torchvision.models, network)(num_classes=3).state_dict()
+    named = normalize_torch_names({name: np.empty(tensor.shape) for name, tensor in theirs.items()})
+    assert {name: array.shape for name, array in named.items()} == {
+        name: tuple(tensor.shape) for name, tensor in wanted.items()
+    }

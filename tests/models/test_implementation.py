@@ -21,7 +21,8 @@ SMALL = {
     "resnet50": {"name": "resnet50", "stage_sizes": (1,), "width": 2},
 }
 SHORT = {
-    "resnet50": {"stage_sizes": (1, 1, 1, 1)},
+    **{f"resnet{layers}": {"stage_sizes": (1, 1, 1, 1)} for layers in (18, 34, 50, 101, 152)},
+    "nasnet_mobile": {"cells": 1},
     "inception_resnet_v2": {"repeats": (1, 1, 1)},
     "densenet121": {"block_sizes": (1, 1, 1, 1)},
 }

@@ -31,6 +31,7 @@ FAST_TO_COMPILE = [
     name if name == "lenet5" else pytest.param(name, marks=pytest.mark.slow) for name in IMAGE_NETWORKS
 ]
 """Deep networks take minutes to compile; a short ResNet-50 is tested in test_goldens.py."""
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def _shapes(name: str, classes: int, size: int) -> dict:
@@ -50,6 +51,17 @@ def _config(name: str, classes: int):
     [
         ("resnet50", 3, 23_514_179, 0, 53_120),  # torchvision's resnet50, 3 classes
         ("resnet50", 1000, 25_557_032, 0, 53_120),  # and 1000
+        # torchvision's resnet18, 34, 101, 152 and vgg16, vgg16_bn
+        ("resnet18", 3, 11_178_051, 0, 9_600),
+        ("resnet18", 1000, 11_689_512, 0, 9_600),
+        ("resnet34", 1000, 21_797_672, 0, 17_024),
+        slow("resnet101", 1000, 44_549_160, 0, 105_344),
+        slow("resnet152", 1000, 60_192_808, 0, 151_424),
+        ("vgg16", 3, 134_272_835, 0, 0),
+        ("vgg16", 1000, 138_357_544, 0, 0),
+        ("vgg16_bn", 1000, 138_365_992, 0, 8_448),
+        slow("xception", 1000, 22_855_952, 0, 54_528),  # timm's legacy_xception and Keras's Xception
+        slow("nasnet_mobile", 1000, 5_289_978, 0, 36_738),  # Keras's NASNetMobile
         ("mobilenet_v2", 1000, 3_504_872, 0, 34_112),  # torchvision's mobilenet_v2
         ("efficientnet_b0", 1000, 5_288_548, 0, 42_016),  # torchvision's efficientnet_b0
         # timm's tf_efficientnet_lite0 to 2

@@ -25,11 +25,19 @@ def shapes_of(model, size: int = 32):
     return jax.eval_shape(functools.partial(model.init, jax.random.key(0)), x)
 
 
-@pytest.mark.parametrize(("classes", "parameters"), [(3, 23_540_739), (1000, 25_583_592)])
-def test_parameter_counts_match_keras(classes: int, parameters: int) -> None:
-    shapes = shapes_of(keras_resnet(classes))
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters", "statistics"),
+    [
+        ("resnet50", 3, 23_540_739, 53_120),
+        ("resnet50", 1000, 25_583_592, 53_120),
+        pytest.param("resnet101", 1000, 44_601_832, 105_344, marks=pytest.mark.slow),
+        pytest.param("resnet152", 1000, 60_268_520, 151_424, marks=pytest.mark.slow),
+    ],
+)
+def test_parameter_counts_match_keras(name: str, classes: int, parameters: int, statistics: int) -> None:
+    shapes = shapes_of(keras_resnet(classes, name=name))
     assert models.count_parameters(shapes["params"]) == parameters
-    assert models.count_parameters(shapes["batch_stats"]) == 53_120
+    assert models.count_parameters(shapes["batch_stats"]) == statistics
 
 
 def test_convolutions_have_biases_and_keras_initialization() -> None:

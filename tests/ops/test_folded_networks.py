@@ -15,6 +15,10 @@ from jaxnets.ops.cpu_kernels import Implementation, Kernels
 NETWORKS = {
     "resnet50": ({"stage_sizes": (1, 2), "width": 16}, 32),
     "resnet50/keras": ({"stage_sizes": (1, 1), "width": 16, "variant": "keras"}, 32),
+    "resnet18": ({}, 32),
+    "vgg16_bn": ({}, 32),
+    "xception": ({}, 40),
+    "nasnet_mobile": ({}, 40),
     "densenet121": ({}, 32),
     "inception_v1": ({}, 32),
     "inception_v3": ({}, 80),
@@ -38,6 +42,10 @@ def _network(name: str) -> tuple[Any, dict[str, Any], np.ndarray]:
         model = model.clone(block_sizes=(2, 2), growth_rate=8)
     if config.name == "inception_resnet_v2":
         model = model.clone(repeats=(1, 1, 2))
+    if config.name == "resnet18":
+        model = model.clone(stage_sizes=(1, 2), width=16)
+    if config.name == "nasnet_mobile":
+        model = model.clone(cells=1, width=8)
     images = generator.normal(size=(3, size, size, 1 if name == "lenet5" else 3)).astype(np.float32)
     variables = models.initialize(model, jax.random.key(0), images[:1].shape)
     ranges = {"mean": (-0.2, 0.2), "var": (0.5, 1.5)}
@@ -57,8 +65,17 @@ def _logits(model: Any, variables: dict[str, Any], images: Any, *, folded: bool)
     return np.asarray(jax.jit(apply)(variables, images))
 
 
+LARGE = ("vgg16_bn", "xception", "nasnet_mobile")
+"""Their layers are those of the others."""
+
+
 @pytest.mark.parametrize(
-    ("name", "implementation"), [("resnet50", "by_shape"), *((name, "kernels") for name in NETWORKS)]
+    ("name", "implementation"),
+    [
+        ("resnet50", "by_shape"),
+        *((name, "kernels") for name in NETWORKS if name not in LARGE),
+        *(pytest.param(name, "kernels", marks=pytest.mark.slow) for name in LARGE),
+    ],
 )
 def test_folded_networks_have_the_same_logits(
     name: str, implementation: Implementation, request: pytest.FixtureRequest

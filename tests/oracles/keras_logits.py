@@ -2,19 +2,27 @@
 
 `python keras_logits.py NETWORK ARRAYS LOGITS [FILE]` takes an npz of weights, named "layer/weight", with
 "inputs" [B, H, W, 3], and writes logits [B, classes] as npy. It saves the weights to FILE in Keras's format
-(legacy HDF5 if FILE ends in model.h5). NETWORK is Keras's name, such as "ResNet50"; set `ENVIRONMENT`.
+(legacy HDF5 if FILE ends in model.h5). With "cotangent" [B, classes] in the npz, LOGITS is an npz of what
+`training` returns. NETWORK is Keras's name, such as "ResNet50"; set `ENVIRONMENT`.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+OPTIONS = {"xla_backend_optimization_level": 0}
+"""Compiles faster."""
 
 
-def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: str | None) -> np.ndarray:
-    """Returns the logits in inference; raises ValueError if the names of the weights do not match."""
-    import jax
+def build(
+    name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray
+) -> tuple[Any, dict[str, Any], np.ndarray]:
+    """Returns Keras's network with these weights, its variables by name, and the inputs as it expects them.
+
+    Raises ValueError if the names of the weights do not match.
+    """
     import keras
     from keras.src.backend.common import dtypes
 
@@ -28,24 +36,71 @@ def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: s
         classifier_activation=None,
         input_shape=inputs.shape[1:],
     )
-    variables = {f"{layer.name}/{w.name}": w for layer in network.layers for w in layer.weights}
+    for layer in network.layers:
+        if layer.name.startswith("rescaling"):  # of EfficientNet, whose inputs are pixels from 0 to 255
+            inputs = inputs / layer.scale
+    layers = [layer for layer in network.layers if layer.name != "normalization"]  # by 0 and 1
+    variables = {f"{layer.name}/{w.name}": w for layer in layers for w in layer.weights}
     if set(variables) != set(arrays):
         raise ValueError(f"names in only one of both: {sorted(set(variables) ^ set(arrays))}")
     for name, variable in variables.items():
         variable.assign(arrays[name])
+    return network, variables, inputs
+
+
+def values_of(network: Any) -> list[list[Any]]:
+    """Returns the values of the trainable variables and of the others."""
+    return [[v.value for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables)]
+
+
+def logits(name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, file: str | None) -> np.ndarray:
+    """Returns the logits in inference."""
+    import jax
+
+    network, _, inputs = build(name, arrays, inputs)
     if file is not None:
         network.save(file) if file.endswith("model.h5") else network.save_weights(file)
-    values = [[v.value for v in vs] for vs in (network.trainable_variables, network.non_trainable_variables)]
 
     def call(values: list, x: jax.Array) -> jax.Array:
         return network.stateless_call(*values, x, training=False)[0]
 
-    options = {"xla_backend_optimization_level": 0}  # compiles faster
-    return np.asarray(jax.jit(call, compiler_options=options)(values, inputs))
+    return np.asarray(jax.jit(call, compiler_options=OPTIONS)(values_of(network), inputs))
+
+
+def training(
+    name: str, arrays: dict[str, np.ndarray], inputs: np.ndarray, cotangent: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the training mode's "logits", the gradient of vdot(logits, cotangent) and the batch statistics.
+
+    Gradients and statistics have the names of the variables; variances are biased.
+    """
+    import jax
+
+    network, variables, inputs = build(name, arrays, inputs)
+    names = {id(variable): name for name, variable in variables.items()}
+    trainable, others = values_of(network)
+
+    def loss(trainable: list) -> Any:
+        y, updated = network.stateless_call(trainable, others, inputs, training=True)
+        return (y * cotangent).sum(), (y, updated)
+
+    computed = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=OPTIONS)(trainable)
+    (_, (y, updated)), gradient = computed
+    found = {"logits": np.asarray(y)}
+    for variable, value in zip(network.trainable_variables, gradient, strict=True):
+        found[names[id(variable)]] = np.asarray(value)
+    momentum = {layer.name: layer.momentum for layer in network.layers if hasattr(layer, "momentum")}
+    for variable, old, new in zip(network.non_trainable_variables, others, updated, strict=True):
+        layer = names[id(variable)].partition("/")[0]
+        found[names[id(variable)]] = np.asarray(new - momentum[layer] * old) / (1 - momentum[layer])
+    return found
 
 
 if __name__ == "__main__":
     network, arrays, out, *file = sys.argv[1:]
     given = dict(np.load(arrays))
     images = given.pop("inputs")
-    np.save(out, logits(network, given, images, file[0] if file else None))
+    if "cotangent" in given:
+        np.savez(out, **training(network, given, images, given.pop("cotangent")))
+    else:
+        np.save(out, logits(network, given, images, file[0] if file else None))

@@ -48,6 +48,29 @@ def _alexnet(config: config_dict.ConfigDict) -> torch.nn.Module:
     return load("alexnet").AlexNet(model.variant or "pool3", model.num_classes, model.dropout)
 
 
+def _torchvision(config: config_dict.ConfigDict) -> torch.nn.Module:
+    """The network of torchvision with the same name."""
+    return getattr(load("torchvision_import").import_torchvision().models, config.model.name)(
+        num_classes=config.model.num_classes
+    )
+
+
+def _vgg(config: config_dict.ConfigDict) -> torch.nn.Module:
+    models = load("torchvision_import").import_torchvision().models
+    return getattr(models, config.model.name)(
+        num_classes=config.model.num_classes, dropout=config.model.dropout, init_weights=False
+    )
+
+
+def _xception(config: config_dict.ConfigDict) -> torch.nn.Module:
+    load("torchvision_import").import_torchvision()
+    import timm
+
+    return timm.create_model(
+        "legacy_xception", num_classes=config.model.num_classes, drop_rate=config.model.dropout
+    )
+
+
 def _resnet50(config: config_dict.ConfigDict) -> torch.nn.Module:
     model = config.model
     return load("resnet").resnet(model.num_classes, tuple(model.stage_sizes), model.width)
@@ -96,11 +119,6 @@ def _inception_resnet_v2(config: config_dict.ConfigDict) -> torch.nn.Module:
     )
 
 
-def _densenet121(config: config_dict.ConfigDict) -> torch.nn.Module:
-    models = load("torchvision_import").import_torchvision().models
-    return models.densenet121(num_classes=config.model.num_classes)
-
-
 def _mobilenet_v2(config: config_dict.ConfigDict) -> torch.nn.Module:
     models = load("torchvision_import").import_torchvision().models
     return models.mobilenet_v2(num_classes=config.model.num_classes, dropout=config.model.dropout)
@@ -134,11 +152,15 @@ def _depthwise(config: config_dict.ConfigDict) -> torch.nn.Module:
 NETWORKS = {
     "lenet5": _lenet5,
     "alexnet": _alexnet,
+    **{f"resnet{layers}": _torchvision for layers in (18, 34, 101, 152)},
     "resnet50": _resnet50,
+    "vgg16": _vgg,
+    "vgg16_bn": _vgg,
+    "xception": _xception,
     "inception_v1": _inception_v1,
     "inception_v3": _inception_v3,
     "inception_resnet_v2": _inception_resnet_v2,
-    "densenet121": _densenet121,
+    "densenet121": _torchvision,
     "mobilenet_v2": _mobilenet_v2,
     "efficientnet_b0": _efficientnet_b0,
     "efficientnet_lite0": _efficientnet_lite,

@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnets import config as config_lib
 from jaxnets import models, reported
 from studies.mlp_proof import picture
 from studies.pages import building_blocks
@@ -159,13 +157,3 @@ def test_suspect_concepts_have_remarks() -> None:
         if "suspect" in concept:
             (line,) = (line for line in lines if f"`{concept['id']}`" in line)
             assert len(line.split(" | ")[3]) > 10, line
-
-
-def test_resnet_101_is_resnet_with_other_stage_sizes() -> None:
-    config = config_lib.default_config()
-    config.model.name, config.model.num_classes = "resnet50", 1000
-    config.model.stage_sizes = (3, 4, 23, 3)
-    model = models.create(config.model)
-    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(model.init, jax.random.key(0)), x)
-    assert models.count_parameters(shapes["params"]) == 44_549_160  # torchvision's resnet101

@@ -1,0 +1,140 @@
+"""MobileNetV2 and the EfficientNets: stages, stochastic depth, and timm's forms of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks.oracles import has_torch, load
+from jaxnets import config as config_lib
+from jaxnets import models
+from jaxnets.interop import convert
+from jaxnets.interop.weights import Weights, flatten
+from jaxnets.models import efficientnet, mobilenet
+from jaxnets.models.base import Entry
+
+
+@pytest.mark.parametrize(
+    ("entry", "channels", "blocks"),
+    [
+        (efficientnet.LITE0, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+        (efficientnet.LITE1, (16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+        (efficientnet.LITE2, (16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+    ],
+)
+def test_stages_are_scaled(entry: Entry, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+    stages = efficientnet.scaled_stages(entry.settings["width"], entry.settings["depth"])
+    assert tuple(stage.channels for stage in stages) == channels
+    assert tuple(stage.blocks for stage in stages) == blocks
+    *_, (name, _, stride) = mobilenet.names_of_blocks(stages)
+    assert (name, stride) == ("stage7_block1", 1)
+
+
+def _model(name: str, **fields: Any) -> tuple[Any, Any]:
+    config = config_lib.default_config().model
+    config.update({"name": name, "num_classes": 3, **fields})
+    return config, models.create(config)
+
+
+def test_stochastic_depth_leaves_out_blocks_in_training_only() -> None:
+    """With a rate near 1 a block returns its input, or much more."""
+    layers = efficientnet.EfficientNet(3).layers()
+    block = mobilenet.InvertedResidual(layers, 8, 6, stochastic_depth=0.9)
+    x = np.random.default_rng(0).normal(size=(64, 5, 5, 8)).astype(np.float32)
+    variables = jax.jit(lambda x: block.init(jax.random.key(0), x, train=False))(x)
+    without = block.clone(stochastic_depth=0.0)
+
+    def apply(module: Any, *, train: bool) -> np.ndarray:
+        rngs, mutable = {"dropout": jax.random.key(1)}, ["batch_stats"]
+        program = jax.jit(lambda x: module.apply(variables, x, train=train, mutable=mutable, rngs=rngs)[0])
+        return np.asarray(program(x))
+
+    added, all_added = (apply(module, train=True) - x for module in (block, without))
+    left_out = ~added.any(axis=(1, 2, 3))
+    assert 45 < left_out.sum() < 64
+    np.testing.assert_allclose(added[~left_out], all_added[~left_out] / 0.1, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(*(apply(module, train=False) for module in (block, without)))
+
+
+def test_the_rate_of_stochastic_depth_grows_with_the_depth() -> None:
+    _, model = _model("efficientnet_b0", stochastic_depth=0.32)
+    rates = [block.stochastic_depth for block in model.bind({}).blocks]
+    np.testing.assert_allclose(rates, np.arange(16) * 0.02)
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(not has_torch(), reason="needs PyTorch and timm")
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "variant", "theirs"),
+    [
+        ("mobilenet_v2", "torchvision", "mobilenetv2_100"),
+        ("efficientnet_b0", "torchvision", "efficientnet_b0"),
+        ("efficientnet_b0", "keras", "tf_efficientnet_b0"),
+    ],
+)
+def test_weights_and_logits_match_timm(name: str, variant: str, theirs: str) -> None:
+    import torch
+
+    load("torchvision_import").import_torchvision()
+    import timm
+
+    config, model = _model(name, variant=variant, dtype="float64")
+    shape = (75, 75, 3)
+    variables = load("drawn").variables(model, (1, *shape))
+    arrays = convert.to_layout("timm", Weights(variables, config, shape))
+    network = timm.create_model(theirs, num_classes=3).double().eval()
+    load("networks").load_arrays(network, arrays)
+    x = np.random.default_rng(0).normal(size=(2, *shape))
+    with torch.no_grad():
+        expected = network(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
+    options = {"xla_backend_optimization_level": 0}
+    ours = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=options)(variables, x)
+    error = np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
+    print(f"{name} as timm's {theirs}: logits {error:.1e}")
+    assert error < 1e-10
+
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    assert convert.recognise(state, None, None) == (name, "timm")
+    converted = convert.from_layout("timm", state, config, shape)
+    assert converted.missing == converted.unexpected == ()
+    for path, leaf in flatten(variables).items():
+        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("efficientnet_b0", "torch"),
+        *(
+            pytest.param(name, layout, marks=pytest.mark.slow)
+            for name, layout in (
+                ("mobilenet_v2", "torch"),
+                ("mobilenet_v2", "timm"),
+                ("mobilenet_v2", "keras"),
+                ("efficientnet_b0", "timm"),
+                ("efficientnet_b0", "keras"),
+                ("efficientnet_b0", "efficientnet_pytorch"),
+                *((f"efficientnet_lite{number}", "torch") for number in range(3)),
+                *((f"efficientnet_lite{number}", "efficientnet_pytorch") for number in range(3)),
+            )
+        ),
+    ],
+)
+def test_exported_names_are_recognised_and_read_again(name: str, layout: str) -> None:
+    variant = convert.LAYOUTS[layout].networks[name].variants[0]
+    config, model = _model(name, variant=variant)
+    generator = np.random.default_rng(0)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+    variables = jax.tree.map(lambda leaf: generator.random(leaf.shape, np.float32), shapes)
+    arrays = convert.to_layout(layout, Weights(variables, config, (64, 64, 3)))
+    assert len(arrays) == len(jax.tree.leaves(variables))
+    assert convert.recognise(arrays, None, None) == (name, layout)
+    converted = convert.from_layout(layout, arrays, config, (64, 64, 3))
+    assert converted.missing == converted.unexpected == ()
+    for path, leaf in flatten(variables).items():
+        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
