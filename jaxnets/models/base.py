@@ -189,7 +189,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),  # jax.nn's has slope 1 at 0, PyTorch's 0.01
     "sigmoid": nn.sigmoid,
-    "relu6": lambda x: jnp.where(x >= 6, 6.0, nn.relu(x)),  # jax.nn's has slope 1/2 at 6, PyTorch's 0
+    "relu6": lambda x: lax.clamp(x.dtype.type(0), x, x.dtype.type(6)),  # jax.nn's has slope 1/2 at 6
     "silu": nn.silu,
     "identity": lambda x: x,
 }
