@@ -34,11 +34,16 @@ IMAGES, IMAGE_SIZE, JPEG_QUALITY = 1500, 224, 75
 PIPELINE_BATCH = 32
 JPEG_TITLE = f"JPEG against a DataLoader on JPEG, {IMAGE_SIZE} px"
 LUNG_NETWORKS = ("resnet50", "inception_v1", "inception_v3", "inception_resnet_v2", "densenet121")
+OTHER_NETWORKS = (
+    *("resnet18", "resnet34", "resnet101", "resnet152", "vgg16", "vgg16_bn", "xception", "mobilenet_v2"),
+    *("efficientnet_b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+)
 TRAINING_SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
     "lenet5": ((28, 64),),
     "alexnet": ((32, 64),),
     **{network: ((64, 16), (128, 16), (224, 16)) for network in ("resnet50", "densenet121", depthwise.NAME)},
     **{name: ((75, 16), (128, 16), (224, 16)) for name in LUNG_NETWORKS if name.startswith("inception")},
+    **{name: ((224, 16),) for name in OTHER_NETWORKS},
 }
 """(image size, batch size) by network; 75 px is the smallest size of two Inceptions."""
 INFERENCE_SIZES = {**TRAINING_SIZES, **{name: ((128, 16), (224, 16)) for name in LUNG_NETWORKS}}

@@ -26,6 +26,10 @@ from jaxnets.training.step import Metrics, TrainState, make_train_step
 CHANNELS = {"lenet5": 1}
 CLASSES = {"lenet5": 10, "alexnet": 10}
 """Input channels and classes by network, as in the reports; 3 and 3 for others."""
+VARIANTS = {"xception": "timm"}
+"""The variant that a PyTorch library has, where that is not the default."""
+WITHOUT_PYTORCH = ("nasnet_mobile",)
+"""Networks of keras.applications only."""
 MLP_CONFIG = Path(__file__).parents[1] / "configs" / "mlp_tanh.py"
 
 
@@ -55,6 +59,7 @@ def make_config(network: str, image_size: int, batch_size: int) -> config_dict.C
     config = config_lib.default_config()
     config.model.name = network
     config.model.num_classes = CLASSES.get(network, 3)
+    config.model.variant = VARIANTS.get(network)
     config.data.image_size = image_size
     config.data.mean = config.data.std = (0.5,) * CHANNELS.get(network, 3)
     config.train.batch_size = batch_size

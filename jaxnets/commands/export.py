@@ -34,6 +34,7 @@ from jaxnets.training.preprocess import normalize, scale
 STABLEHLO, ONNX, WEB = "stablehlo", "onnx", "web"
 PROGRAMS = {STABLEHLO: "program.stablehlo", ONNX: web.MODEL, WEB: web.MODEL}
 """The file of each format."""
+LIBRARY_FILES = tuple(f"{name}.safetensors" for name in EXPORTABLE)
 CARD = "README.md"
 PLATFORMS = ("cpu", "cuda")
 IMAGES, PROBABILITIES, LOGITS, MAPS = "images", "probabilities", "logits", "maps"
@@ -80,28 +81,26 @@ def export(
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     is_run = (directory / workdir.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
-    library_file = _library_file(layout, weights, given) if layout else None
     with console.phase("export") as phase:
-        if file_format != STABLEHLO:
-            runtime = web.runtime_files() if file_format == WEB else {}
-            no_map = _why_no_map(weights)
-            with_maps = file_format == WEB and not no_map
-            content = onnx_program(weights, given, result, raw=raw, with_maps=with_maps)
-            phase.text = f"any batch size, {len(content) / 1e6:.1f} MB"
-        else:
-            content = bytes(program(weights, given).serialize())
+        if file_format == STABLEHLO:
+            files = _stablehlo_files(weights, given, layout)
             phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
+        else:
+            make_files = _web_files if file_format == WEB else _onnx_files
+            files = make_files(weights, given, result, raw=raw)
+            phase.text = f"any batch size, {len(files[web.MODEL]) / 1e6:.1f} MB"
     require_folder(out)
-    atomic_write(out / PROGRAMS[file_format], content)  # first: it marks the folder as an export
+    for name, content in files.items():  # the program is first: it marks the folder as an export
+        atomic_write(out / name, content)
     if file_format == STABLEHLO:
         write_weights(out, weights)
-    for name in EXPORTABLE if file_format == STABLEHLO else ():  # from an earlier export
-        (out / f"{name}.safetensors").unlink(missing_ok=True)
-    if library_file is not None:
-        atomic_write(out / f"{layout}.safetensors", library_file)
-    if file_format == WEB:
-        _write_page(out, content, runtime, weights, given, result, no_map)
+    for name in {*PROGRAMS.values(), *LIBRARY_FILES, web.PAGE, *web.FILES.values()} - files.keys():
+        (out / name).unlink(missing_ok=True)  # from an earlier export
     atomic_write(out / CARD, model_card(weights, given, result, file_format=file_format, raw=raw))
+    if file_format == WEB:
+        is_embedded = files.keys().isdisjoint(web.FILES.values())
+        how = "opens in a browser" if is_embedded else "needs a server: python -m http.server in its folder"
+        console.log("page", f"{out / web.PAGE} {how}")
     console.log("saved", str(out))
     return out
 
@@ -113,6 +112,17 @@ def _check_options(file_format: str, layout: str | None, *, raw: bool) -> None:
         raise ConfigError(f"--layout={layout} is for --format={STABLEHLO}: leave one of both out")
     if raw and file_format != ONNX:
         raise ConfigError(f"--raw is for --format={ONNX}")
+
+
+def _stablehlo_files(weights: Weights, given: Preprocessing, layout: str | None) -> dict[str, bytes]:
+    library_files = {f"{layout}.safetensors": _library_file(layout, weights, given)} if layout else {}
+    return {PROGRAMS[STABLEHLO]: bytes(program(weights, given).serialize()), **library_files}
+
+
+def _onnx_files(
+    weights: Weights, given: Preprocessing, result: results.Result | None, *, raw: bool
+) -> dict[str, bytes]:
+    return {web.MODEL: onnx_program(weights, given, result, raw=raw)}
 
 
 def _library_file(layout: str, weights: Weights, given: Preprocessing) -> bytes:
@@ -205,16 +215,12 @@ def _why_no_map(weights: Weights) -> str:
     return ""
 
 
-def _write_page(
-    out: Path,
-    content: bytes,
-    runtime: dict[str, bytes],
-    weights: Weights,
-    given: Preprocessing,
-    result: results.Result | None,
-    no_map: str,
-) -> None:
-    """Writes the page and says how to open it."""
+def _web_files(
+    weights: Weights, given: Preprocessing, result: results.Result | None, *, raw: bool
+) -> dict[str, bytes]:
+    del raw  # of ONNX files only
+    runtime, no_map = web.runtime_files(), _why_no_map(weights)
+    content = onnx_program(weights, given, result, with_maps=not no_map)
     entry, source = models.entry(weights.model.name), weights.source
     about = {"network": entry.title, "image size": f"{given.image_size} pixels"}
     leaky = ""
@@ -231,8 +237,7 @@ def _write_page(
         leaky=leaky,
         disclaimer=sources.disclaimer(source.get("data")),
     )
-    is_embedded = web.write_page(
-        out,
+    return web.page_files(
         content,
         runtime,
         card,
@@ -242,8 +247,6 @@ def _write_page(
         calibrated=weights.temperature is not None,
         no_map=no_map,
     )
-    how = "opens in a browser" if is_embedded else "needs a server: python -m http.server in its folder"
-    console.log("page", f"{out / web.PAGE} {how}")
 
 
 def _metadata(weights: Weights, given: Preprocessing, result: results.Result | None) -> dict[str, str]:

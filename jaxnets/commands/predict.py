@@ -170,7 +170,7 @@ def _rows(
         rows: list[dict[str, Any]] = []
         images: list[_Image] = []
         for file in files[start : start + BATCH_SIZE]:
-            row = {"file": file.path, "class": None, "confidence": None, "error": file.error}
+            row: dict[str, Any] = {"file": file.path, "class": None, "confidence": None, "error": file.error}
             row["calibrated"] = predictor.temperature is not None
             rows.append(row)
             try:

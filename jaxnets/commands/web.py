@@ -41,8 +41,7 @@ class Card(NamedTuple):
     disclaimer: str
 
 
-def write_page(
-    folder: Path,
+def page_files(
     model: bytes,
     runtime: Mapping[str, bytes],
     card: Card,
@@ -52,11 +51,10 @@ def write_page(
     channels: int,
     calibrated: bool,
     no_map: str,
-) -> bool:
-    """Writes the page, the model and, if the model is too large for the page, the runtime to a folder.
+) -> dict[str, bytes]:
+    """Makes the page: its files by name, with the runtime's if the model is too large to be part of it.
 
     Args:
-        folder: exists.
         model: an ONNX file: images uint8[B, H, W, C] -> probabilities [B, K], and maps [B, h, w, K] or not.
         runtime: what `runtime_files` returns.
         card: about the network.
@@ -65,9 +63,6 @@ def write_page(
         channels: 1 or 3.
         calibrated: the probabilities are.
         no_map: why there are no maps, or "".
-
-    Returns:
-        Whether the page contains the model.
     """
     files = {"model": MODEL, **FILES}
     settings = {
@@ -93,14 +88,8 @@ def write_page(
         card=card, settings=markupsafe.Markup(text), embedded=embedded,
         script=markupsafe.Markup(script),
     )  # fmt: skip
-    atomic_write(folder / MODEL, model)
-    for name, file in FILES.items():
-        if is_embedded:
-            (folder / file).unlink(missing_ok=True)
-        else:
-            atomic_write(folder / file, runtime[name])
-    atomic_write(folder / PAGE, html)
-    return is_embedded
+    beside = {} if is_embedded else {file: runtime[name] for name, file in FILES.items()}
+    return {MODEL: model, **beside, PAGE: html.encode()}
 
 
 def runtime_files(cache: Path | None = None) -> dict[str, bytes]:

@@ -86,7 +86,7 @@ def _run(graph: Graph, program: core.Jaxpr, constants: Sequence[Any], inputs: Se
     return [read(variable) for variable in program.outvars]
 
 
-def _write(graph: Graph, equation: core.JaxprEqn, inputs: list[Value]) -> Sequence[Value]:
+def _write(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
     name, parameters = equation.primitive.name, equation.params
     if name in CALLS:
         called = next(parameters[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in parameters)

@@ -78,12 +78,12 @@ def test_warnings_stand_on_the_page(
     assert "LEAKY: 25.0 % of the test images have a near-duplicate in training." in words
 
 
-def test_class_names_cannot_end_the_script(tmp_path: Path) -> None:
+def test_class_names_cannot_end_the_script() -> None:
     given = exporting.Preprocessing(8, (0.5,), (0.5,))
     card = web.Card("<b>title</b>", {"data": "<i>"}, ["<u>"], "", "")
     options = {"channels": 1, "calibrated": False, "no_map": ""}
-    web.write_page(tmp_path, b"model", RUNTIME, card, given, classes=["</script><b>"], **options)
-    page = (tmp_path / "index.html").read_text()
+    files = web.page_files(b"model", RUNTIME, card, given, classes=["</script><b>"], **options)
+    page = files["index.html"].decode()
     assert _settings(page)["classes"] == ["</script><b>"]
     for tag in ("</script><b>", "<b>title", "<i>", "<u>"):
         assert tag not in page

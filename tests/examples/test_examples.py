@@ -41,6 +41,7 @@ def test_minimal_learns_the_digits_with_few_modules(repository: Path) -> None:
     assert int(modules) < 25
 
 
+@pytest.mark.slow
 def test_own_network_is_trained_and_evaluated(run: Run, tmp_path: Path) -> None:
     file, workdir = "examples/own_network.py", f"--workdir={tmp_path / 'run'}"
     small = [
@@ -54,6 +55,7 @@ def test_own_network_is_trained_and_evaluated(run: Run, tmp_path: Path) -> None:
     assert "report" in run("scripts/evaluate.py", workdir, f"--import={file}")
 
 
+@pytest.mark.slow
 def test_own_data_is_read_from_a_csv_file(run: Run, tmp_path: Path) -> None:
     rows = []
     for number in range(30):
@@ -76,6 +78,7 @@ def test_own_data_is_read_from_a_csv_file(run: Run, tmp_path: Path) -> None:
     assert manifest["classes"] == ["bright", "dark"]
 
 
+@pytest.mark.slow
 def test_a_callback_is_named_on_the_command_line(run: Run, tmp_path: Path) -> None:
     small = [f"--config.{field}" for field in ("data.num_examples=60", "data.image_size=16")]
     shared = ("scripts/train.py", "--config=configs/lung_resnet.py:smoke", f"--config.data.root={tmp_path}")
@@ -106,6 +109,7 @@ def test_a_wrong_callback_raises(
     assert f"--callbacks={name}" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_an_error_in_an_own_network_names_its_line(run: Run, repository: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     source = (repository / "examples" / "own_network.py").read_text()
