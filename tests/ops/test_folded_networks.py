@@ -6,54 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
+from drawn_networks import NETWORKS, draw_network
 
-from jaxnets import config as config_lib
 from jaxnets import models, ops
 from jaxnets.ops.cpu_kernels import Implementation, Kernels
-
-NETWORKS = {
-    "resnet50": ({"stage_sizes": (1, 2), "width": 16}, 32),
-    "resnet50/keras": ({"stage_sizes": (1, 1), "width": 16, "variant": "keras"}, 32),
-    "resnet18": ({}, 32),
-    "vgg16_bn": ({}, 32),
-    "xception": ({}, 40),
-    "nasnet_mobile": ({}, 40),
-    "densenet121": ({}, 32),
-    "inception_v1": ({}, 32),
-    "inception_v3": ({}, 80),
-    "inception_resnet_v2": ({}, 80),
-    "mobilenet_v2": ({}, 32),
-    "mobilenet_v2/keras": ({"variant": "keras"}, 32),
-    "efficientnet_b0": ({}, 32),
-    "efficientnet_lite1": ({}, 37),
-    "alexnet": ({}, 32),
-    "lenet5": ({}, 28),
-}
-
-
-def _network(name: str) -> tuple[Any, dict[str, Any], np.ndarray]:
-    """Returns a network, variables with statistics far from their initial values, and images."""
-    fields, size = NETWORKS[name]
-    config = config_lib.default_config().model
-    config.update({"name": name.partition("/")[0], "num_classes": 3, **fields})
-    model, generator = models.create(config), np.random.default_rng(0)
-    if config.name == "densenet121":
-        model = model.clone(block_sizes=(2, 2), growth_rate=8)
-    if config.name == "inception_resnet_v2":
-        model = model.clone(repeats=(1, 1, 2))
-    if config.name == "resnet18":
-        model = model.clone(stage_sizes=(1, 2), width=16)
-    if config.name == "nasnet_mobile":
-        model = model.clone(cells=1, width=8)
-    images = generator.normal(size=(3, size, size, 1 if name == "lenet5" else 3)).astype(np.float32)
-    variables = models.initialize(model, jax.random.key(0), images[:1].shape)
-    ranges = {"mean": (-0.2, 0.2), "var": (0.5, 1.5)}
-    drawn = {
-        path: generator.uniform(*ranges[path[-1]], leaf.shape).astype(np.float32)
-        for path, leaf in traverse_util.flatten_dict(variables["batch_stats"]).items()
-    }
-    return model, {**variables, "batch_stats": traverse_util.unflatten_dict(drawn)}, images
 
 
 def _logits(model: Any, variables: dict[str, Any], images: Any, *, folded: bool) -> np.ndarray:
@@ -80,7 +36,7 @@ LARGE = ("vgg16_bn", "xception", "nasnet_mobile")
 def test_folded_networks_have_the_same_logits(
     name: str, implementation: Implementation, request: pytest.FixtureRequest
 ) -> None:
-    model, variables, images = _network(name)
+    model, variables, images = draw_network(name)
     if implementation == "kernels":
         implementation = request.getfixturevalue("kernels")[-1]
     single = model.clone(implementation=implementation)
@@ -97,7 +53,7 @@ def test_folded_networks_have_the_same_logits(
 
 
 def test_folded_variables_replace_the_kernels(kernels: tuple[Kernels, ...]) -> None:
-    model, variables, images = _network("resnet50")
+    model, variables, images = draw_network("resnet50")
     folded = models.fold_batch_norm(model, variables, images[:1])
     assert "kernel" not in folded["params"].get("conv1", {})
     assert folded["params"]["classifier"].keys() == {"kernel", "bias"}
@@ -107,7 +63,7 @@ def test_folded_variables_replace_the_kernels(kernels: tuple[Kernels, ...]) -> N
 
 
 def test_a_folded_block_is_one_call_for_each_convolution(kernels: tuple[Kernels, ...]) -> None:
-    model, variables, images = _network("resnet50")
+    model, variables, images = draw_network("resnet50")
     model = model.clone(implementation=kernels[-1])
     variables = models.fold_batch_norm(model, variables, images[:1])
     program = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, images).as_text()

@@ -1,0 +1,145 @@
+"""The page in a browser: the same bytes and probabilities as in Python, without a request to elsewhere."""
+
+import base64
+import functools
+import http.server
+import io
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxnets
+from jaxnets.commands import export, web
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+
+pytestmark = pytest.mark.slow
+SIZES = ((300, 200), (224, 400), (1000, 777), (224, 224), (37, 41))
+NETWORK = "imagenet:efficientnet_lite0"
+CLASSIFY = """
+const [text, done] = arguments;
+(async () => {
+  await jaxnets.ready;
+  const pixels = await jaxnets.read(new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]));
+  const {probabilities, maps} = await jaxnets.classify(pixels);
+  const chosen = probabilities.indexOf(Math.max(...probabilities));
+  const map = maps ? Array.from(jaxnets.mapOf(maps.data, maps.dims, chosen)) : null;
+  done({pixels: Array.from(pixels), probabilities, map});
+})().catch((error) => done({error: String(error)}));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        pytest.skip("no chromedriver: apt-get install chromium-driver")
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chrome:
+        chrome.set_script_timeout(120)
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export.export(Path(NETWORK), tmp_path_factory.mktemp("page") / "out", file_format="web")
+
+
+def _pictures(suffix: str, **options: Any) -> Iterator[bytes]:
+    """Images of each size, as files."""
+    source = SyntheticTissue(len(SIZES), 128, seed=3)
+    for index, size in enumerate(SIZES):
+        data = io.BytesIO()
+        Image.fromarray(source[index]["image"]).resize(size).save(data, suffix, **options)
+        yield data.getvalue()
+
+
+def _requested(browser: Any) -> list[str]:
+    """Addresses of requests that are not for files, blobs or data."""
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    sent = (message for message in messages if message["method"] == "Network.requestWillBeSent")
+    addresses = (message["params"]["request"]["url"] for message in sent)
+    return [address for address in addresses if address.startswith("http")]
+
+
+def test_pictures_have_the_probabilities_of_python(browser: Any, page: Path) -> None:
+    network: Any = jaxnets.load(NETWORK)
+    browser.get(f"file://{page / web.PAGE}")
+    for data in _pictures("PNG"):
+        found = browser.execute_async_script(CLASSIFY, base64.b64encode(data).decode())
+        assert "error" not in found, found
+        pixels = network.preprocess.read(Image.open(io.BytesIO(data)))
+        np.testing.assert_array_equal(np.reshape(found["pixels"], pixels.shape), pixels)
+        expected = network.probabilities(pixels[None])[0]
+        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-4)
+        heat = network.gradcam(pixels[None], expected.argmax()[None])[0]
+        np.testing.assert_allclose(np.reshape(found["map"], heat.shape), heat, atol=1e-4)
+    assert _requested(browser) == []
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_jpegs_have_the_same_class(browser: Any, page: Path) -> None:
+    network: Any = jaxnets.load(NETWORK)
+    browser.get(f"file://{page / web.PAGE}")
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    for data in _pictures("JPEG", quality=90, exif=orientation):
+        found = browser.execute_async_script(CLASSIFY, base64.b64encode(data).decode())
+        path = page.parent / "picture.jpg"
+        path.write_bytes(data)
+        pixels = network.preprocess.read(path)
+        expected = network.probabilities(pixels[None])[0]
+        assert np.argmax(found["probabilities"]) == expected.argmax()
+        assert np.abs(np.reshape(found["pixels"], pixels.shape).astype(int) - pixels).max() <= 3
+        assert np.abs(np.array(found["probabilities"]) - expected).max() < 0.02
+
+
+def test_a_chosen_file_is_shown(browser: Any, page: Path) -> None:
+    path = page.parent / "picture.png"
+    path.write_bytes(next(_pictures("PNG")))
+    browser.get(f"file://{page / web.PAGE}")
+    _wait(browser, lambda: browser.find_element("id", "status").text == "Ready.")
+    browser.find_element("id", "file").send_keys(str(path))
+    _wait(browser, lambda: "%" in browser.find_element("id", "status").text)
+    label, _, confidence = browser.find_element("id", "status").text.rpartition(", ")
+    rows = browser.find_elements("css selector", "#classes tr")
+    assert len(rows) == 5
+    assert rows[0].text.split("\n")[0].startswith(label)
+    assert confidence in rows[0].text
+    assert label in browser.find_element("id", "about-map").text
+    path.write_text("no picture")
+    browser.find_element("id", "file").send_keys(str(path))
+    _wait(browser, lambda: "cannot be read" in browser.find_element("id", "status").text)
+
+
+def test_a_large_model_is_read_from_a_server(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "MAX_EMBEDDED", 0)
+    out = export.export(Path(NETWORK), tmp_path / "out", file_format="web")
+    browser.get(f"file://{out / web.PAGE}")
+    _wait(browser, lambda: "python -m http.server" in browser.find_element("id", "status").text)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=out)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        browser.get(address)
+        _wait(browser, lambda: browser.find_element("id", "status").text == "Ready.")
+        assert all(each.startswith(address) for each in _requested(browser))
+        server.shutdown()
+
+
+def _wait(browser: Any, condition: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda _: condition())
