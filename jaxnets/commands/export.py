@@ -185,7 +185,7 @@ def onnx_program(
         features: Any = network.apply(variables, inputs, train=False, method="features")
         classifier = variables["params"]["classifier"]
         maps = ops.convolution(features, classifier["kernel"][None, None], implementation="xla")
-        return probabilities(maps.mean((1, 2)) + classifier["bias"]), maps
+        return probabilities(maps.mean((1, 2)) + classifier["bias"][None]), maps
 
     def probabilities(logits: jax.Array) -> jax.Array:
         return jax.nn.softmax(logits / (weights.temperature or 1.0))

@@ -220,7 +220,11 @@ async function show(blob) {
   }
 }
 
-element("file").addEventListener("change", ({target}) => target.files[0] && show(target.files[0]));
+element("file").addEventListener("change", ({target}) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same file can be chosen again
+  if (file) show(file);
+});
 element("toggle").addEventListener("click", ({target}) => {
   target.setAttribute("aria-pressed", String(target.getAttribute("aria-pressed") !== "true"));
   redraw();
