@@ -75,8 +75,14 @@ FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expen
 """Halves the compilation time of deep networks."""
 LARGE = pytest.mark.timeout(3600)  # two compilations and forty passes in double precision
 SMALL = ["lenet5", "narrow resnet"]
-DEEPEST = ["inception_resnet_v2", "resnet101", "resnet152", "vgg16", "vgg16_bn", "xception"]
-"""The gradient takes more than a minute, mostly compilation, or, of VGG's, 9 GB."""
+DEEPEST = [
+    *("inception_resnet_v2", "resnet34", "resnet101", "resnet152", "vgg16", "vgg16_bn", "xception"),
+    *("efficientnet_lite1", "efficientnet_lite2"),
+]
+"""Their gradients take a minute or more, mostly to compile, or, of VGG's, 9 GB.
+
+EfficientNet-Lite0 and ResNet-18 have the layers of the deeper ones.
+"""
 
 
 def _marked(name: str, *, gradient: bool) -> Any:
