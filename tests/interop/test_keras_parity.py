@@ -71,7 +71,7 @@ def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp
 @pytest.mark.parametrize(
     ("network", "theirs", "size"),
     [
-        ("nasnet_mobile", "NASNetMobile", 64),
+        pytest.param("nasnet_mobile", "NASNetMobile", 64, marks=slow),
         pytest.param("xception", "Xception", 74, marks=slow),
         pytest.param("nasnet_mobile", "NASNetMobile", 97, marks=slow),
     ],
