@@ -107,7 +107,8 @@ class ConvNorm(nn.Module):
     """Convolution without bias, batch normalisation, activation: [B, H, W, C] -> [B, H', W', features].
 
     `activation` is a name of ACTIVATIONS; a `residual` [B, H', W', features] is added before it. `groups` are
-    those of the convolution, C for a depthwise one.
+    those of the convolution, C for a depthwise one. `initialization` is the kernel's, by default that of
+    `layers`.
     """
 
     layers: Layers
@@ -117,11 +118,14 @@ class ConvNorm(nn.Module):
     padding: int | Pair | Literal["same"] = 0
     groups: int = 1
     activation: str = "relu"
+    initialization: Initialization | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, residual: jax.Array | None = None) -> jax.Array:
-        geometry = {"stride": self.stride, "padding": self.padding, "groups": self.groups}
-        conv = self.layers.conv(self.features, self.kernel_size, **geometry, use_bias=False, name="conv")
+        options: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "groups": self.groups}
+        if self.initialization is not None:
+            options["initialization"] = self.initialization
+        conv = self.layers.conv(self.features, self.kernel_size, **options, use_bias=False, name="conv")
         norm, relu = self.layers.norm(name="norm"), self.activation == "relu"
         y = ops.conv_norm(conv, norm, x, train=train, residual=residual, relu=relu)
         return y if relu else ACTIVATIONS[self.activation](y)

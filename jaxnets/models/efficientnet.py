@@ -15,6 +15,8 @@ from jaxnets.models.mobilenet import KAIMING, VARIANTS, InvertedResidual, Stage,
 from jaxnets.ops.initializers import Initialization
 
 _DENSE = Initialization(ops.initializers.scaled("uniform", 1 / 3, "fan_out"), ops.initializers.zero_bias)
+_DEPTHWISE = Initialization(ops.initializers.scaled("normal", 2.0, "fan_in"), ops.initializers.zero_bias)
+"""TensorFlow's: the fan-out of one group. That of all groups gives variances below epsilon."""
 STAGES = (
     Stage(1, 16, blocks=1, stride=1),
     Stage(6, 24, blocks=2, stride=2),
@@ -74,6 +76,7 @@ class EfficientNet(Network):
         layers = self.layers(conv=KAIMING, dense=_DENSE)
         activation, padding = "relu6" if self.lite else "silu", "same" if same_padding else 1
         self.stem = layers.conv_norm(32, 3, stride=2, padding=padding, activation=activation)
+        own_depthwise = same_padding and self.init_scheme == "torch"
         blocks = list(names_of_blocks(scaled_stages(self.width, self.depth)))
         self.blocks = [
             InvertedResidual(
@@ -86,6 +89,7 @@ class EfficientNet(Network):
                 activation,
                 squeeze=not self.lite,
                 stochastic_depth=self.stochastic_depth * number / len(blocks),
+                depthwise_init=_DEPTHWISE if own_depthwise else None,
                 name=name,
             )
             for number, (name, stage, stride) in enumerate(blocks)

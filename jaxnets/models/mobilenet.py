@@ -68,6 +68,7 @@ class InvertedResidual(nn.Module):
         squeeze: the depthwise convolution is followed by squeeze-and-excitation, to a quarter of the input
             channels (MnasNet, arXiv:1807.11626; EfficientNet, arXiv:1905.11946).
         stochastic_depth: the probability that training leaves the block out.
+        depthwise_init: of the depthwise kernel, by default that of `layers`.
     """
 
     layers: Layers
@@ -79,6 +80,7 @@ class InvertedResidual(nn.Module):
     activation: str = "relu6"
     squeeze: bool = False
     stochastic_depth: float = 0.0
+    depthwise_init: Initialization | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -93,6 +95,7 @@ class InvertedResidual(nn.Module):
             padding="same" if self.same_padding else self.kernel_size // 2,
             groups=channels,
             activation=self.activation,
+            initialization=self.depthwise_init,
             name="depthwise",
         )
         y = depthwise(y, train=train)

@@ -138,3 +138,23 @@ def test_exported_names_are_recognised_and_read_again(name: str, layout: str) ->
     assert converted.missing == converted.unexpected == ()
     for path, leaf in flatten(variables).items():
         np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
+
+
+@pytest.mark.oracle
+def test_lite_begins_with_the_variances_of_timm() -> None:
+    config, model = _model("efficientnet_lite0", num_classes=1000)
+    config_of_training = config_lib.default_config()
+    config_of_training.model = config
+    theirs = load("networks").make_network(config_of_training)
+    params = models.initialize(model, jax.random.key(0), (1, 32, 32, 3))["params"]
+    pairs = {
+        "stem": (params["stem"]["conv"], theirs.conv_stem),
+        "expand": (params["stage6_block2"]["expand"]["conv"], theirs.blocks[5][1].conv_pw),
+        "depthwise": (params["stage6_block2"]["depthwise"]["conv"], theirs.blocks[5][1].conv_dw),
+        "project": (params["stage6_block2"]["project"]["conv"], theirs.blocks[5][1].conv_pwl),
+        "last": (params["last"]["conv"], theirs.conv_head),
+        "classifier": (params["classifier"], theirs.classifier),
+    }
+    for name, (ours, layer) in pairs.items():
+        ratio = float(np.std(ours["kernel"])) / float(layer.weight.detach().std())
+        assert ratio == pytest.approx(1, rel=0.1), name
