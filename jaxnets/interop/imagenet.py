@@ -124,6 +124,7 @@ def read(name: str) -> Weights:
         source={
             "file": path.name,
             "package": f"{found.file.package} {found.file.version}",
+            "license": "Apache-2.0",  # of each package
             "layout": LAYOUT,
             "sha256": found.file.sha256,
             "unexpected": converted.unexpected,

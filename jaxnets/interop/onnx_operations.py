@@ -263,7 +263,6 @@ BROADCASTING: dict[str, Callable[..., Value]] = {
     "square": _square,
     "erfc": _error_function_complement,
     "copy": _identity,
-    "copy_p": _identity,
     "name": _identity,
     "stop_gradient": _identity,
     "convert_element_type": _cast,

@@ -7,11 +7,17 @@ are not scaled (https://github.com/tensorflow/tpu/tree/master/models/official/ef
 import math
 
 import flax.linen as nn
-import jax
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Network
-from jaxnets.models.mobilenet import KAIMING, VARIANTS, InvertedResidual, Stage, names_of_blocks
+from jaxnets.models.base import Entry
+from jaxnets.models.mobilenet import (
+    KAIMING,
+    VARIANTS,
+    InvertedResidual,
+    InvertedResidualNetwork,
+    Stage,
+    names_of_blocks,
+)
 from jaxnets.ops.initializers import Initialization
 
 _DENSE = Initialization(ops.initializers.scaled("uniform", 1 / 3, "fan_out"), ops.initializers.zero_bias)
@@ -47,7 +53,7 @@ def _multiple_of_8(channels: float) -> int:
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-class EfficientNet(Network):
+class EfficientNet(InvertedResidualNetwork):
     """Stem, seven stages of blocks, 1x1 convolution, classifier: [B, H, W, 3] -> [B, num_classes].
 
     With 1000 classes B0 has 5,288,548 parameters, Lite0 4,652,008, Lite1 5,416,680 and Lite2 6,092,072. H
@@ -69,7 +75,6 @@ class EfficientNet(Network):
     depth: float = 1.0
     lite: bool = False
     stochastic_depth: float = 0.0
-    variant: str = "torchvision"
 
     def setup(self) -> None:
         same_padding = VARIANTS[self.variant].same_padding
@@ -97,17 +102,6 @@ class EfficientNet(Network):
         self.last = layers.conv_norm(1280, 1, activation=activation)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return VARIANTS[self.variant].epsilon
-
-    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""
-        for block in (self.stem, *self.blocks, self.last):
-            x = block(x, train=train)
-        return x
 
 
 def _lite(number: int, native_size: int, width: float = 1.0, depth: float = 1.0) -> Entry:

@@ -117,7 +117,24 @@ def names_of_blocks(stages: Sequence[Stage]) -> Iterator[tuple[str, Stage, int]]
             yield f"stage{number}_block{block}", stage, stage.stride if block == 1 else 1
 
 
-class MobileNetV2(Network):
+class InvertedResidualNetwork(Network):
+    """A stem, blocks and a last 1x1 convolution, which `setup` defines, in the form of a `variant`."""
+
+    variant: str = "torchvision"
+
+    @property
+    def epsilon(self) -> float:
+        """Of the batch norms."""
+        return VARIANTS[self.variant].epsilon
+
+    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""
+        for block in (self.stem, *self.blocks, self.last):
+            x = block(x, train=train)
+        return x
+
+
+class MobileNetV2(InvertedResidualNetwork):
     """Stem, 17 inverted residual blocks, 1x1 convolution, classifier: [B, H, W, 3] -> [B, num_classes].
 
     3,504,872 parameters with 1000 classes. H and W are at least 32, so that the last of five halvings has a
@@ -128,8 +145,6 @@ class MobileNetV2(Network):
     References:
         Sandler et al. 2018, arXiv:1801.04381.
     """
-
-    variant: str = "torchvision"
 
     def setup(self) -> None:
         same_padding, _, conv, dense = VARIANTS[self.variant]
@@ -145,17 +160,6 @@ class MobileNetV2(Network):
         self.last = layers.conv_norm(1280, 1, activation="relu6")
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return VARIANTS[self.variant].epsilon
-
-    def features(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""
-        for block in (self.stem, *self.blocks, self.last):
-            x = block(x, train=train)
-        return x
 
 
 ENTRY = Entry(
