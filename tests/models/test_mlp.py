@@ -119,8 +119,10 @@ def test_values_and_gradients_match_pytorch(name: str) -> None:
     kinds = {
         "tanh": torch.nn.Tanh,
         "relu": torch.nn.ReLU,
+        "relu6": torch.nn.ReLU6,
         "leaky_relu": torch.nn.LeakyReLU,
         "sigmoid": torch.nn.Sigmoid,
+        "silu": torch.nn.SiLU,
         "identity": torch.nn.Identity,
     }
     model = MLP(layer_sizes=(3, 5, 2), activations=(name, name), dtype=jnp.float64)
