@@ -37,6 +37,7 @@ LUNG_NETWORKS = ("resnet50", "inception_v1", "inception_v3", "inception_resnet_v
 OTHER_NETWORKS = (
     *("resnet18", "resnet34", "resnet101", "resnet152", "vgg16", "vgg16_bn", "xception", "mobilenet_v2"),
     *("efficientnet_b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    "convnext_tiny",
 )
 TRAINING_SIZES: Mapping[str, Sequence[tuple[int, int]]] = {
     "lenet5": ((28, 64),),

@@ -27,6 +27,7 @@ NETWORKS = {
     "efficientnet_lite0": "efficientnet:LITE0",
     "efficientnet_lite1": "efficientnet:LITE1",
     "efficientnet_lite2": "efficientnet:LITE2",
+    "convnext_tiny": "convnext:TINY",
     "mlp": "mlp",
 }
 """The values of config.model.name, with the module of jaxnets.models that defines the network as `ENTRY`.
@@ -34,7 +35,7 @@ NETWORKS = {
 "MODULE:NAME" is for a module of several networks: it defines this one as `NAME`.
 """
 
-WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "vgg16", "mlp")
+WITHOUT_BATCH_NORM = ("lenet5", "alexnet", "vgg16", "convnext_tiny", "mlp")
 """Networks for which config.model.sync_batch_norm has no meaning."""
 
 

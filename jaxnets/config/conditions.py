@@ -135,7 +135,9 @@ BATCH_NORM = none_of("model.name", *WITHOUT_BATCH_NORM, remedy="choose a network
 MLP = one_of("model.name", "mlp")
 RESNET = one_of("model.name", "resnet50")
 INCEPTION_V1, INCEPTION_V3 = one_of("model.name", "inception_v1"), one_of("model.name", "inception_v3")
-EFFICIENTNET = one_of("model.name", *(name for name in NETWORKS if name.startswith("efficientnet")))
+STOCHASTIC_DEPTH = one_of(
+    "model.name", *(name for name in NETWORKS if name.startswith(("efficientnet", "convnext")))
+)
 LENET, LENET_OR_ALEXNET = one_of("model.name", "lenet5"), one_of("model.name", "lenet5", "alexnet")
 DROPOUT_ALONE = one_of("model.name", "lenet5", "alexnet", "vgg16")  # no batch norm beside the dropout
 OFFICIAL_SPLIT, GROUPED_SPLIT = one_of("data.split", "official"), one_of("data.split", "grouped")

@@ -69,7 +69,7 @@ FIELDS: Mapping[str, Field] = {
         "probability that training leaves the last residual block out; it grows with the depth",
         ge=0.0,
         le=0.99,
-        used=when.EFFICIENTNET,
+        used=when.STOCHASTIC_DEPTH,
     ),
     "model.dtype": choice("float32", ("float32", "float64"), "dtype of parameters, statistics and loss"),
     "model.compute_dtype": optional(

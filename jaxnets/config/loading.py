@@ -30,6 +30,7 @@ ON_HUB = {
     "xception": "hub:timm/legacy_xception.tf_in1k",
     "mobilenet_v2": "hub:timm/mobilenetv2_100.ra_in1k",
     "efficientnet_b0": "hub:timm/efficientnet_b0.ra_in1k",
+    "convnext_tiny": "hub:timm/convnext_tiny.fb_in1k",
     **{f"efficientnet_lite{n}": f"hub:timm/tf_efficientnet_lite{n}.in1k" for n in (0, 1, 2)},
 }
 """ImageNet weights for scripts/import_weights.py by network; others need a file."""

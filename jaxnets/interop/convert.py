@@ -20,8 +20,8 @@ NOT_ARCHITECTURE = ("variant", "auxiliary_heads", "auxiliary_dropout", "kernel_s
 """Fields of networks that other libraries' forms may differ in."""
 
 
-NOT_WEIGHTS = r"num_batches_tracked$|^normalization/(mean|variance|count)$"
-"""A counter of PyTorch's batch norm, and the preprocessing in Keras's EfficientNet."""
+NOT_WEIGHTS = r"num_batches_tracked$|(^|_)normalization/(mean|variance|count)$"
+"""A counter of PyTorch's batch norm, and the preprocessing in Keras's networks."""
 
 
 class Converted(NamedTuple):

@@ -51,6 +51,7 @@ PRESET_OF = {
     ("keras", "inception_resnet_v2"): "half",
     ("keras", "mobilenet_v2"): "half",
     ("keras", "efficientnet_b0"): "imagenet",
+    ("keras", "convnext_tiny"): "imagenet",
     ("inception_2015", "inception_v3"): "inception_2015",
     **{("efficientnet_pytorch", f"efficientnet_lite{number}"): "half" for number in (0, 1, 2)},
 }

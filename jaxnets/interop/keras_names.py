@@ -69,6 +69,27 @@ NETWORKS: dict[str, Names] = {
         key="conv5_block16_2_conv/kernel",
         variants=KERAS,
     ),
+    "convnext_tiny": Names(
+        (
+            ("^classifier$", "head_dense"),
+            ("^norm$", "head_layernorm"),
+            ("^stem_norm$", "stem_layernorm"),
+            (r"^stage(\d)_downsample$", lambda found: f"downsampling_conv_{int(found[1]) - 2}"),
+            (r"^stage(\d)_downsample_norm", lambda found: f"downsampling_layernorm_{int(found[1]) - 2}"),
+            (
+                r"^stage(\d)_block(\d)$",
+                lambda found: f"stage_{int(found[1]) - 1}_block_{int(found[2]) - 1}_layer_scale",
+            ),
+            (r"^stage(\d)_block(\d)/", lambda found: f"stage_{int(found[1]) - 1}_block_{int(found[2]) - 1}_"),
+            ("_norm$", "_layernorm"),
+            ("expand$", "pointwise_conv_1"),
+            ("project$", "pointwise_conv_2"),
+            ("^", "convnext_tiny_"),
+        ),
+        key="convnext_tiny_stage_3_block_2_layer_scale/gamma",
+        absent=("convnext_tiny_stage_2_block_9_layer_scale/gamma",),
+        leaves={"layer_scale": "gamma"},
+    ),
     "vgg16": Names(
         (("^classifier$", "predictions"), ("^stage", "block"), ("^dense", "fc")), key="block5_conv3/kernel"
     ),

@@ -43,6 +43,7 @@ class Layout(NamedTuple):
         """
         module, _, leaf = path.rpartition("/")
         names = self.norm if "norm" in module.rpartition("/")[2] else {"kernel": self.kernel}
+        names = {**names, **self.networks[network].leaves}
         name = self.module_name(network, module)
         if name is None:
             return None
@@ -51,6 +52,8 @@ class Layout(NamedTuple):
 
     def read(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
         """The library's array, in our layout."""
+        if path.endswith(self.networks[network].channel_maps) and array.shape[1:] == (1, 1):
+            return array[:, 0, 0]
         if self.transposes and array.ndim == 4:
             return array.transpose(2, 3, 1, 0)
         if self.transposes and array.ndim == 2:
@@ -60,6 +63,8 @@ class Layout(NamedTuple):
 
     def write(self, network: str, path: str, array: np.ndarray) -> np.ndarray:
         """Our array, in the library's layout."""
+        if path.endswith(self.networks[network].channel_maps):
+            return array[:, None, None]
         if self.transposes and array.ndim == 4:
             return array.transpose(3, 2, 0, 1)
         if self.transposes and array.ndim == 2:
@@ -87,7 +92,7 @@ TORCH = Layout(
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     transposes=True,
 )
-TIMM = TORCH._replace(title="timm", networks=mobile_names.TIMM)
+TIMM = TORCH._replace(title="timm", networks={**torch_names.TIMM, **mobile_names.TIMM})
 EFFICIENTNET_PYTORCH = TORCH._replace(
     title="EfficientNet-PyTorch", networks=mobile_names.EFFICIENTNET_PYTORCH
 )

@@ -16,7 +16,8 @@ class Names(NamedTuple):
     An array named `key` identifies its files; it has this `shape` (None: any), and there are none of the
     arrays `absent`. The files are assumed to be of the first of `variants`: ours that the library supports,
     (None,) for a network without variants. `flattened`: the channels of the feature map before each dense
-    layer that follows a flatten. `has_gamma`: the batch norms have one.
+    layer that follows a flatten. `has_gamma`: the batch norms have one. `leaves`: the library's names of our
+    arrays that no other network has. `channel_maps`: our arrays [C] that are [C, 1, 1] in the library.
     """
 
     rules: Rules
@@ -24,6 +25,8 @@ class Names(NamedTuple):
     variants: tuple[str | None, ...] = (None,)
     flattened: Mapping[str, int] = {}
     has_gamma: bool = True
+    leaves: Mapping[str, str] = {}
+    channel_maps: tuple[str, ...] = ()
     shape: tuple[int, ...] | None = None
     absent: tuple[str, ...] = ()
 

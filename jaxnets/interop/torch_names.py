@@ -67,6 +67,27 @@ NETWORKS: dict[str, Names] = {
         key="conv4.pointwise.weight",
         variants=("timm",),
     ),
+    "convnext_tiny": Names(
+        (
+            ("^classifier$", "classifier.2"),
+            ("^norm$", "classifier.0"),
+            ("^stem_conv$", "features.0.0"),
+            ("^stem_norm$", "features.0.1"),
+            (r"^stage(\d)_downsample", lambda found: f"features.{2 * int(found[1]) - 2}"),
+            (r"^(features\.\d)_norm$", r"\1.0"),
+            (r"^(features\.[246])$", r"\1.1"),
+            (r"^stage(\d)_block(\d)", lambda found: f"features.{2 * int(found[1]) - 1}.{int(found[2]) - 1}"),
+            ("depthwise_conv$", "block.0"),
+            ("norm$", "block.2"),
+            ("expand$", "block.3"),
+            ("project$", "block.5"),
+        ),
+        key="features.7.2.block.5.weight",
+        shape=(768, 3072),
+        absent=("features.5.9.layer_scale",),
+        variants=TORCHVISION,
+        channel_maps=("layer_scale",),
+    ),
     "densenet121": Names(
         (("^(?!classifier)", "features."), (r"dense_block(\d+)/layer(\d+)/", r"denseblock\1.denselayer\2.")),
         key="features.denseblock4.denselayer16.conv2.weight",
@@ -139,3 +160,25 @@ NETWORKS: dict[str, Names] = {
         (("dense", "fc"), ("classifier", "fc3")), key="fc3.weight", flattened={"dense1": 16}
     ),
 }
+TIMM = {
+    "convnext_tiny": Names(
+        (
+            ("^classifier$", "head.fc"),
+            ("^norm$", "head.norm"),
+            ("^stem_conv$", "stem.0"),
+            ("^stem_norm$", "stem.1"),
+            (r"^stage(\d)_downsample", lambda found: f"stages.{int(found[1]) - 1}.downsample"),
+            ("downsample$", "downsample.1"),
+            ("downsample_norm$", "downsample.0"),
+            (r"^stage(\d)_block(\d)", lambda found: f"stages.{int(found[1]) - 1}.blocks.{int(found[2]) - 1}"),
+            ("depthwise_conv$", "conv_dw"),
+            ("expand$", "mlp.fc1"),
+            ("project$", "mlp.fc2"),
+        ),
+        key="stages.3.blocks.2.mlp.fc2.weight",
+        shape=(768, 3072),
+        absent=("stages.2.blocks.9.gamma",),
+        leaves={"layer_scale": "gamma"},
+    )
+}
+"""Networks whose names in timm differ from torchvision's, beside those of `mobile_names`."""

@@ -39,6 +39,7 @@ BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
     (1, 1, 1): ("beta", "moving_mean", "moving_variance"),
     (1, 1): ("mean", "variance"),  # of the inputs
+    (1,): ("gamma",),
 }
 """Names of a layer's weights, which Keras 3 numbers 0, 1, ..., by their numbers of dimensions."""
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
@@ -185,6 +186,8 @@ def _keras_3(datasets: "dict[str, h5py.Dataset]", path: Path) -> dict[str, np.nd
     for layer, weights in layers.items():
         arrays = [weights[number] for number in sorted(weights)]
         names = BY_RANK.get(tuple(array.ndim for array in arrays))
+        if layer.endswith("layernorm"):
+            names = ("gamma", "beta")
         if names is None:
             raise CheckpointError(f"{path}: {layer} is not a convolution, dense layer or batch norm")
         named |= {f"{layer}/{name}": array for name, array in zip(names, arrays, strict=True)}
@@ -200,7 +203,8 @@ def _legacy(datasets: "dict[str, h5py.Dataset]", path: Path) -> dict[str, np.nda
             continue
         inner, _, weight = rest.rpartition("/")
         layer = inner.rpartition("/")[2] or outer  # of a nested model, `outer` is the model's name
-        name = f"{layer}/{weight.partition(':')[0]}"
+        weight = re.sub(r"^variable(_\d+)?$", "gamma", weight.partition(":")[0])  # of ConvNeXt's layer scale
+        name = f"{layer}/{weight}"
         if name in named:
             raise CheckpointError(f"{path} has {name} twice: save each network in its own file")
         named[name] = _values(dataset, path)

@@ -66,6 +66,7 @@ class Layers:
     conv: Callable[..., ops.Conv]
     norm: Callable[..., ops.BatchNorm]
     dense: Callable[..., ops.Dense]
+    layer_norm: Callable[..., ops.LayerNorm]
     implementation: Implementation
     dtype: Any
 
@@ -171,6 +172,7 @@ class Network(nn.Module):
             conv=functools.partial(ops.Conv, initialization=conv or default, use_bias=conv_bias, **shared),
             norm=functools.partial(ops.BatchNorm, epsilon=self.epsilon, axis_name=self.axis_name, **shared),
             dense=functools.partial(ops.Dense, initialization=dense or default, **shared),
+            layer_norm=functools.partial(ops.LayerNorm, **types),
             implementation=self.implementation,
             dtype=self.dtype,
         )
@@ -195,6 +197,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": nn.sigmoid,
     "relu6": lambda x: lax.clamp(x.dtype.type(0), x, x.dtype.type(6)),  # jax.nn's has slope 1/2 at 6
     "silu": nn.silu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
     "identity": lambda x: x,
 }
 """By name; values and slopes are PyTorch's, at 0 too."""

@@ -17,6 +17,7 @@ from jaxnets.ops.layers import FOLDED as FOLDED
 from jaxnets.ops.layers import BatchNorm as BatchNorm
 from jaxnets.ops.layers import Conv as Conv
 from jaxnets.ops.layers import Dense as Dense
+from jaxnets.ops.layers import LayerNorm as LayerNorm
 from jaxnets.ops.layers import SqueezeExcitation as SqueezeExcitation
 from jaxnets.ops.layers import StochasticDepth as StochasticDepth
 from jaxnets.ops.layers import conv_norm as conv_norm

@@ -49,10 +49,12 @@ def convolution(
 
 
 def dense(x: jax.Array, kernel: jax.Array, *, implementation: Implementation = "auto") -> jax.Array:
-    """Returns the product of x [B, fan_in] and a kernel [fan_in, features], in the dtype of x."""
-    if x.dtype == jnp.bfloat16 and x.ndim == 2 and on_cpu() and kernels_of(implementation) is not None:
-        # XLA multiplies bfloat16 on CPUs in float32.
-        return convolution(x[:, None, None], kernel[None, None], implementation=implementation)[:, 0, 0]
+    """Returns the product of x [..., fan_in] and a kernel [fan_in, features], in the dtype of x."""
+    if on_cpu() and kernels_of(implementation) is not None and (x.ndim == 4 or x.dtype == jnp.bfloat16):
+        # XLA multiplies bfloat16 on CPUs in float32, and computes twice what the product of images reads.
+        images = x if x.ndim == 4 else x.reshape(-1, 1, 1, x.shape[-1])
+        y = convolution(images, kernel[None, None], implementation=implementation)
+        return y.reshape(*x.shape[:-1], kernel.shape[1])
     return x @ kernel.astype(x.dtype)
 
 

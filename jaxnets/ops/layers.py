@@ -171,6 +171,35 @@ class StochasticDepth(nn.Module):
         return jnp.where(remains, x / (1 - self.rate), jnp.zeros_like(x))
 
 
+class LayerNorm(nn.Module):
+    """Normalises each pixel of [B, ..., C] over its channels, as torch.nn.LayerNorm.
+
+    Attributes:
+        epsilon: added to the variance.
+        dtype: of the parameters and the arithmetic.
+        compute_dtype: of the output; None: `dtype`.
+
+    References:
+        Ba, Kiros and Hinton 2016, arXiv:1607.06450.
+    """
+
+    epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+    compute_dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels, self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, channels, self.dtype)
+        values = x.astype(self.dtype)
+        centered = values - values.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centered).mean(axis=-1, keepdims=True)
+        scale, bias = per_channel(x.ndim, scale, bias)
+        y = centered * lax.rsqrt(variance + self.epsilon) * scale + bias
+        return y.astype(self.compute_dtype or self.dtype)
+
+
 class BatchNorm(nn.Module):
     """Normalises each channel of [B, H, W, C] over the batch and the pixels, as torch.nn.BatchNorm2d.
 

@@ -24,6 +24,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "mobilenet_v2/keras": ({"variant": "keras"}, 32),
     "efficientnet_b0": ({}, 32),
     "efficientnet_lite1": ({}, 37),
+    "convnext_tiny": ({}, 40),
     "alexnet": ({}, 32),
     "lenet5": ({}, 28),
 }
@@ -42,6 +43,8 @@ def draw_network(name: str) -> tuple[Any, dict[str, Any], np.ndarray]:
         model = model.clone(repeats=(1, 1, 2))
     if config.name == "resnet18":
         model = model.clone(stage_sizes=(1, 2), width=16)
+    if config.name == "convnext_tiny":
+        model = model.clone(stage_sizes=(1, 1, 2, 1), widths=(16, 24, 32, 40))
     if config.name == "nasnet_mobile":
         model = model.clone(cells=1, width=8)
     images = generator.normal(size=(3, size, size, 1 if name == "lenet5" else 3)).astype(np.float32)

@@ -42,6 +42,8 @@ slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
         ("inception_v3", "InceptionV3", 75, "all.weights.h5"),
         ("mobilenet_v2", "MobileNetV2", 75, "all.weights.h5"),
         ("efficientnet_b0", "EfficientNetB0", 75, "model.h5"),
+        ("convnext_tiny", "ConvNeXtTiny", 64, "all.weights.h5"),
+        pytest.param("convnext_tiny", "ConvNeXtTiny", 75, "model.h5", marks=slow),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 75, "model.h5", marks=slow),
         pytest.param("resnet50", "ResNet50", 224, "model.h5", marks=slow),
         pytest.param("mobilenet_v2", "MobileNetV2", 224, "model.h5", marks=slow),

@@ -68,6 +68,14 @@ NAMES = {
         "stage2_block2/expand/conv/kernel": "features.2.1.block.0.0.weight",
         "stage5_block3/project/norm/bias": "features.5.2.block.3.1.bias",
     },
+    "convnext_tiny": {
+        "stem_conv/bias": "features.0.0.bias",
+        "stage3_downsample_norm/scale": "features.4.0.weight",
+        "stage3_downsample/kernel": "features.4.1.weight",
+        "stage4_block2/layer_scale": "features.7.1.layer_scale",
+        "stage4_block2/norm/bias": "features.7.1.block.2.bias",
+        "norm/scale": "classifier.0.weight",
+    },
     "efficientnet_lite0": {
         "stage1_block1/project/norm/mean": "blocks.0.0.bn2.running_mean",
         "stage6_block4/depthwise/conv/kernel": "blocks.5.3.conv_dw.weight",

@@ -123,6 +123,7 @@ def test_values_and_gradients_match_pytorch(name: str) -> None:
         "leaky_relu": torch.nn.LeakyReLU,
         "sigmoid": torch.nn.Sigmoid,
         "silu": torch.nn.SiLU,
+        "gelu": torch.nn.GELU,
         "identity": torch.nn.Identity,
     }
     model = MLP(layer_sizes=(3, 5, 2), activations=(name, name), dtype=jnp.float64)

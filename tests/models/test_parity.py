@@ -67,6 +67,8 @@ CASES = {
     "efficientnet_b0 224": Case("efficientnet_b0", 224, 2),
     "efficientnet_lite0": Case("efficientnet_lite0", 64, 4),
     "efficientnet_lite0 224": Case("efficientnet_lite0", 224, 2),
+    "convnext_tiny": Case("convnext_tiny", 64, 4),
+    "convnext_tiny 224": Case("convnext_tiny", 224, 2),
     "efficientnet_lite1": Case("efficientnet_lite1", 75, 4),
     "efficientnet_lite2": Case("efficientnet_lite2", 75, 4),
 }

@@ -64,6 +64,7 @@ def _config(name: str, classes: int):
         slow("nasnet_mobile", 1000, 5_289_978, 0, 36_738),  # Keras's NASNetMobile
         ("mobilenet_v2", 1000, 3_504_872, 0, 34_112),  # torchvision's mobilenet_v2
         ("efficientnet_b0", 1000, 5_288_548, 0, 42_016),  # torchvision's efficientnet_b0
+        ("convnext_tiny", 1000, 28_589_128, 0, 0),  # torchvision's convnext_tiny
         # timm's tf_efficientnet_lite0 to 2
         ("efficientnet_lite0", 1000, 4_652_008, 0, 42_016),
         ("efficientnet_lite1", 1000, 5_416_680, 0, 53_664),

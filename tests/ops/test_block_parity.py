@@ -37,7 +37,9 @@ def _last(tensor: Any) -> np.ndarray:
     return np.moveaxis(tensor.detach().numpy(), 1, -1)
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("relu6", torch.nn.ReLU6), ("silu", torch.nn.SiLU)])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("relu6", torch.nn.ReLU6), ("silu", torch.nn.SiLU), ("gelu", torch.nn.GELU)]
+)
 def test_activations(name: str, theirs: type[Any]) -> None:
     x = np.concatenate([[0.0, 6.0, np.nan], np.random.default_rng(0).normal(scale=6, size=200)])
     value, cotangent, (gradient,) = _apply(ACTIVATIONS[name], x)
@@ -46,6 +48,22 @@ def test_activations(name: str, theirs: type[Any]) -> None:
     expected.backward(torch.tensor(cotangent))
     np.testing.assert_allclose(value, expected.detach(), **CLOSE)
     np.testing.assert_allclose(gradient[x == x], their_x.grad[~torch.isnan(their_x)], **CLOSE)
+
+
+def test_layer_norm() -> None:
+    generator = np.random.default_rng(0)
+    x, scale, bias = generator.normal(3, 2, (2, 4, 5, 8)), generator.normal(size=8), generator.normal(size=8)
+    ours, theirs = ops.LayerNorm(1e-3, dtype=np.float64), torch.nn.LayerNorm(8, eps=1e-3).double()
+    theirs.load_state_dict({"weight": torch.tensor(scale), "bias": torch.tensor(bias)})
+    params = {"scale": scale, "bias": bias}
+    value, cotangent, (gradient, gradient_x) = _apply(lambda p, x: ours.apply({"params": p}, x), params, x)
+    their_x = torch.tensor(x, requires_grad=True)
+    expected = theirs(their_x)
+    expected.backward(torch.tensor(cotangent))
+    np.testing.assert_allclose(value, expected.detach(), **CLOSE)
+    np.testing.assert_allclose(gradient_x, their_x.grad, **CLOSE)
+    np.testing.assert_allclose(gradient["scale"], theirs.weight.grad, **CLOSE)
+    np.testing.assert_allclose(gradient["bias"], theirs.bias.grad, **CLOSE)
 
 
 def test_squeeze_excitation() -> None:

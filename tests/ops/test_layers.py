@@ -1,6 +1,7 @@
-"""Padding "same", stochastic depth and squeeze-and-excitation, without PyTorch."""
+"""Padding "same", stochastic depth, squeeze-and-excitation and layer normalisation, without PyTorch."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -35,6 +36,17 @@ def test_squeeze_excitation_weighs_channels_by_their_means() -> None:
     }
     y = layer.apply({"params": params}, x)  # 3 * 2 - 1 - 4 is 1
     np.testing.assert_allclose(y[0, 0, 0], [2 * nn.sigmoid(1.0), -nn.sigmoid(1.0)], rtol=1e-6)
+
+
+def test_layer_norm_normalises_each_pixel_over_its_channels() -> None:
+    x = np.float32([[[[1, 3], [-2, 2]]], [[[5, 5], [0, 1e4]]]])
+    params = {"scale": np.float32([1, 10]), "bias": np.float32([0, 7])}
+    y = ops.LayerNorm().apply({"params": params}, x)
+    expected = [[[[-1, 17], [-1, 17]]], [[[0, 7], [-1, 17]]]]
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    in_half = ops.LayerNorm(compute_dtype=jnp.bfloat16).apply({"params": params}, x.astype(jnp.bfloat16))
+    assert in_half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(in_half, np.float32), expected, rtol=1e-2)
 
 
 def _conv(*args: object, **kwargs: object) -> ops.Conv:

@@ -6,12 +6,14 @@
 `training` returns. NETWORK is Keras's name, such as "ResNet50"; set `ENVIRONMENT`.
 """
 
+import re
 import sys
 from typing import Any
 
 import numpy as np
 
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+CLASSIFIERS = ("predictions/bias", "head_dense/bias")
 OPTIONS = {"xla_backend_optimization_level": 0}
 """Compiles faster."""
 
@@ -32,15 +34,19 @@ def build(
         raise ValueError("Keras computes float64 in float32: its table of dtypes has moved")
     network = getattr(keras.applications, name)(
         weights=None,
-        classes=arrays["predictions/bias"].size,
+        classes=next(bias.size for name, bias in arrays.items() if name.endswith(CLASSIFIERS)),
         classifier_activation=None,
         input_shape=inputs.shape[1:],
     )
-    for layer in network.layers:
+    variables = {}
+    for layer in network._flatten_layers(include_self=False):
         if layer.name.startswith("rescaling"):  # of EfficientNet, whose inputs are pixels from 0 to 255
             inputs = inputs / layer.scale
-    layers = [layer for layer in network.layers if layer.name != "normalization"]  # by 0 and 1
-    variables = {f"{layer.name}/{w.name}": w for layer in layers for w in layer.weights}
+        if layer.name.endswith("prestem_normalization"):  # and of ConvNeXt
+            inputs = inputs * np.sqrt(layer.input_variance) + layer.input_mean
+        if layer.name != "normalization" and not hasattr(layer, "layers"):  # by 0 and 1; no nested networks
+            # ConvNeXt's layer scale has a variable without a name.
+            variables |= {f"{layer.name}/{re.sub('^variable.*', 'gamma', w.name)}": w for w in layer.weights}
     if set(variables) != set(arrays):
         raise ValueError(f"names in only one of both: {sorted(set(variables) ^ set(arrays))}")
     for name, variable in variables.items():

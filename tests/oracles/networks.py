@@ -133,6 +133,12 @@ def _efficientnet_b0(config: config_dict.ConfigDict) -> torch.nn.Module:
     )
 
 
+def _convnext_tiny(config: config_dict.ConfigDict) -> torch.nn.Module:
+    models = load("torchvision_import").import_torchvision().models
+    model = config.model  # torchvision's has no dropout
+    return models.convnext_tiny(num_classes=model.num_classes, stochastic_depth_prob=model.stochastic_depth)
+
+
 def _efficientnet_lite(config: config_dict.ConfigDict) -> torch.nn.Module:
     load("torchvision_import").import_torchvision()
     import timm
@@ -163,6 +169,7 @@ NETWORKS = {
     "densenet121": _torchvision,
     "mobilenet_v2": _mobilenet_v2,
     "efficientnet_b0": _efficientnet_b0,
+    "convnext_tiny": _convnext_tiny,
     "efficientnet_lite0": _efficientnet_lite,
     "efficientnet_lite1": _efficientnet_lite,
     "efficientnet_lite2": _efficientnet_lite,
