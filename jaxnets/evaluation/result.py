@@ -18,9 +18,11 @@ from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, pars
 RESULT = "result.json"
 SCHEMA_VERSION = 2
 DENSE_CLASSES = 100  # with more classes, only the nonzero cells of a confusion matrix are stored
-WILSON, GROUP_BOOTSTRAP = "wilson", "group bootstrap"
-WILSON_BY_GROUP = "wilson, a group for an example"
-"""Used when the group bootstrap is degenerate: a single group, or the same accuracy in every group."""
+WILSON, WILSON_BY_GROUP = "wilson", "wilson, by groups"
+"""Values of interval_method: `statistics.wilson_interval` and `group_interval`.
+
+Results of earlier versions have "group bootstrap" (BCa) and "wilson, a group for an example".
+"""
 DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
 TESTED_ON = {
@@ -166,17 +168,14 @@ def _contradiction(test: Test) -> str | None:
 def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     """One entry of `tests`.
 
-    The interval is a group bootstrap if `predictions`, of the same examples, contain near-duplicates, else
-    Wilson's interval over examples.
+    The interval is `statistics.group_interval` if `predictions`, of the same examples, contain
+    near-duplicates, else Wilson's over examples.
     """
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
     if predictions is not None and predictions.has_near_duplicates:
-        interval, method = group_interval(predictions.correct, predictions.group), GROUP_BOOTSTRAP
-        if scores.correct in (0, scores.examples) or math.isnan(interval[0]):
-            count = len(np.unique(predictions.group))
-            interval, method = wilson_interval(round(scores.accuracy * count), count), WILSON_BY_GROUP
+        interval, method = group_interval(predictions.correct, predictions.group), WILSON_BY_GROUP
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),

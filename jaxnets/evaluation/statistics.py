@@ -23,19 +23,56 @@ def wilson_interval(correct: int, total: int) -> Interval:
     return float(interval.low), float(interval.high)
 
 
-def group_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> Interval:
-    """Bootstrap interval of the mean of `values` [N] (e.g. 1 where correct), resampling groups.
+def group_interval(correct: np.ndarray, groups: np.ndarray) -> Interval:
+    """Wilson's interval of the mean of `correct` [N], 1 or 0 each, for its effective sample size N / D.
 
-    Uses scipy's BCa bootstrap (Efron 1987); if all values are 0 or all are 1, Wilson's interval over groups.
-    Returns (nan, nan) for a single group, and if all groups have the same mean.
+    D is the design effect (Kish 1965): the variance of the mean as groups show it, over that of independent
+    examples. Near a mean of 0 or 1 few groups differ from the others, and D is estimated too low. So it is
+    averaged with its largest value, that of groups which are wholly right or wholly wrong. The largest value
+    counts as one group; the estimate counts as the groups with errors, or as those with correct examples if
+    these are fewer.
+
+    Args:
+        correct: 1 where an example is right, else 0: [N].
+        groups: the group of each example: [N].
+
+    References:
+        Wilson 1927; Kish 1965, Survey Sampling; Korn and Graubard 1998, Survey Methodology 24, for intervals
+        of proportions by effective sample size.
     """
-    if (values == -1).all():  # of a difference
-        low, high = group_interval(-values, groups, resamples=resamples)
+    sums, sizes = _group_sums(correct, groups)
+    low, high = effective_wilson(sums, sizes)
+    return float(low), float(high)
+
+
+def effective_wilson(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals (low [...], high [...]) of `group_interval` from correct examples and sizes, [..., G]."""
+    total, groups = sizes.sum(axis=-1), sizes.shape[-1]
+    mean = sums.sum(axis=-1) / total
+    largest = np.square(sizes).sum(axis=-1) / total
+    spread = np.square(sums - mean[..., None] * sizes).sum(axis=-1) * groups / max(groups - 1, 1)
+    independent = mean * (1 - mean) * total
+    estimate = np.divide(spread, independent, out=np.ones_like(mean), where=independent > 0)
+    informative = np.minimum((sums < sizes).sum(axis=-1), (sums > 0).sum(axis=-1)).clip(max=groups - 1)
+    effect = np.maximum((informative * estimate + largest) / (informative + 1), 1)
+    count, z = total / effect, scipy.special.ndtri((1 + CONFIDENCE) / 2)
+    center = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = np.sqrt(mean * (1 - mean) / count + (z / (2 * count)) ** 2) * z / (1 + z**2 / count)
+    return np.maximum(center - half, 0), np.minimum(center + half, 1)
+
+
+def difference_interval(values: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES) -> Interval:
+    """BCa bootstrap interval of the mean of `values` [N] (-1, 0 or 1), resampling groups (Efron 1987).
+
+    If all values are 1 or all are -1, it ends where Wilson's interval over groups does. Returns (nan, nan)
+    for a single group, and if all groups have the same mean.
+    """
+    if (values == -1).all():
+        low, high = difference_interval(-values, groups, resamples=resamples)
         return -high, -low
     sums, sizes = _group_sums(values, groups)
-    mean = float(values.mean())
-    if len(sums) > 1 and mean in (0.0, 1.0) and (values == mean).all():
-        return wilson_interval(int(mean) * len(sums), len(sums))
+    if len(sums) > 1 and (values == 1).all():
+        return wilson_interval(len(sums), len(sums))
     if len(sums) < 2 or np.ptp(sums / sizes) == 0:
         return float("nan"), float("nan")
     low, high = bootstrap_ratio(sums, sizes, resamples=resamples)
@@ -130,7 +167,7 @@ def compare_paired(
     )
     return Comparison(
         difference=float(gain.mean()),
-        interval=group_interval(gain, groups, resamples=resamples),
+        interval=difference_interval(gain, groups, resamples=resamples),
         permutation_p=float(tested.pvalue),
         mcnemar_p=float(scipy.stats.chi2.sf(sums.sum() ** 2 / (sums**2).sum(), 1)),
         groups=len(sums),

@@ -96,7 +96,7 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> np.ndarray:
         for name, (among, right) in proportions.items():
             values = right[among].astype(float)
             if len(values) and predictions.has_near_duplicates:
-                by_name[name][k] = statistics.group_interval(values, units[among], resamples=RESAMPLES)
+                by_name[name][k] = statistics.group_interval(values, units[among])
             elif len(values):
                 by_name[name][k] = statistics.wilson_interval(int(values.sum()), len(values))
         f1_units = units[(label == k) | (predicted == k)]
