@@ -63,7 +63,7 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
         config_lib.set_field(config, path, config_lib.FIELDS[path].default)
     stored: Result = {
         **opened.result,
-        "pretrained_on": row.config.transfer.pretrained_on,
+        "pretrained_on": row.config.transfer.pretrained_on or opened.result["pretrained_on"],
         "command": row.command(),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
