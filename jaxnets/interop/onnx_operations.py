@@ -131,9 +131,12 @@ def _pads(padding: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _product(graph: Graph, parameters: Any, shape: Sequence[Any], x: Value, y: Value) -> Value:
-    if parameters["dimension_numbers"] != (((1,), (0,)), ((), ())) or len(x.shape) != 2:
-        raise ConfigError("a product of arrays other than matrices cannot be written as ONNX")
-    return graph.add("MatMul", [x, y], shape)
+    axes = parameters["dimension_numbers"]
+    if axes == (((1,), (0,)), ((), ())) and len(x.shape) == 2:
+        return graph.add("MatMul", [x, y], shape)
+    if axes == (((3,), (0,)), ((), ())) and isinstance(y, np.ndarray):  # a dense layer for each pixel
+        return graph.add("Conv", [x], shape, y.T[:, :, None, None])
+    raise ConfigError("a product of arrays other than matrices or images cannot be written as ONNX")
 
 
 def _pool(operator: str, **attributes: Any) -> Callable[..., Value]:

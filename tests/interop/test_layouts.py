@@ -5,15 +5,19 @@ from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from benchmarks import jax_model
 from benchmarks.oracles import load
+from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.interop import convert
 from jaxnets.interop.convert import to_torch
 from jaxnets.interop.layouts import TORCH, normalize_torch_names
+from jaxnets.interop.weights import Weights, flatten
 
 from_torch = load("weights").from_torch
 SIZES = {"lenet5": 28, "inception_v3": 299}
@@ -114,6 +118,44 @@ def test_round_trip_is_bit_exact(network: str) -> None:
         arrays = to_torch(network, tree)
         assert len(arrays) == len(jax.tree.leaves(tree))
         chex.assert_trees_all_equal(from_torch(network, arrays, like=tree), dict(tree))
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("efficientnet_b0", "torch"),
+        *(
+            pytest.param(name, layout, marks=pytest.mark.slow)
+            for name, layout in (
+                ("mobilenet_v2", "torch"),
+                ("mobilenet_v2", "timm"),
+                ("mobilenet_v2", "keras"),
+                ("efficientnet_b0", "timm"),
+                ("efficientnet_b0", "keras"),
+                ("efficientnet_b0", "efficientnet_pytorch"),
+                *(("convnext_tiny", layout) for layout in ("torch", "timm", "keras")),
+                *((f"efficientnet_lite{number}", "torch") for number in range(3)),
+                *((f"efficientnet_lite{number}", "efficientnet_pytorch") for number in range(3)),
+            )
+        ),
+    ],
+)
+def test_exported_names_are_recognised_and_read_again(name: str, layout: str) -> None:
+    variant = convert.LAYOUTS[layout].networks[name].variants[0]
+    config = config_lib.default_config().model
+    config.update({"name": name, "num_classes": 3, "variant": variant})
+    model = models.create(config)
+    generator = np.random.default_rng(0)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+    variables = jax.tree.map(lambda leaf: generator.random(leaf.shape, np.float32), shapes)
+    arrays = convert.to_layout(layout, Weights(variables, config, (64, 64, 3)))
+    assert len(arrays) == len(jax.tree.leaves(variables))
+    assert convert.recognise(arrays, None, None) == (name, layout)
+    converted = convert.from_layout(layout, arrays, config, (64, 64, 3))
+    assert converted.missing == converted.unexpected == ()
+    for path, leaf in flatten(variables).items():
+        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
 
 
 @pytest.mark.parametrize(

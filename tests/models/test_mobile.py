@@ -1,17 +1,14 @@
-"""MobileNetV2 and the EfficientNets: stages, stochastic depth, and timm's forms of them."""
+"""MobileNetV2 and the EfficientNets: stages, stochastic depth and initial weights."""
 
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.oracles import has_torch, load
+from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
-from jaxnets.interop import convert
-from jaxnets.interop.weights import Weights, flatten
 from jaxnets.models import efficientnet, mobilenet
 from jaxnets.models.base import Entry
 
@@ -62,82 +59,6 @@ def test_the_rate_of_stochastic_depth_grows_with_the_depth() -> None:
     _, model = _model("efficientnet_b0", stochastic_depth=0.32)
     rates = [block.stochastic_depth for block in model.bind({}).blocks]
     np.testing.assert_allclose(rates, np.arange(16) * 0.02)
-
-
-@pytest.mark.oracle
-@pytest.mark.skipif(not has_torch(), reason="needs PyTorch and timm")
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
-    ("name", "variant", "theirs"),
-    [
-        ("mobilenet_v2", "torchvision", "mobilenetv2_100"),
-        ("efficientnet_b0", "torchvision", "efficientnet_b0"),
-        ("efficientnet_b0", "keras", "tf_efficientnet_b0"),
-    ],
-)
-def test_weights_and_logits_match_timm(name: str, variant: str, theirs: str) -> None:
-    import torch
-
-    load("torchvision_import").import_torchvision()
-    import timm
-
-    config, model = _model(name, variant=variant, dtype="float64")
-    shape = (75, 75, 3)
-    variables = load("drawn").variables(model, (1, *shape))
-    arrays = convert.to_layout("timm", Weights(variables, config, shape))
-    network = timm.create_model(theirs, num_classes=3).double().eval()
-    load("networks").load_arrays(network, arrays)
-    x = np.random.default_rng(0).normal(size=(2, *shape))
-    with torch.no_grad():
-        expected = network(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
-    options = {"xla_backend_optimization_level": 0}
-    ours = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=options)(variables, x)
-    error = np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
-    print(f"{name} as timm's {theirs}: logits {error:.1e}")
-    assert error < 1e-10
-
-    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    assert convert.recognise(state, None, None) == (name, "timm")
-    converted = convert.from_layout("timm", state, config, shape)
-    assert converted.missing == converted.unexpected == ()
-    for path, leaf in flatten(variables).items():
-        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
-
-
-@pytest.mark.parametrize(
-    ("name", "layout"),
-    [
-        ("efficientnet_b0", "torch"),
-        *(
-            pytest.param(name, layout, marks=pytest.mark.slow)
-            for name, layout in (
-                ("mobilenet_v2", "torch"),
-                ("mobilenet_v2", "timm"),
-                ("mobilenet_v2", "keras"),
-                ("efficientnet_b0", "timm"),
-                ("efficientnet_b0", "keras"),
-                ("efficientnet_b0", "efficientnet_pytorch"),
-                *((f"efficientnet_lite{number}", "torch") for number in range(3)),
-                *((f"efficientnet_lite{number}", "efficientnet_pytorch") for number in range(3)),
-            )
-        ),
-    ],
-)
-def test_exported_names_are_recognised_and_read_again(name: str, layout: str) -> None:
-    variant = convert.LAYOUTS[layout].networks[name].variants[0]
-    config, model = _model(name, variant=variant)
-    generator = np.random.default_rng(0)
-    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
-    variables = jax.tree.map(lambda leaf: generator.random(leaf.shape, np.float32), shapes)
-    arrays = convert.to_layout(layout, Weights(variables, config, (64, 64, 3)))
-    assert len(arrays) == len(jax.tree.leaves(variables))
-    assert convert.recognise(arrays, None, None) == (name, layout)
-    converted = convert.from_layout(layout, arrays, config, (64, 64, 3))
-    assert converted.missing == converted.unexpected == ()
-    for path, leaf in flatten(variables).items():
-        np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
 
 
 @pytest.mark.oracle
