@@ -1,4 +1,7 @@
-"""Prints layers and parameter counts: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N]."""
+"""Prints a network's layers: python scripts/summary.py MODEL [--num_classes=N] [--image_size=N].
+
+With --all it prints a line for each network: parameters, multiply-adds, image sizes and ImageNet weights.
+"""
 
 from jaxnets.runtime import signals
 
@@ -18,14 +21,20 @@ IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", None, "Pixels per side (the network's default).", lower_bound=1
 )
 VARIANT = flags.DEFINE_string("variant", None, "Variant of the network.")
+ALL = flags.DEFINE_boolean("all", False, "Print a line for each network.")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The argument is the network's name."""
     from jaxnets.commands import summary  # imports JAX
 
+    if ALL.value:
+        if arguments or NUM_CLASSES.value or IMAGE_SIZE.value or VARIANT.value:
+            raise ConfigError("--all takes no network and no other flags")
+        summary.print_registry()
+        return
     if len(arguments) != 1:
-        raise ConfigError("give one network: python scripts/summary.py resnet50")
+        raise ConfigError("give one network, or --all: python scripts/summary.py resnet50")
     summary.summarize(
         arguments[0], num_classes=NUM_CLASSES.value, image_size=IMAGE_SIZE.value, variant=VARIANT.value
     )

@@ -15,7 +15,9 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.config import loading
 from jaxnets.errors import ConfigError
+from jaxnets.interop import imagenet
 from jaxnets.runtime import console
 
 WIDE = 100
@@ -59,6 +61,55 @@ def summarize(
     for line in (*table(layers, width), "", *_totals(layers, entry.title, model, shape)):
         console.log_text(line)
     return layers
+
+
+class Network(NamedTuple):
+    """A network of the registry at its native size, without auxiliary heads; `weights` are ImageNet's."""
+
+    name: str
+    title: str
+    parameters: int
+    multiply_adds: int
+    native_size: int
+    smallest: int
+    weights: str | None
+
+
+def registry() -> list[Network]:
+    """Every network, with 1,000 classes, or 10 where the original's images have 32 pixels or fewer."""
+    return [_network(name) for name in models.REGISTRY]
+
+
+def _network(name: str) -> Network:
+    entry, model = models.entry(name), config_lib.default_config().model
+    model.name = name
+    model.num_classes = 1000 if entry.native_size > 32 else 10
+    size = entry.native_size
+    shape = (size, size, entry.channels) if entry.kind == "image" else (model.layer_sizes[0],)
+    layers = [layer for layer in layers_of(model, shape) if not layer.path.startswith("auxiliary")]
+    return Network(
+        name,
+        entry.title,
+        sum(layer.parameters for layer in layers),
+        sum(layer.multiply_adds for layer in layers),
+        size,
+        entry.smallest,
+        imagenet.PREFIX + name if name in imagenet.NETWORKS else loading.ON_HUB.get(name),
+    )
+
+
+def print_registry() -> None:
+    """Prints a line for each network."""
+    rows = [("model.name", "parameters", "multiply-adds", "pixels", "smallest", "ImageNet weights")]
+    for network in registry():
+        counts = f"{network.parameters:,}", f"{network.multiply_adds:,}"
+        is_image = models.entry(network.name).kind == "image"
+        sizes = (f"{network.native_size}", f"{network.smallest}") if is_image else ("", "")
+        rows.append((network.name, *counts, *sizes, network.weights or ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *numbers, weights in rows:
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=False)]
+        console.log_text("  ".join([name.ljust(widths[0]), *cells, weights]).rstrip())
 
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:

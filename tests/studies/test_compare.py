@@ -134,7 +134,7 @@ def test_readme_shows_the_shortest_training_from_scratch(
     repository: Path, page: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
-    write_marks(page, "splits_short", "networks")
+    write_marks(page, "splits_short", "networks", "network_sources")
     for split, fraction in (("random", 1.0), ("grouped", 0.0)):
         changes = {"split": split, "overrides": [f"data.split={split!r}"], "leakage": {"test": fraction}}
         for epochs in (10, 3):
@@ -143,7 +143,12 @@ def test_readme_shows_the_shortest_training_from_scratch(
     compare.compare(tmp_path, results)
     splits, networks = page.read_text().split("<!-- end of splits_short -->")
     heads, _, *lines = splits.splitlines()[1:]
-    assert "| ResNet-50 | `resnet50` | 23,514,179 | 224 px | A, B | `lung_resnet.py` |" in networks
+    size = "25,557,032 | 4.09 billion | 224 px, at least 32"
+    assert (
+        f"| [ResNet-50](../jaxnets/models/resnet.py) | `resnet50` | {size} | `lung_resnet.py` |" in networks
+    )
+    source = "[He et al. 2015](https://arxiv.org/abs/1512.03385) | A, B | torchvision, Keras"
+    assert f"| ResNet-50 | {source} | `hub:timm/resnet50.tv_in1k` |" in networks
     assert all(f"| `{name}` |" in networks for name in models.REGISTRY)
     for config in (*networks_table.CONFIGS.values(), networks_table.OTHERS):
         assert (repository / "configs" / f"{config}.py").is_file()
