@@ -11,6 +11,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console
+from studies import few_images
 from studies.pages import (
     bench_table,
     colour_table,
@@ -111,6 +112,7 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         ),
         "missing": lambda: "\n\n".join(filter(None, (leak_table.missing(folder, path) for path in sweeps))),
         "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
+        "few_images": lambda: table_or_empty(few_images.HEADS, few_images.rows(folder)),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
         **{
