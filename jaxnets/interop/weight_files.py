@@ -186,7 +186,7 @@ def _keras_3(datasets: "dict[str, h5py.Dataset]", path: Path) -> dict[str, np.nd
     for layer, weights in layers.items():
         arrays = [weights[number] for number in sorted(weights)]
         names = BY_RANK.get(tuple(array.ndim for array in arrays))
-        if layer.endswith("layernorm"):
+        if "layernorm" in layer:
             names = ("gamma", "beta")
         if names is None:
             raise CheckpointError(f"{path}: {layer} is not a convolution, dense layer or batch norm")

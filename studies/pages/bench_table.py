@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnets.errors import ConfigError
-from studies.pages.markdown import NOT_MEASURED, format_peaks, peak_memory, table_or_empty
+from studies.pages.markdown import NOT_MEASURED, format_peaks, peak_memory, table
 
 BenchRow = Mapping[str, Any]
 """See `benchmarks.schema.BenchRow`, as BenchFile."""
@@ -40,15 +40,18 @@ FAILED = "failed"
 
 
 def section(folder: Path, mark: str) -> str:
-    """Returns the table of a mark: the newest measurement of each row on the machine measured last."""
-    machine = newest_machine(folder)
-    rows = []
-    for _, row in _compared_rows(folder, machine) if machine else ():
-        found, prefix = _section(row)
-        if found == mark:
-            title, *others = cells(row)
-            rows.append((title.removeprefix(prefix).removesuffix(f", {BFLOAT16}"), *others))
-    return table_or_empty(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows) or NOT_MEASURED
+    """Returns the tables of a mark, one for each machine: the newest measurement of each row."""
+    tables = []
+    for machine in newest_rows(folder):
+        rows = []
+        for _, row in _compared_rows(folder, machine):
+            found, prefix = _section(row)
+            if found == mark:
+                title, *others = cells(row)
+                rows.append((title.removeprefix(prefix).removesuffix(f", {BFLOAT16}"), *others))
+        if rows:
+            tables.append(f"{machine}:\n\n{table(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows)}")
+    return "\n\n".join(tables) or NOT_MEASURED
 
 
 def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -58,16 +61,6 @@ def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
         for machine in newest_rows(folder)
         for measured in _compared_rows(folder, machine)
     ]
-
-
-def newest_machine(folder: Path) -> str | None:
-    """Returns the machine whose rows were compared with PyTorch last; None if there are none."""
-    machines = [
-        content["machine"]
-        for content in _read_files(folder)
-        if any(FAILED not in row and not _has_other_table(row) for row in content["rows"])
-    ]
-    return machines[-1] if machines else None
 
 
 def _compared_rows(folder: Path, machine: str) -> list[tuple[BenchFile, BenchRow]]:
