@@ -37,6 +37,7 @@ def scratch(config: config_dict.ConfigDict) -> None:
 def finetune(config: config_dict.ConfigDict) -> None:
     """Trains the head, then the full network, from pretrained weights."""
     _transfer.head_only_first(config)
+    config.schedule.warmup_steps = 100
     config.note = "no report fine-tunes a whole network: the settings are ours"
 
 

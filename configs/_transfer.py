@@ -34,7 +34,6 @@ def head_only_first(config: config_dict.ConfigDict) -> None:
     config.transfer.head_only_epochs = 1
     config.transfer.backbone_lr_multiplier = 0.1
     config.train.epochs = 6
-    config.schedule.warmup_steps = 100
 
 
 def _disable_auxiliary_heads(config: config_dict.ConfigDict) -> None:

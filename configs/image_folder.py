@@ -52,6 +52,9 @@ def _finetune(config: config_dict.ConfigDict) -> None:
     _pretrained(config)
     _sgd(config)
     head_only_first(config)
+    config.train.batch_size = 16  # for enough steps on a small folder
+    config.train.epochs = 10
+    config.schedule.warmup_epochs = 1
 
 
 def _pretrained(config: config_dict.ConfigDict) -> None:
