@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 SCRIPTS = (
     *("train", "evaluate", "predict", "export", "import_weights", "prepare_data", "find_duplicates", "split"),
-    *("summary", "build_kernels"),
+    *("summary", "build_kernels", "cross_validate"),
 )
 
 

@@ -19,6 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 BUDGET = flags.DEFINE_float("budget", None, "Minutes, after which the current run is saved and paused.", 0.0)
 LIST = flags.DEFINE_bool("list", False, "List the runs and their states; train nothing.")
 ONLY = flags.DEFINE_list("only", [], "Runs whose name contains one of these texts.")
+SHARD = flags.DEFINE_string(
+    "shard", None, "I/N: every N-th run from the I-th on, so that N machines share a table."
+)
 RUNS = flags.DEFINE_string("runs", "runs", "Folder of run directories.")
 RESULTS = flags.DEFINE_string("results", "results", "Folder of archived results.")
 ALLOW_NONDETERMINISTIC_RESUME = flags.DEFINE_bool(
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         runs=Path(RUNS.value),
         results=Path(RESULTS.value),
         only=ONLY.value,
+        shard=SHARD.value,
         budget=None if BUDGET.value is None else 60 * BUDGET.value,
         train_flags=train_flags,
         ignore_damage=IGNORE_DAMAGE.value,

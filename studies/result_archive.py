@@ -6,45 +6,14 @@ from typing import Any, cast
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets.errors import ConfigError, MachineError
+from jaxnets.errors import MachineError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment import run_files, workdir
-from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
-from jaxnets.runtime import console
+from jaxnets.experiment.sweep import Row, open_finished
 from jaxnets.training.callbacks.logs import METRICS
-from studies.sweeps import Row
-
-
-def finished_result(
-    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool = False
-) -> Result | None:
-    """Returns the result of a run directory or of a folder under results/; None if there is none.
-
-    Raises ConfigError if it has another config, CheckpointError if it is damaged; with `ignore_damage` a
-    wrong checksum is a warning.
-    """
-    opened = _open_finished(folder, config, ignore_damage=ignore_damage)
-    return None if opened is None else opened.result
-
-
-def _open_finished(
-    folder: Path, config: config_dict.ConfigDict, *, ignore_damage: bool
-) -> RunDirectory | None:
-    if not (folder / results.RESULT).exists():  # it may be an interrupted copy
-        return None
-    opened = open_run_if_exists(folder, ignore_damage=ignore_damage)
-    if opened is None or opened.result is None:
-        return None
-    console.warn(*opened.warnings)
-    changed = run_files.describe_config_diff(opened.config, config)
-    if changed:
-        raise ConfigError(
-            f"{folder} has a result of another config ({changed}): "
-            "move it away, or give the row another 'name'"
-        )
-    return opened
+from studies.sweeps import RUNS
 
 
 def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = False) -> Result | None:
@@ -55,7 +24,7 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
     row's. result.json is written last and marks the copy as complete. Raises what `finished_result` raises,
     and MachineError if a file cannot be written.
     """
-    opened = _open_finished(run, row.config, ignore_damage=ignore_damage)
+    opened = open_finished(run, row.config, ignore_damage=ignore_damage)
     if opened is None or opened.result is None:
         return None
     config = config_dict.ConfigDict(cast(Any, opened.config))
@@ -64,7 +33,7 @@ def archive_result(row: Row, run: Path, target: Path, *, ignore_damage: bool = F
     stored: Result = {
         **opened.result,
         "pretrained_on": row.config.transfer.pretrained_on or opened.result["pretrained_on"],
-        "command": row.command(),
+        "command": row.command(RUNS),
         "overrides": [f"{path}={value!r}" for path, value in row.overrides.items()],
     }
     contents: dict[str, str | bytes] = {workdir.CONFIG: config_lib.to_json(config), METRICS: opened.metrics()}

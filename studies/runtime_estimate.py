@@ -21,8 +21,8 @@ from jaxnets.experiment.cached_features import uses_cached_features
 from jaxnets.experiment.data import split_source
 from jaxnets.experiment.evaluator import median_speed
 from jaxnets.experiment.run_directory import open_run
+from jaxnets.experiment.sweep import saved_step
 from jaxnets.training.callbacks.logs import METRICS
-from jaxnets.training.checkpoint import Checkpoints
 
 RECENT_LINES = 10
 FIELDS_NOT_AFFECTING_SPEED = ("model.num_classes", "model.init")
@@ -98,12 +98,6 @@ def _remaining_images(config: config_dict.ConfigDict, examples: Mapping[str, int
     if config.eval.monitor_test:
         evaluated += evaluations * examples["test"]
     return max(total - step, 0) * size + EVALUATION_COST * evaluated
-
-
-def saved_step(folder: Path) -> int | None:
-    """Returns the step of a run's newest checkpoint, or None."""
-    steps = Checkpoints(folder / workdir.CHECKPOINTS, keep=1).steps()
-    return steps[-1] if steps else None
 
 
 def hardware_here() -> str | None:

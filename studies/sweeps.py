@@ -1,43 +1,20 @@
 """Tables of runs, configs/sweeps/*.py: reading, naming, and the command of each row."""
 
-import dataclasses
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, suggest
 from jaxnets.experiment.resolve import AUTO, load_config
 from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
+from jaxnets.experiment.sweep import Row
 
 TABLES = Path("configs/sweeps")
 RUNS = Path("runs")
-TRAINER = Path("scripts/train.py")
 KEYS = ("config", "overrides", "seed", "name")
 MAX_NAME_LENGTH = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A run of a table: directory name, config path, overrides including the seed, and full config."""
-
-    name: str
-    spec: str
-    overrides: Mapping[str, Any]
-    config: config_dict.ConfigDict
-
-    def flags(self, workdir: Path) -> list[str]:
-        """Returns the flags of scripts/train.py for this run in `workdir`."""
-        fields = [f"--config.{path}={value}" for path, value in self.overrides.items()]
-        return [f"--config={self.spec}", *fields, f"--workdir={workdir}"]
-
-    def command(self) -> str:
-        """Returns the command line of this row."""
-        return shlex.join(["python", str(TRAINER), *self.flags(RUNS / self.name)])
 
 
 def read_table(table: str, only: Sequence[str] = ()) -> list[Row]:

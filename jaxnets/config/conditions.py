@@ -140,7 +140,7 @@ STOCHASTIC_DEPTH = one_of(
 )
 LENET, LENET_OR_ALEXNET = one_of("model.name", "lenet5"), one_of("model.name", "lenet5", "alexnet")
 DROPOUT_ALONE = one_of("model.name", "lenet5", "alexnet", "vgg16")  # no batch norm beside the dropout
-OFFICIAL_SPLIT, GROUPED_SPLIT = one_of("data.split", "official"), one_of("data.split", "grouped")
+OFFICIAL_SPLIT = one_of("data.split", "official")
 SGD, ADAM = one_of("optimizer.name", "sgd"), one_of("optimizer.name", "adam")
 CAN_DECOUPLE_WEIGHT_DECAY = all_of(  # for plain SGD both forms are the same
     positive("optimizer.weight_decay", 0.01), any_of(positive("optimizer.momentum", 0.9), ADAM)

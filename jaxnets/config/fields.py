@@ -130,10 +130,10 @@ FIELDS: Mapping[str, Field] = {
         used=when.any_of(when.one_of("data.name", "lc25000_lung"), when.given("data.groups", "FILE")),
     ),
     "data.folds": field(
-        0, "grouped: number of folds; 0: split by data.fractions", ge=0, used=when.GROUPED_SPLIT
+        0, "number of folds of a cross-validation; 0: split by data.fractions", ge=0, used=when.RANDOM_SPLIT
     ),
     "data.fold": field(
-        0, "grouped: the test fold; the next one is for validation", ge=0, used=when.positive("data.folds", 5)
+        0, "the test fold; the next one is for validation", ge=0, used=when.positive("data.folds", 5)
     ),
     "data.allow_duplicates": field(
         False, "train even if test images are also in the training set", used=when.IMAGES

@@ -114,21 +114,49 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
     return _split("grouped", labels, part_of, parts)
 
 
-def grouped_fold(labels: np.ndarray, groups: np.ndarray, *, folds: int, fold: int, seed: int) -> Split:
-    """One fold of a cross-validation over groups: `fold` is test, the next one validation, the rest train.
+def assign_folds(labels: np.ndarray, groups: np.ndarray | None, *, folds: int, seed: int) -> np.ndarray:
+    """Assigns every example to one fold of a cross-validation, without dividing groups.
 
-    Uses scikit-learn's StratifiedGroupKFold; over all folds every example is tested once. Raises DataError
-    if a class has fewer groups than there are folds.
+    The folds have about the same number of examples of each class. They depend on nothing but the arguments:
+    those of LC25000 are fixed by a test.
+
+    Args:
+        labels: int[N], the class of each example.
+        groups: int[N], equal for examples that must be in the same fold; None divides examples freely.
+        folds: the number of folds.
+        seed: the seed of the order in which groups are assigned.
+
+    Returns:
+        int64[N], the number of each example's fold, from 0 to `folds` - 1.
+
+    Raises:
+        DataError: a class has fewer groups than there are folds.
+
+    References:
+        scikit-learn's StratifiedGroupKFold, and StratifiedKFold without groups.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
 
-    _check_groups(labels, groups, folds, "fold")
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    tests = [test for _, test in splitter.split(np.zeros(len(labels)), labels, groups)]
+    _check_groups(labels, np.arange(len(labels)) if groups is None else groups, folds, "fold")
+    make = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = make(n_splits=folds, shuffle=True, random_state=seed)
+    numbers = np.zeros(len(labels), np.int64)
+    for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        numbers[test] = number
+    return numbers
+
+
+def fold_split(labels: np.ndarray, groups: np.ndarray | None, *, folds: int, fold: int, seed: int) -> Split:
+    """One split of a cross-validation: `fold` is test, the next one validation, the others are train.
+
+    Over all values of `fold` every example is tested once. Raises the errors of `assign_folds`, and DataError
+    if a class is missing in a part.
+    """
+    numbers = assign_folds(labels, groups, folds=folds, seed=seed)
     part_of = np.zeros(len(labels), np.int64)
-    part_of[tests[fold]] = PARTS.index("test")
-    part_of[tests[(fold + 1) % folds]] = PARTS.index("validation")
-    return _split("grouped", labels, part_of, range(len(PARTS)))
+    part_of[numbers == fold] = PARTS.index("test")
+    part_of[numbers == (fold + 1) % folds] = PARTS.index("validation")
+    return _split("random" if groups is None else "grouped", labels, part_of, range(len(PARTS)))
 
 
 def make_split(
@@ -144,9 +172,9 @@ def make_split(
 ) -> Split:
     """Makes a split: "random", "official" (validation is drawn from train, by class) or "grouped".
 
-    "grouped" is one fold of a cross-validation if `folds` is not 0. `groups` is int64[N], equal for
-    near-duplicates; every split records it. Raises ConfigError if required groups are unknown, DataError if
-    the data cannot be split.
+    "random" and "grouped" are one fold of a cross-validation if `folds` is not 0. `groups` is int64[N], equal
+    for near-duplicates; every split records it. Raises ConfigError if required groups are unknown, DataError
+    if the data cannot be split.
     """
     if kind == "grouped" and groups is None:
         problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
@@ -155,10 +183,11 @@ def make_split(
     try:
         if kind == "official":
             split = _official_split(source, validation_fraction, seed)
+        elif folds:
+            undivided = groups if kind == "grouped" else None
+            split = fold_split(source.labels, undivided, folds=folds, fold=fold, seed=seed)
         elif groups is None or kind == "random":
             split = random_split(source.labels, fractions, seed)
-        elif folds:
-            split = grouped_fold(source.labels, groups, folds=folds, fold=fold, seed=seed)
         else:
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:

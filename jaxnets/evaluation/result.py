@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
@@ -11,7 +12,7 @@ import numpy as np
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.io import command, printable
+from jaxnets.io import printable
 from jaxnets.reported import tested_as
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
@@ -56,6 +57,36 @@ class Test(TypedDict):
     confusion: NotRequired[list[list[Count]] | SparseMatrix]
 
 
+class TestSummary(TypedDict):
+    """The fields of a result that repeat tests.clean; None and 0 without it."""
+
+    test_accuracy: Fraction | None
+    test_examples: Count
+    test_interval: Interval | None
+    interval_method: str | None
+
+
+class TestedRun(TypedDict):
+    """One run of a cross-validation, in the directory `name`."""
+
+    name: str
+    fold: Count
+    seed: Count
+    accuracy: Fraction
+    interval: Interval
+    examples: Positive
+    groups: Count | None
+    split_sha256: Sha256
+    finished: str
+
+
+class CrossValidation(TypedDict):
+    """The runs whose test predictions were pooled: each of `folds` folds with every seed."""
+
+    folds: Positive
+    runs: list[TestedRun]
+
+
 class SplitFields(TypedDict):
     """How a run's data were split; `leakage` is the leaked fraction of each held-out part."""
 
@@ -66,8 +97,11 @@ class SplitFields(TypedDict):
     leakage: dict[str, Fraction | None]
 
 
-class Result(SplitFields):
-    """result.json. None means unknown or not applicable."""
+class Result(SplitFields, TestSummary):
+    """result.json. None means unknown or not applicable.
+
+    With `cross_validation`, the tests are those of its runs together.
+    """
 
     schema_version: Literal[2]
     name: str
@@ -91,11 +125,8 @@ class Result(SplitFields):
     overrides: list[str]
     command: str
     implementation: str
-    test_accuracy: Fraction | None
-    test_examples: Positive
-    test_interval: Interval | None
-    interval_method: str | None
     tests: dict[str, Test]
+    cross_validation: NotRequired[CrossValidation]
     validation_accuracy: Fraction | None
     temperature: NotRequired[Annotated[float, Range(0.001, 1000)] | None]  # fitted on validation examples
     train_accuracy: Fraction | None
@@ -134,15 +165,26 @@ def check(content: Any) -> str | None:
     """Describes what is wrong with a result; None if its fields are valid and consistent."""
     if found := problem(content, Result):
         return found
-    if "clean" not in content["tests"]:
+    if content["tests"] and "clean" not in content["tests"]:
         return "tests.clean is missing"
     for name, test in content["tests"].items():
         if found := _contradiction(test):
             return f"tests.{name}: {found}"
-    for copy in ("test_accuracy", "test_examples", "test_interval", "interval_method"):
-        if content[copy] != content["tests"]["clean"].get(copy.removeprefix("test_")):
+    for copy, value in summary_of(content["tests"]).items():
+        if content[copy] != value:
             return f"{copy} is not that of tests.clean"
     return None
+
+
+def summary_of(tests: Mapping[str, Any]) -> TestSummary:
+    """The fields of a result that repeat tests.clean."""
+    clean = tests.get("clean", {})
+    return {
+        "test_accuracy": clean.get("accuracy"),
+        "test_examples": clean.get("examples", 0),
+        "test_interval": clean.get("interval"),
+        "interval_method": clean.get("interval_method"),
+    }
 
 
 def _contradiction(test: Test) -> str | None:
@@ -235,25 +277,22 @@ def summary_text(
     title: str,
     data_title: str,
     workdir: Path,
-    network_file: str | None,
+    next_command: str,
     reported: Mapping[str, Any] | None,
 ) -> str:
-    """At most 12 lines: config, network, data, our result and the reported one, speed, next command.
-
-    `network_file` registers the network, if that is not one of the package.
-    """
-    imported = f" --import={network_file}" if network_file else ""
-    clean = result["tests"]["clean"]
+    """At most 12 lines: config, network, data, our result and the reported one, speed, next command."""
+    clean = result["tests"].get("clean")
     parameters = f"{result['parameters']:,} parameters"
     if result["auxiliary_parameters"]:
         parameters += f" and {result['auxiliary_parameters']:,} in auxiliary heads"
     if result["freeze_backbone"]:
         parameters += f", {result['trained_parameters']:,} of them trained"
     size = f", {result['image_size']} px" if result["image_size"] else ""
-    tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
-    if "accuracy" in clean:
-        tested, unit = "test accuracy", "images"
+    tested, ours, unit = "test accuracy", "not tested: there are no test examples", "images"
+    if clean is not None and "accuracy" in clean:
         ours = f"{format_test(clean)} (95 % interval, {clean['examples']:,} images)"
+    elif clean is not None:
+        tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
     rate = result["images_per_second"]
     speed = "not known" if rate is None else f"{rate:,.0f} {unit}/s{format_head(result)}"
     theirs = None
@@ -272,13 +311,14 @@ def summary_text(
         ("data", f"{data_title}{size}"),
         ("split", format_split(result)),
         (tested, ours),
+        ("folds", format_cross_validation(result)),
         ("reported", theirs),
         ("other tests", others),
         ("speed", speed),
         ("stopped early", result["stopped_early"]),
         ("note", result["note"]),
         ("saved", workdir / RESULT),
-        ("next", f"{command('evaluate')} --workdir {workdir}{imported}"),
+        ("next", next_command),
     ]
     return "\n".join(printable(f"{name:<15}{text}") for name, text in rows if text)
 
@@ -297,6 +337,30 @@ def _format_reported(entry: Mapping[str, Any], result: Result, title: str) -> st
     if settings.get("optimizer") is None and settings.get("learning_rate") is None:
         notes.append("optimizer settings not reported")
     return f"{entry['result']['accuracy_percent']} % ({', '.join(notes)})"
+
+
+def accuracy_by_seed(cross_validation: CrossValidation) -> dict[int, float]:
+    """The accuracy over all folds of each seed."""
+    seeds = sorted({run["seed"] for run in cross_validation["runs"]})
+    found = {}
+    for seed in seeds:
+        runs = [run for run in cross_validation["runs"] if run["seed"] == seed]
+        found[seed] = statistics.fmean([run["accuracy"] for run in runs], [run["examples"] for run in runs])
+    return found
+
+
+def format_cross_validation(result: Result) -> str:
+    """The accuracies by fold and by seed; "" for a result that is not of a cross-validation."""
+    if "cross_validation" not in result:
+        return ""
+    found = result["cross_validation"]
+    accuracies = [100 * run["accuracy"] for run in found["runs"]]
+    text = f"{found['folds']} folds, {min(accuracies):.1f} to {max(accuracies):.1f} %"
+    by_seed = [100 * accuracy for accuracy in accuracy_by_seed(found).values()]
+    if len(by_seed) > 1:
+        listed = ", ".join(f"{accuracy:.1f}" for accuracy in by_seed)
+        text += f"; {len(by_seed)} seeds, {listed} % (standard deviation {statistics.stdev(by_seed):.2f})"
+    return text
 
 
 def format_epochs(count: float) -> str:

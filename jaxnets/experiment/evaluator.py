@@ -181,16 +181,18 @@ def finish(
         tested = run.best_step
         state, _ = run.checkpoints.restore(run.best_step, run.state)
     with console.phase("evaluate") as phase:
-        test = evaluator(state, split.test)
+        test = evaluator(state, split.test) if len(split.test) else None
         validation = evaluator(state, split.validation) if len(split.validation) else None
-        others = {
-            name: other.entry(state, split.test)
-            for name, other in _extra_evaluators(config, network.model, data, run.devices).items()
-        }
-        phase.text = f"{test.examples:,} test examples"
-    predictions = evaluator.predictions(test, split.test)
-    on_validation = evaluator.predictions(validation, split.validation) if validation else None
-    clean = results.test_entry(test, predictions)
+        evaluators = _extra_evaluators(config, network.model, data, run.devices) if test else {}
+        others = {name: other.entry(state, split.test) for name, other in evaluators.items()}
+        phase.text = f"{len(split.test):,} test examples"
+    predictions = {
+        part: evaluator.predictions(scores, split.parts()[part])
+        for part, scores in (("validation", validation), ("test", test))
+        if scores is not None
+    }
+    on_validation = predictions.get("validation")
+    tests = {} if test is None else {"clean": results.test_entry(test, predictions["test"]), **others}
     auxiliary = models.count_parameters(models.auxiliary_part(run.state.params))
     trained = parameters = models.count_parameters(run.state.params) - auxiliary
     if config.transfer.freeze_backbone:
@@ -226,11 +228,8 @@ def finish(
         "overrides": [f"{name}={value!r}" for name, value in overrides.items()],
         "command": command,
         "implementation": environment.implementation(config),
-        "test_accuracy": clean.get("accuracy"),
-        "test_examples": clean["examples"],
-        "test_interval": clean.get("interval"),
-        "interval_method": clean.get("interval_method"),
-        "tests": {"clean": clean, **others},
+        **results.summary_of(tests),
+        "tests": tests,
         "validation_accuracy": validation.accuracy if isinstance(validation, ClassScores) else None,
         "temperature": None if on_validation is None else on_validation.fit_temperature(),
         "train_accuracy": run.last_epoch.get("accuracy") if run.last_epoch else None,
@@ -247,9 +246,11 @@ def finish(
         "note": config.note,
     }
     if run.devices.is_process_zero:
-        contents: dict[str, str | bytes] = {}
-        if predictions is not None:
-            contents[predictions_name()] = predictions.to_bytes()
+        contents: dict[str, str | bytes] = {
+            predictions_name(part): stored.to_bytes()
+            for part, stored in predictions.items()
+            if stored is not None
+        }
         contents[results.RESULT] = results.to_json(result)  # last: it marks the run as finished
         workdir.write_files(run.workdir, contents, final=(METRICS,))
     return result

@@ -90,6 +90,8 @@ def _is_known_leaky(data: Dataset) -> bool:
 
 def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     known = {part: value for part, value in leakage.fractions.items() if value is not None}
+    if not any(len(data.split.parts()[part]) for part in splits.HELD_OUT):
+        return "none: all images are training images"
     if data.group_ids is None and _is_known_leaky(data):
         return f"LEAKY: {results.DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
     if data.group_ids is None or not known:

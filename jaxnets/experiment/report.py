@@ -18,6 +18,7 @@ from jaxnets.evaluation import gradcam
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import page
+from jaxnets.evaluation.report.measure import measure
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
@@ -56,7 +57,7 @@ def write_report(
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
     mistakes, uncertain, no_gradcam = [], [], ""
     if predictions is not None:
-        mistakes, uncertain, no_gradcam = _cards(config, data, restored, predictions)
+        mistakes, uncertain, no_gradcam = _cards(config, data, predictions, restored)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
         subtitle=f"Config {config.name}, run {run.path.resolve().name}: checkpoint of step "
@@ -66,7 +67,7 @@ def write_report(
         leak_mark=leak_mark,
         disclaimer=disclaimer(config.data.name),
         metrics=measured,
-        facts=_facts(run, data),
+        facts=_facts(config, data, run.result),
         split=_describe_split(config, data, measured.get("leakage", {})),
         parts=_parts(data),
         curves=curves,
@@ -80,10 +81,55 @@ def write_report(
         },
         commands=_commands(run, part),
     )
+    return _write(run.path, content)
+
+
+def write_cross_validation_report(
+    directory: Path,
+    config: config_dict.ConfigDict,
+    data: Dataset,
+    result: results.Result,
+    predictions: Predictions,
+) -> Path:
+    """Writes the report of the pooled predictions of a cross-validation and returns its path.
+
+    `config` and `data` are those of one fold, and the images of `data` have the config's size.
+    """
+    classes, runs = data.source.classes, result["cross_validation"]["runs"]
+    measured: dict[str, Any] = {"split": "test", "step": result["step"], **result["tests"]["clean"]}
+    measured |= {**measure(predictions, classes), "leakage": result["leakage"]}
+    leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
+    mistakes, uncertain, no_gradcam = _cards(config, data, predictions, None)
+    folds, counts = result["cross_validation"]["folds"], np.bincount(data.source.labels)
+    content = page.Content(
+        title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}: "
+        f"{folds}-fold cross-validation",
+        subtitle=f"Config {config.name}, {directory.resolve().name}: {len(runs)} networks, each tested on a "
+        f"fold that it was not trained on; finished on {result['finished'][:16].replace('T', ' at ')} UTC",
+        part="test",
+        warnings=_warnings(result, measured, leak_mark),
+        leak_mark=leak_mark,
+        disclaimer=disclaimer(config.data.name),
+        metrics=measured,
+        facts={**_facts(config, data, result), "accuracy": results.format_cross_validation(result)},
+        split=_describe_split(config, data, result["leakage"]),
+        parts={"tested": counts.tolist()},
+        curves=[],
+        mistakes=mistakes,
+        uncertain=uncertain,
+        no_gradcam=no_gradcam,
+        manifest={},
+        commands={"Train the folds and write this report:": result["command"]},
+        runs=runs,
+    )
+    return _write(directory, content)
+
+
+def _write(directory: Path, content: page.Content) -> Path:
     html = page.render(content)
-    path, figures = report_paths(run.path, part)
+    path, figures = report_paths(directory, content.part)
     path.parent.mkdir(exist_ok=True)
-    atomic_write(figures, json.dumps(measured, indent=1) + "\n")
+    atomic_write(figures, json.dumps(content.metrics, indent=1) + "\n")
     atomic_write(path, html)
     return path
 
@@ -120,8 +166,7 @@ def _leak_mark(data_name: str, kind: str, measured: Mapping[str, Any]) -> str:
     return "leakage unknown" if kind == "image" else ""
 
 
-def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
-    config, result = run.config, run.result
+def _facts(config: config_dict.ConfigDict, data: Dataset, result: results.Result | None) -> dict[str, str]:
     facts = {
         "config": config.name,
         "network": models.entry(config.model.name).title,
@@ -171,13 +216,16 @@ def _parts(data: Dataset) -> dict[str, list[int]]:
 
 
 def _cards(
-    config: config_dict.ConfigDict, data: Dataset, restored: Restored, predictions: Predictions
+    config: config_dict.ConfigDict, data: Dataset, predictions: Predictions, restored: Restored | None
 ) -> tuple[list[page.Card], list[page.Card], str]:
     """Cards of the most confident mistakes and most uncertain images, and why they have no Grad-CAM maps."""
     mistakes = page.most_confident_mistakes(predictions, MAX_CARDS)
     rows = np.concatenate([mistakes, page.most_uncertain(predictions, MAX_CARDS)])
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
-    maps, no_gradcam = _gradcam(config, restored, pixels, predictions.predicted[rows])
+    maps: Sequence[np.ndarray | None] = [None] * len(rows)
+    no_gradcam = "Grad-CAM is left out: each fold has its own network, whose report shows it."
+    if restored is not None:
+        maps, no_gradcam = _gradcam(config, restored, pixels, predictions.predicted[rows])
     cards = [
         page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)

@@ -25,6 +25,7 @@ from jaxnets.experiment.execution import device_memory
 from jaxnets.experiment.leakage import measure_leakage, report_leakage, warn_of_pretraining
 from jaxnets.experiment.network import Network, check_backbone, make_network
 from jaxnets.experiment.run_directory import RunDirectory, open_run_if_exists
+from jaxnets.io import command
 from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console, signals, xla
 from jaxnets.training.callbacks import Callback
@@ -83,7 +84,7 @@ def train(
             title=models.entry(result["model"]).title,
             data_title=sources.TITLES[result["data"]],
             workdir=directory,
-            network_file=models.registered_in(result["model"]),
+            next_command=_next_command(result, directory),
             reported=reported.entry(result["entry"]) if result["entry"] else None,
         )
         console.log_text(text)
@@ -146,6 +147,15 @@ def _train(
     if run.stop_reason is not None:
         _print_stop(run)
     return finish(run, evaluator, data, network, leakage, overrides, options.command)
+
+
+def _next_command(result: results.Result, directory: Path) -> str:
+    """What to do with a finished run; one without test examples cannot be evaluated."""
+    is_tested = result["tests"] and "cross_validation" not in result
+    name, arguments = ("evaluate", "") if is_tested else ("predict", " IMAGE_OR_FOLDER")
+    network_file = models.registered_in(result["model"])
+    imported = f" --import={network_file}" if network_file else ""
+    return f"{command(name)} --workdir {directory}{imported}{arguments}"
 
 
 def _check_outside_data(directory: Path, config: config_dict.ConfigDict) -> None:
@@ -247,7 +257,7 @@ def _compile(run: Run, evaluator: Evaluator, data: Dataset) -> None:
     with console.phase("compile") as phase:
         for batch in run.batches.example_batches():
             run.train_step.compile(run.state, run.shard_batch(batch))
-        evaluator.compile(run.state, data.split.test)
+        evaluator.compile(run.state, data.split.train)
         phase.text = "training and evaluation steps"
         if memory := run.train_step.memory():
             phase.text += f"; a training step uses {memory / GIB:.2g} GiB"

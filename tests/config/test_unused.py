@@ -18,7 +18,7 @@ from jaxnets.config import conditions, reset_unused
 from jaxnets.data import sources
 from jaxnets.data.splits import make_split
 from jaxnets.errors import ConfigError
-from jaxnets.experiment import workdir
+from jaxnets.experiment import sweep, workdir
 from jaxnets.experiment.resolve import check_batch_norm, load_config
 from jaxnets.experiment.resolve import load_config_or_demo as resolve
 from jaxnets.experiment.run_directory import open_run_if_exists
@@ -28,7 +28,7 @@ from jaxnets.training.callbacks import make_callbacks
 from jaxnets.training.devices import Devices
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer, make_schedule
-from studies import result_archive, sweeps
+from studies import sweeps
 from studies.pages import refusal_table as refusal_table_page
 
 REPOSITORY = Path(__file__).parents[2]
@@ -210,6 +210,7 @@ SPLITS = [
     {"data.split": "grouped"},
     {"data.split": "grouped", "data.fractions": (0.8, 0.0, 0.2)},
     {"data.split": "grouped", "data.folds": 3},
+    {"data.split": "random", "data.folds": 3},
 ]
 
 
@@ -374,8 +375,10 @@ def test_demo_fields_may_be_set_if_the_demo_is_the_fallback(tmp_path: Path) -> N
     nowhere = {"data.root": str(tmp_path)}
     config = resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.num_examples": 90})
     assert (config.name, config.data.num_examples) == ("lung_resnet:demo", 90)
-    with pytest.raises(ConfigError, match="falling back to .*:demo: --config.data.folds=3 is not used"):
-        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.folds": 3})
+    with pytest.raises(
+        ConfigError, match="falling back to .*:demo: --config.data.group_level=original is not"
+    ):
+        resolve(str(CONFIGS / "lung_resnet.py"), {**nowhere, "data.group_level": "original"})
 
 
 def test_missing_pretrained_weights_name_the_import_command() -> None:
@@ -419,7 +422,7 @@ def test_table_rows_match_the_configs_of_their_stored_results(
     rows = sweeps.read_table(str(path))
     folders = [REPOSITORY / "results" / row.name for row in rows]
     found = [  # raises for another config
-        result_archive.finished_result(folder, row.config) for folder, row in zip(folders, rows, strict=True)
+        sweep.finished_result(folder, row.config) for folder, row in zip(folders, rows, strict=True)
     ]
     assert [result is not None for result in found] == [folder.is_dir() for folder in folders]
 

@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxnets.data.cache import open_cache
-from jaxnets.data.sources.image_folder import ImageFolder
+from jaxnets.data.groups import in_order, shipped_groups
+from jaxnets.data.sources.image_folder import ImageFolder, natural_order
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import (
     LabelConflicts,
     Split,
+    assign_folds,
     find_exact_duplicates,
     find_label_conflicts,
-    grouped_fold,
+    fold_split,
     grouped_split,
     leaked_fractions,
     make_split,
     random_split,
+    sha256,
 )
 from jaxnets.errors import ConfigError, DataError
 
@@ -160,7 +163,7 @@ class TestGroupedSplit:
         with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
             grouped_split(labels, groups, FRACTIONS, 0)
         with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"):
-            grouped_fold(labels, groups, folds=4, fold=0, seed=0)
+            fold_split(labels, groups, folds=4, fold=0, seed=0)
 
     def test_error_has_the_name_of_the_class(self) -> None:
         source = SyntheticTissue(9, 16)
@@ -176,13 +179,38 @@ class TestGroupedSplit:
 
     def test_every_example_is_tested_in_one_fold(self) -> None:
         labels, groups = _grouped([[3, 4, 5, 6, 7] * 4, [5] * 20])
-        folds = [grouped_fold(labels, groups, folds=5, fold=k, seed=0) for k in range(5)]
+        folds = [fold_split(labels, groups, folds=5, fold=k, seed=0) for k in range(5)]
         tested = np.sort(np.concatenate([split.test for split in folds]))
         np.testing.assert_array_equal(tested, np.arange(len(labels)))
         for number, split in enumerate(folds):
             np.testing.assert_array_equal(split.validation, folds[(number + 1) % 5].test)
             assert _keeps_groups_whole(split, groups)
             assert abs((labels[split.test] == 0).mean() - 0.5) < 0.1
+
+    def test_folds_of_examples_without_groups_are_stratified(self) -> None:
+        labels = np.repeat([0, 1, 2], [50, 23, 40])
+        numbers = assign_folds(labels, None, folds=5, seed=3)
+        counts = np.array([np.bincount(labels[numbers == fold], minlength=3) for fold in range(5)])
+        assert (np.ptp(counts, axis=0) <= 1).all()
+        assert not np.array_equal(numbers, assign_folds(labels, None, folds=5, seed=4))
+        split = fold_split(labels, None, folds=5, fold=4, seed=3)
+        assert split.name == "random"
+        np.testing.assert_array_equal(split.test, np.flatnonzero(numbers == 4))
+        np.testing.assert_array_equal(split.validation, np.flatnonzero(numbers == 0))
+
+    def test_folds_of_lc25000(self) -> None:
+        """Results of other machines and versions can only be pooled if the folds are the same."""
+        files = sorted(shipped_groups("lc25000_lung").members, key=natural_order)
+        _, groups = shipped_groups("lc25000_lung").match(files)
+        labels = in_order(file.split("/")[0] for file in files)
+        numbers = assign_folds(labels, groups, folds=5, seed=0)
+        assert (
+            sha256("".join(map(str, numbers)))
+            == "2895ec608575abf461166ce5d081d53e694b518fe718098c954b50ea53078297"
+        )
+        for fold in range(5):
+            assert np.abs(np.bincount(labels[numbers == fold]) - 1000).max() < 60
+            assert not np.isin(groups[numbers == fold], groups[numbers != fold]).any()
 
     def test_error_without_groups_names_the_command(self) -> None:
         source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}

@@ -143,7 +143,7 @@ def _block(result: dict[str, object]) -> str:
         title="ResNet-50",
         data_title="LC25000 lung",
         workdir=Path("runs/x"),
-        network_file=None,
+        next_command="python scripts/evaluate.py",
         reported=reported.entry(str(entry)) if entry else None,
     )
 

@@ -24,10 +24,9 @@ from jaxnets import config as config_lib
 from jaxnets.commands import runner
 from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_name
-from jaxnets.experiment import evaluator, workdir
+from jaxnets.experiment import evaluator, sweep, workdir
+from jaxnets.experiment.sweep import State, finished_result
 from studies import reproduce, runtime_estimate, sweeps
-from studies.reproduce import State
-from studies.result_archive import finished_result
 
 HARDWARE = "a test machine"
 STEPS, IMAGES_PER_SECOND = 6, 100.0
@@ -231,7 +230,7 @@ def test_stored_results_are_of_rows_of_the_tables(repository: Path, monkeypatch:
     assert archived["lung_resnet-scratch-96px-s0"] is not None
     for row in rows:
         result = archived[row.name]
-        assert result is None or result["command"] == row.command()
+        assert result is None or result["command"] == row.command(sweeps.RUNS)
 
 
 # ml_collections imports config files by a method that Python means to drop.
@@ -419,7 +418,7 @@ def test_a_row_paused_by_the_budget_is_resumed(place: Place) -> None:
     place.rows({"name": "first"}, {"name": "second"})
     place.plan({"first": {"sleeps": 1}})
     assert place.make(budget=2.0) == [("first", State.PAUSED), ("second", State.SKIPPED)]
-    step = runtime_estimate.saved_step(place.runs / "first")
+    step = sweep.saved_step(place.runs / "first")
     assert step is not None
     assert 0 < step < STEPS
     place.plan({})
@@ -613,8 +612,8 @@ def test_a_stopped_table_is_resumed(place: Place, number: int, code: int) -> Non
         process.send_signal(number)
         assert process.wait(60) == code
         # The process gets a signal from us or from the kernel, saves and exits; nothing is left running.
-        _await(lambda: runtime_estimate.saved_step(place.runs / "second") is not None)
-    step = runtime_estimate.saved_step(place.runs / "second")
+        _await(lambda: sweep.saved_step(place.runs / "second") is not None)
+    step = sweep.saved_step(place.runs / "second")
     assert step is not None
     assert step < STEPS
     assert [path.name for path in place.results.iterdir()] == ["first"]

@@ -57,6 +57,7 @@ class Content:
     no_gradcam: str  # why cards have no Grad-CAM overlays; "" if they have
     manifest: Mapping[str, str]
     commands: Mapping[str, str]  # shell commands by their descriptions
+    runs: Sequence[Mapping[str, Any]] = ()  # the runs of a cross-validation, as in result.json
 
 
 def render(content: Content) -> str:
