@@ -19,7 +19,7 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, split_source, with_cache
 from jaxnets.experiment.report import report_paths, write_cross_validation_report
 from jaxnets.experiment.resolve import load_config_or_demo
-from jaxnets.experiment.run_directory import open_run, read_result
+from jaxnets.experiment.run_directory import open_run, open_run_if_exists, read_result
 from jaxnets.experiment.sweep import Row, Sweep, select_shard
 from jaxnets.io import command
 from jaxnets.runtime import console
@@ -68,6 +68,10 @@ def cross_validate(spec: str, overrides: Mapping[str, Any], options: Options) ->
     folds, final = [row for row in rows if row.config.data.folds], rows[-1] if options.final else None
     directory = _directory(options, folds[0])
     data = _check_folds(folds)
+    for row in rows:
+        existing = open_run_if_exists(directory / row.name, ignore_damage=options.ignore_damage)
+        if existing is not None:
+            existing.check_config(row.config)
     sweep = Sweep(directory, train_flags=options.train_flags, ignore_damage=options.ignore_damage)
     sweep.run(mine)
     found = {row.name: sweep.result(row) for row in rows}
@@ -139,9 +143,9 @@ def _check_folds(rows: Sequence[Row]) -> Dataset:
     groups = data.split.groups
     grouped = f"{len(np.unique(groups)):,} groups, none of them divided" if groups is not None else ""
     described = grouped if data.split.name == "grouped" else "images divided at random, by class"
-    console.log(
-        "folds", f"{len(sizes)} of {min(sizes.values()):,} to {max(sizes.values()):,} images; {described}"
-    )
+    least, most = min(sizes.values()), max(sizes.values())
+    images = f"{least:,} images" if least == most else f"{least:,} to {most:,} images"
+    console.log("folds", f"{len(sizes)} folds of {images}; {described}")
     return data
 
 

@@ -265,6 +265,8 @@ def _metadata(weights: Weights, given: Preprocessing, result: results.Result | N
         about["test_accuracy"], about["test_interval"] = result["test_accuracy"], result["test_interval"]
         about["interval_method"], about["split"] = result["interval_method"], results.format_split(result)
         about["leakage"] = result["leakage"].get("test")
+        if "cross_validation" in result:
+            about["cross_validation_folds"] = result["cross_validation"]["folds"]
     return {key: json.dumps(value) for key, value in about.items()}
 
 

@@ -132,7 +132,8 @@ def facts(result: Mapping[str, Any] | None, about: Mapping[str, str]) -> dict[st
     lines = dict(about)
     if result is not None and result["test_accuracy"] is not None:
         low, high = result["test_interval"]
-        lines["test accuracy"] = (
+        is_pooled = "cross_validation" in result
+        lines["accuracy in cross-validation" if is_pooled else "test accuracy"] = (
             f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
             f"(95 %, {result['interval_method']}), {result['test_examples']:,} images"
         )
