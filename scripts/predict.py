@@ -31,6 +31,12 @@ GRADCAM_FOLDER = flags.DEFINE_string(
     None,
     "Folder of the heat maps (RUN/gradcam, or gradcam); other files there are not overwritten.",
 )
+COVERAGE = flags.DEFINE_float(
+    "coverage", None, "Also give a set of classes that contains the true one for this fraction of new groups."
+)
+OOD = flags.DEFINE_bool(
+    "ood", False, "Also score how unlike the training images an image is, after evaluate --ood."
+)
 UNCALIBRATED = flags.DEFINE_bool("uncalibrated", False, "Do not divide the logits by the run's temperature.")
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
@@ -52,6 +58,8 @@ def main(arguments: Sequence[str]) -> None:
         gradcam_folder=Path(folder) if folder else None,
         top=TOP.value or (1 if WORKDIR.value else 5),
         calibrated=not UNCALIBRATED.value,
+        coverage=COVERAGE.value,
+        ood=OOD.value,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

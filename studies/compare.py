@@ -24,6 +24,7 @@ from studies.pages import (
     results_table,
     splits_picture,
     stain_page,
+    uncertainty_table,
 )
 from studies.pages.markdown import csv_text, table, table_or_empty
 
@@ -115,6 +116,12 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         "few_images": lambda: table_or_empty(few_images.HEADS, few_images.rows(folder)),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
+        "prediction_sets": lambda: table_or_empty(
+            uncertainty_table.SET_HEADS, uncertainty_table.set_rows(folder)
+        ),
+        "unlike_images": lambda: table_or_empty(
+            uncertainty_table.IMAGE_HEADS, uncertainty_table.image_rows(folder)
+        ),
         **{
             mark: functools.partial(bench_table.section, folder / BENCH, mark)
             for mark in bench_table.SECTIONS

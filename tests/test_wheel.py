@@ -55,7 +55,7 @@ def test_wheel_contains_configs_and_the_scripts_of_the_package(wheel: Path, repo
     scripts = {name.removeprefix("jaxnets/_scripts/") for name in names if "_scripts/" in name}
     assert scripts == {
         *("train.py", "evaluate.py", "predict.py", "export.py", "import_weights.py", "prepare_data.py"),
-        *("find_duplicates.py", "split.py", "summary.py", "build_kernels.py"),
+        *("find_duplicates.py", "split.py", "summary.py", "build_kernels.py", "cross_validate.py"),
     }
     assert not any(name.startswith(("studies", "benchmarks", "tests")) for name in names)
 

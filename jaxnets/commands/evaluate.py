@@ -24,9 +24,11 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
+from jaxnets.experiment.predictor import Predictor, open_network
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
+from jaxnets.experiment.uncertainty import write_feature_distance
 from jaxnets.io import printable
 from jaxnets.runtime import console, xla
 from jaxnets.training.devices import Devices
@@ -36,14 +38,19 @@ MAX_WIDTH, MAX_ROWS = 80, 20
 
 
 def evaluate(
-    directory: Path, *, part: str = "test", data_root: str | None = None, ignore_damage: bool = False
+    directory: Path,
+    *,
+    part: str = "test",
+    data_root: str | None = None,
+    ood: bool = False,
+    ignore_damage: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run on one part of its split; prints the metrics and returns them.
 
     Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
-    report/ and predictions/PART.npz. Raises ConfigError for an unknown part or a directory without a run,
-    DataError if the data have changed, CheckpointError if there is no valid checkpoint; `ignore_damage` turns
-    checksum errors into warnings.
+    report/ and predictions/PART.npz; with `ood` also ood.npz, for `predict --ood`. Raises ConfigError for an
+    unknown part or a directory without a run, DataError if the data have changed, CheckpointError if there is
+    no valid checkpoint; `ignore_damage` turns checksum errors into warnings.
     """
     xla.check_not_forked()
     if part not in PARTS:
@@ -53,10 +60,10 @@ def evaluate(
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
     with xla.precision_of(run.config.model):
-        return _evaluate(run, part)
+        return _evaluate(run, part, with_ood=ood)
 
 
-def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
+def _evaluate(run: RunDirectory, part: str, *, with_ood: bool) -> dict[str, Any]:
     config = run.config
     data = with_cache(config, open_dataset(config))
     run.check_data(data.source.fingerprint)
@@ -90,6 +97,13 @@ def _evaluate(run: RunDirectory, part: str) -> dict[str, Any]:
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     console.log_text(_format(scores, data.source.classes, measured))
     console.log("split", format_split(config, data, leak))
+    if with_ood:
+        predictor = open_network(run.path, ignore_damage=run.ignore_damage)[0]
+        if not isinstance(predictor, Predictor):
+            raise ConfigError(f"--ood: the network of {run.path} takes vectors, not images")
+        write_feature_distance(
+            run, data, step, lambda images: predictor.probabilities_and_features(images)[1]
+        )
     with console.phase("report") as phase:
         phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
     return measured

@@ -47,19 +47,24 @@ def predict_files(
     gradcam_folder: Path | None = None,
     top: int = 1,
     calibrated: bool = True,
+    coverage: float | None = None,
+    ood: bool = False,
     ignore_damage: bool = False,
 ) -> None:
     """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
     `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
-    printed. `calibrated` divides the logits by the run's temperature. Grad-CAM overlays are PNG files in
-    `gradcam_folder`. Unreadable files and folders without images
-    are reported on standard error and skipped; DataError is raised at the end then, or at the start if there
-    are no images. Raises ConfigError if no path is given or the network does not take images.
+    printed. `calibrated` divides the logits by the run's temperature; `coverage` adds prediction sets, and
+    `ood` scores of images unlike the training images. Grad-CAM overlays are PNG files in `gradcam_folder`.
+    Unreadable files and folders without images are reported on standard error and skipped; DataError is
+    raised at the end then, or at the start if there are no images. Raises ConfigError if no path is given or
+    the network does not take images, and DataError if there are too few validation groups for `coverage`.
     """
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
-    predictor, warnings = open_network(Path(directory), ignore_damage=ignore_damage, calibrated=calibrated)
+    predictor, warnings = open_network(
+        Path(directory), ignore_damage=ignore_damage, calibrated=calibrated, coverage=coverage, ood=ood
+    )
     console.warn(*warnings)
     if isinstance(predictor, Regressor):
         raise ConfigError(
@@ -73,7 +78,13 @@ def predict_files(
     _check_tables(csv_path, json_path, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
-    tables = _Tables(predictor.classes, csv_path, json_path, with_gradcam=gradcam_folder is not None)
+    optional = {
+        "prediction_set": coverage is not None,
+        "ood_score": ood,
+        "gradcam": gradcam_folder is not None,
+    }
+    columns = [name for name, is_wanted in optional.items() if is_wanted]
+    tables = _Tables(predictor.classes, csv_path, json_path, columns)
     with console.silenced() if "-" in (csv_path, json_path) else contextlib.nullcontext():
         if skipped := [name for _, others in found for name in others]:
             names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
@@ -112,17 +123,10 @@ class _Tables:
     """Rows predicted so far; they are written exactly once, also if a signal ends the process."""
 
     def __init__(
-        self, classes: Sequence[str], csv_path: str | None, json_path: str | None, *, with_gradcam: bool
+        self, classes: Sequence[str], csv_path: str | None, json_path: str | None, optional: Sequence[str]
     ):
         self.rows: list[dict[str, Any]] = []
-        self._columns = [
-            "file",
-            "class",
-            "confidence",
-            "calibrated",
-            "error",
-            *(["gradcam"] if with_gradcam else []),
-        ]
+        self._columns = ["file", "class", "confidence", "calibrated", "error", *optional]
         self._classes, self._csv_path, self._json_path = classes, csv_path, json_path
         self._lock, self._written = threading.Lock(), False
 
@@ -136,16 +140,27 @@ class _Tables:
                 table: list[list[object]] = [[*self._columns, *self._classes]]
                 for row in rows:
                     probabilities = row.get("probabilities", {})
-                    table.append([*map(row.get, self._columns), *map(probabilities.get, self._classes)])
+                    cells = [_cell(row.get(name)) for name in self._columns]
+                    table.append([*cells, *map(probabilities.get, self._classes)])
                 _write(self._csv_path, csv_table(table))
             if self._json_path:
                 _write(self._json_path, json.dumps(rows, indent=1) + "\n")
 
 
+def _cell(value: Any) -> Any:
+    """A value in a cell of a CSV table: the classes of a prediction set are separated by " | "."""
+    return " | ".join(value) if isinstance(value, tuple) else value
+
+
 def _print(row: dict[str, Any]) -> None:
     if row["error"] is None:
-        classes = (f"{printable(name)}  {100 * share:6.2f} %" for name, share in row["top"])
-        console.log_text("  ".join([printable(row["file"]), *classes]))
+        words = [printable(row["file"])]
+        words += [f"{printable(name)}  {100 * share:6.2f} %" for name, share in row["top"]]
+        if (names := row.get("prediction_set")) is not None:
+            words.append(printable(f"set: {' | '.join(names)}"))
+        if (score := row.get("ood_score")) is not None:
+            words.append(f"ood {score:.3f}")
+        console.log_text("  ".join(words))
     else:
         reason = row["error"].removeprefix(row["file"]).lstrip(": ")
         line = printable(f"{row['file']}  not read  {reason}")
@@ -187,6 +202,9 @@ def _rows(
         for image, prediction in zip(images, predictions, strict=True):
             image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
             image.row["probabilities"], image.row["top"] = prediction.probabilities, prediction.top(top)
+            for name in ("prediction_set", "ood_score"):
+                if (value := getattr(prediction, name)) is not None:
+                    image.row[name] = value
         if gradcam_folder is not None and images:
             _add_overlays(predictor, gradcam_folder, images)
         yield from rows

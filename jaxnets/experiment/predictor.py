@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import heapq
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable
@@ -17,8 +18,12 @@ import PIL.Image
 from jaxnets import models
 from jaxnets.data import sources
 from jaxnets.data.images import MAX_PIXELS, read_image, resize_image, to_grey
-from jaxnets.errors import CheckpointError, DataError
+from jaxnets.errors import CheckpointError, ConfigError, DataError
+from jaxnets.evaluation import statistics
+from jaxnets.evaluation.conformal import in_prediction_set
 from jaxnets.evaluation.gradcam import make_gradcam
+from jaxnets.evaluation.ood import FeatureDistance
+from jaxnets.experiment import uncertainty
 from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop import imagenet
@@ -36,11 +41,17 @@ BATCH_SIZE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The predicted class of an image, its probability, and the probabilities of all classes."""
+    """The predicted class of an image, its probability, and the probabilities of all classes.
+
+    `prediction_set` has the most probable class first; it is None unless the network was loaded with a
+    coverage, and `ood_score` is None unless it was loaded with `ood`.
+    """
 
     label: str
     confidence: float
     probabilities: dict[str, float]
+    prediction_set: tuple[str, ...] | None = None
+    ood_score: float | None = None
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The `count` most probable classes and their probabilities, in this order."""
@@ -88,12 +99,20 @@ class Predictor:
     """A trained network with its class names and its preprocessing.
 
     `classes` are numbers if the weights have no names for them. `temperature` divides the logits, so that
-    confidences are calibrated; it is None if none was fitted, or without `calibrated`. `disclaimer` is ""
-    unless the network was trained on medical data.
+    confidences are calibrated; it is None if none was fitted, or without `calibrated`. Classes with at least
+    `minimum_probability`, uncalibrated, are in prediction sets. `feature_distance` scores how unlike the
+    training images an image is. `disclaimer` is "" unless the network was trained on medical data.
     """
 
     def __init__(
-        self, weights: Weights, *, max_pixels: int, calibrated: bool = True, kernels: Kernels | None = None
+        self,
+        weights: Weights,
+        *,
+        max_pixels: int,
+        calibrated: bool = True,
+        minimum_probability: float | None = None,
+        feature_distance: FeatureDistance | None = None,
+        kernels: Kernels | None = None,
     ):
         assert weights.preprocessing is not None
         self._model_config, self._model = weights.model, models.create(weights.model)
@@ -103,11 +122,13 @@ class Predictor:
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
         self.temperature = weights.temperature if calibrated else None
+        self.minimum_probability, self.feature_distance = minimum_probability, feature_distance
         self.disclaimer = sources.disclaimer(weights.source.get("data"))
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
         )
         self._apply = xla.jit(self._probabilities)
+        self._apply_with_features = xla.jit(self._probabilities_and_features)
 
     @functools.cached_property
     def _folded(self) -> dict[str, Any]:
@@ -125,6 +146,16 @@ class Predictor:
     def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
         logits: Any = self._model.apply(variables, self._inputs(images), train=False)
         return jax.nn.softmax(logits / (self.temperature or 1.0))
+
+    def _probabilities_and_features(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        apply = functools.partial(self._model.apply, variables, train=False)
+        maps: Any = apply(self._inputs(images), method="features")
+        logits: Any = apply(maps, method="head")
+        return jax.nn.softmax(logits / (self.temperature or 1.0)), maps.mean(axis=(1, 2))
+
+    def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [B, K], and the last feature maps averaged over positions [B, D], of B > 0 images."""
+        return self._in_batches(self._apply_with_features, images)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
@@ -159,7 +190,7 @@ class Predictor:
         gradcam = make_gradcam(self._model)
         return xla.jit(lambda variables, images, labels: gradcam(variables, self._inputs(images), labels))
 
-    def _in_batches(self, apply: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
+    def _in_batches(self, apply: Callable[..., Any], *arrays: np.ndarray) -> Any:
         """Pads to a fixed batch size, so that only one program is compiled."""
         xla.check_not_forked()
         count = len(arrays[0])
@@ -170,8 +201,8 @@ class Predictor:
             for start in range(0, count, BATCH_SIZE):
                 batch = [array[start : start + BATCH_SIZE] for array in padded]
                 outputs.append(jax.device_get(apply(self._folded, *batch)))
-        joined = np.concatenate(outputs)[:count]
-        if not np.isfinite(joined).all():
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *outputs)
+        if not all(np.isfinite(each).all() for each in jax.tree.leaves(joined)):
             raise CheckpointError("the network's outputs are not finite: its weights are damaged")
         return joined
 
@@ -195,14 +226,33 @@ class Predictor:
 
     def classify(self, images: np.ndarray) -> list[Prediction]:
         """Classifies images uint8[B, H, W, C] from `preprocess.read`."""
+        sets: Iterable[Any] = itertools.repeat(None)
+        scores: Iterable[Any] = itertools.repeat(None)
+        if self.feature_distance is None:
+            probabilities = self.probabilities(images)
+        else:
+            probabilities, features = self.probabilities_and_features(images)
+            scores = self.feature_distance.score(features).tolist()
+        if self.minimum_probability is not None:
+            uncalibrated = statistics.with_temperature(probabilities, 1 / (self.temperature or 1.0))
+            sets = map(
+                self._classes_of, in_prediction_set(uncalibrated, self.minimum_probability), probabilities
+            )
         return [
             Prediction(
                 self.classes[row.argmax()],
                 float(row.max()),
                 dict(zip(self.classes, row.tolist(), strict=True)),
+                prediction_set,
+                ood_score,
             )
-            for row in self.probabilities(images)
+            for row, prediction_set, ood_score in zip(probabilities, sets, scores, strict=False)
         ]
+
+    def _classes_of(self, members: np.ndarray, probabilities: np.ndarray) -> tuple[str, ...]:
+        """The names of the classes in a set bool[K], the most probable one first."""
+        order = np.argsort(-probabilities, kind="stable")
+        return tuple(self.classes[number] for number in order if members[number])
 
 
 class Regressor:
@@ -238,11 +288,14 @@ def load(
     *,
     ignore_damage: bool = False,
     calibrated: bool = True,
+    coverage: float | None = None,
+    ood: bool = False,
     kernels: bool = True,
 ) -> Predictor | Regressor:
     """The network of a run directory, weights folder or imagenet:NETWORK; a Regressor if it takes vectors.
 
     `calibrated` divides the logits by the temperature that was fitted on validation images, if there is one.
+    `coverage` and `ood` add prediction sets and scores to predictions, from what the run stores.
     `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
     tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
     damaged (with `ignore_damage` it warns), no checkpoint is valid, or the weights are incomplete or do not
@@ -251,7 +304,12 @@ def load(
     library = build.find() if kernels else None
     in_cpp = cpu_kernels.load(library)[-1] if library else None
     network, messages = open_network(
-        Path(run_dir), ignore_damage=ignore_damage, calibrated=calibrated, kernels=in_cpp
+        Path(run_dir),
+        ignore_damage=ignore_damage,
+        calibrated=calibrated,
+        coverage=coverage,
+        ood=ood,
+        kernels=in_cpp,
     )
     for message in messages:
         warnings.warn(message, stacklevel=2)
@@ -259,14 +317,26 @@ def load(
 
 
 def open_network(
-    directory: Path, *, ignore_damage: bool = False, calibrated: bool = True, kernels: Kernels | None = None
+    directory: Path,
+    *,
+    ignore_damage: bool = False,
+    calibrated: bool = True,
+    coverage: float | None = None,
+    ood: bool = False,
+    kernels: Kernels | None = None,
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
     xla.check_not_forked()
+    if coverage is not None and not 0 < coverage < 1:
+        raise ConfigError(f"--coverage={coverage:g} must be between 0 and 1, such as 0.9")
+    minimum, distance = None, None
     from_pip = imagenet.is_name(str(directory))
     if from_pip or is_weights_folder(directory):
         weights = imagenet.read(str(directory)) if from_pip else read_weights(directory)
         messages, max_pixels = (), MAX_PIXELS
+        if coverage is not None or ood:
+            wanted = "--ood" if coverage is None else "--coverage"
+            raise ConfigError(f"{wanted} needs a run directory with its validation images, not {directory}")
         if weights.missing:
             raise CheckpointError(
                 f"{directory} lacks {weights.missing[0]} and cannot predict: train it first"
@@ -280,7 +350,19 @@ def open_network(
         weights, max_pixels = read_run(run), run.config.data.max_pixels
         unfinished = () if run.result else (f"{directory} has not finished training",)
         messages = (*run.warnings, *weights.source["warnings"], *unfinished)
+        step = weights.source["step"]
+        if coverage is not None:
+            minimum = uncertainty.minimum_probability(run, step, coverage)
+        if ood:
+            distance = uncertainty.read_feature_distance(run, step)
     if weights.preprocessing is None:
         return Regressor(weights), messages
-    predictor = Predictor(weights, max_pixels=max_pixels, calibrated=calibrated, kernels=kernels)
+    predictor = Predictor(
+        weights,
+        max_pixels=max_pixels,
+        calibrated=calibrated,
+        minimum_probability=minimum,
+        feature_distance=distance,
+        kernels=kernels,
+    )
     return predictor, messages

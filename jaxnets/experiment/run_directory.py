@@ -60,7 +60,7 @@ class RunDirectory:
     def predictions(self, part: str = "test") -> Predictions | None:
         """The stored predictions for a subset of the split; None if they were not written."""
         name = f"{PREDICTIONS}/{part}.npz"
-        data = self._read(name, lambda data: workdir.damage(self.hashes, self.path, name, data))
+        data = self.read_file(name)
         return None if data is None else read_predictions(data, self.path / name)
 
     def metrics(self, step: int | None = None) -> bytes:
@@ -79,6 +79,10 @@ class RunDirectory:
 
         data = self._read(METRICS, damage) or b""
         return data if recorded is None else data[: recorded["bytes"]]
+
+    def read_file(self, name: str) -> bytes | None:
+        """A file that was listed when it was written; None if it is missing."""
+        return self._read(name, lambda data: workdir.damage(self.hashes, self.path, name, data))
 
     def check_data(self, fingerprint: str) -> None:
         """Raises DataError if the run was started on data with another fingerprint."""

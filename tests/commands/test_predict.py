@@ -76,6 +76,83 @@ def test_predictions_are_calibrated_on_the_validation_images(
         assert ("uncalibrated" in capsys.readouterr().out) is not is_calibrated
 
 
+@pytest.fixture(scope="module")
+def uncertain(smoke_config: str, smoke_overrides: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with 60 validation images, each a group of its own, and the file of `evaluate --ood`."""
+    workdir = tmp_path_factory.mktemp("uncertain") / "run"
+    jaxnets.train(smoke_config, {**smoke_overrides, "data.num_examples": 400}, workdir=workdir)
+    with pytest.raises(CheckpointError, match=r"ood.npz is missing: .*evaluate.py --workdir=.* --ood writes"):
+        jaxnets.load(workdir, ood=True)
+    evaluate(workdir, ood=True)
+    return workdir
+
+
+def test_prediction_sets_and_ood_scores(
+    uncertain: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, plain = jaxnets.load(uncertain, coverage=0.9, ood=True), jaxnets.load(uncertain)
+    noise = np.random.default_rng(0).integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
+    *ordinary, unusual = network.predict([*sorted(images.iterdir()), noise])
+    for path, prediction in zip(sorted(images.iterdir()), ordinary, strict=True):
+        (without,) = plain.predict(path)
+        assert (without.prediction_set, without.ood_score) == (None, None)
+        assert prediction.prediction_set is not None
+        assert prediction.prediction_set[0] == prediction.label == without.label
+        assert prediction.probabilities == pytest.approx(without.probabilities, abs=1e-5)
+        chosen = [prediction.probabilities[name] for name in prediction.prediction_set]
+        left = [p for name, p in prediction.probabilities.items() if name not in prediction.prediction_set]
+        assert min(chosen) > max(left, default=0)
+        assert prediction.ood_score < 0.99
+    assert unusual.ood_score == pytest.approx(1 - 1 / 61)
+
+    tables = {"csv_path": str(tmp_path / "out.csv"), "json_path": str(tmp_path / "out.json")}
+    predict.predict_files(str(uncertain), [str(images)], coverage=0.9, ood=True, **tables)
+    (row, *_), line = json.loads((tmp_path / "out.json").read_text()), capsys.readouterr().out
+    assert row["prediction_set"] == list(ordinary[0].prediction_set)
+    assert row["ood_score"] == pytest.approx(ordinary[0].ood_score)
+    cells = next(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert cells["prediction_set"] == " | ".join(ordinary[0].prediction_set)
+    assert f"set: {cells['prediction_set']}  ood {row['ood_score']:.3f}" in line
+
+
+def test_prediction_sets_contain_the_true_class_of_test_images(
+    uncertain: Path, smoke_overrides: dict
+) -> None:
+    network = jaxnets.load(uncertain, coverage=0.9)
+    tested = load_predictions(uncertain / predictions_name())
+    source = SyntheticTissue(400, 16)
+    predictions = network.predict([source[int(index)]["image"] for index in tested.index])
+    covered = [
+        network.classes[label] in prediction.prediction_set
+        for label, prediction in zip(tested.label, predictions, strict=True)
+    ]
+    assert np.mean(covered) > 0.8
+    sizes = [len(prediction.prediction_set) for prediction in predictions]
+    assert np.mean(sizes) > 1  # this network is weak
+
+
+def test_uncertainty_that_a_run_does_not_have_raises(trained: Path, uncertain: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs 50 groups of validation images, and there are 9") as raised:
+        jaxnets.load(trained, coverage=0.9)
+    assert raised.value.exit_code == 3
+    for coverage in (0.0, 1.0, 90.0, float("nan")):
+        with pytest.raises(ConfigError, match="must be between 0 and 1, such as 0.9"):
+            jaxnets.load(trained, coverage=coverage)
+    with pytest.raises(DataError, match="needs 99 groups of validation images, and there are 60"):
+        jaxnets.load(uncertain, coverage=0.99)
+    copy = tmp_path / "copy"
+    shutil.copytree(uncertain, copy)
+    hashes = json.loads((copy / "checksums.json").read_text())["files"]
+    assert {"ood.npz", predictions_name("validation")} <= hashes.keys()
+    for name in ("checksums.json", predictions_name("validation")):  # of a run of an earlier version
+        (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=r"--split=validation writes it"):
+        jaxnets.load(copy, coverage=0.9, ignore_damage=True)
+    exporting.export(uncertain, tmp_path / "weights")
+    with pytest.raises(ConfigError, match="--coverage needs a run directory with its validation images"):
+        jaxnets.load(tmp_path / "weights", coverage=0.9)
+
+
 def test_predictions_do_not_depend_on_the_batch_size(trained: Path) -> None:
     network = jaxnets.load(trained)
     source = SyntheticTissue(70, 16, seed=2)
@@ -351,7 +428,7 @@ def test_non_finite_outputs_raise(trained: Path) -> None:
 
 def test_csv_cells_are_not_formulas(tmp_path: Path) -> None:
     names = ["=cmd|' C'!A0.png", "+1.png", "-1.png", "@a.png"]
-    tables = predict._Tables(["=a", "b"], str(tmp_path / "table.csv"), None, with_gradcam=False)
+    tables = predict._Tables(["=a", "b"], str(tmp_path / "table.csv"), None, [])
     tables.rows += [{"file": name, "class": "=a", "confidence": -0.5} for name in names]
     tables.write()
     rows = (tmp_path / "table.csv").read_text().splitlines()

@@ -45,6 +45,8 @@ def _run(repository: Path, *command: str) -> tuple[int, str, str]:
         ([TRAIN, CONFIG, "--config.data.name=mnist", "--config.data.root=/nowhere"], 3, "prepare_data"),
         (["scripts/predict.py", "--workdir=/nowhere", "x.png"], 4, "is not a run directory"),
         pytest.param(["scripts/evaluate.py"], 2, "usage", marks=slow),
+        (["scripts/cross_validate.py", CONFIG, "--folds=2"], 2, "--folds=2: 2 is not integer >= 3"),
+        pytest.param(["scripts/cross_validate.py", f"{CONFIG}:smoke", "--shard=3/2"], 2, "I/N", marks=slow),
         (["scripts/prepare_data.py", "lc2500_lung"], 2, "did you mean lc25000_lung"),
         pytest.param(["scripts/reproduce.py", "lung_resent"], 2, "did you mean", marks=slow),
         (["scripts/verify_mlp.py", "--slip"], 2, "did you mean slips"),

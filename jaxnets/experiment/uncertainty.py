@@ -1,0 +1,90 @@
+"""What a run stores about its uncertainty: for prediction sets, and for images unlike the training images."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxnets.data.dataset import Dataset, eval_batches
+from jaxnets.errors import CheckpointError, DataError
+from jaxnets.evaluation import conformal, ood
+from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.experiment import workdir
+from jaxnets.experiment.run_directory import RunDirectory
+from jaxnets.io import command
+from jaxnets.runtime import console
+
+BATCH_SIZE = 32
+
+
+def minimum_probability(run: RunDirectory, step: int, coverage: float) -> float:
+    """`conformal.minimum_probability` of the run's validation predictions, for its checkpoint `step`.
+
+    Raises DataError if there are no validation images or too few groups, CheckpointError if the predictions
+    are missing or of another checkpoint.
+    """
+    again = f"{command('evaluate')} --workdir={run.path} --split=validation"
+    if run.result is None or run.result["step"] != step:
+        raise CheckpointError(
+            f"--coverage needs a finished run, and {run.path} was not tested at step {step}"
+        )
+    if run.result["validation_accuracy"] is None:
+        raise DataError(
+            f"--coverage needs validation images, and {run.path} has none: "
+            "train with a validation fraction, --config.data.fractions"
+        )
+    predictions = run.predictions("validation")
+    if predictions is None:
+        raise CheckpointError(f"{run.path / predictions_name('validation')} is missing: {again} writes it")
+    _warn_of_validation(run, groups_known=predictions.groups_known)
+    return conformal.minimum_probability(predictions, coverage)
+
+
+def read_feature_distance(run: RunDirectory, step: int) -> ood.FeatureDistance:
+    """The run's ood.npz; raises CheckpointError if it is missing, damaged or of another checkpoint."""
+    path = run.path / ood.FILE
+    again = f"{command('evaluate')} --workdir={run.path} --ood"
+    data = run.read_file(ood.FILE)
+    if data is None:
+        raise CheckpointError(f"{path} is missing: {again} writes it")
+    found = ood.read(data, path)
+    if found.step != step:
+        raise CheckpointError(f"{path} is of step {found.step}, not {step}: {again} writes it again")
+    return found
+
+
+def write_feature_distance(
+    run: RunDirectory, data: Dataset, step: int, features: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Fits the distance on the run's training and validation images, and writes ood.npz.
+
+    `features` maps images uint8[B, H, W, C] to features [B, D]. Raises DataError without validation images.
+    """
+    train, validation = data.split.train, data.split.validation
+    if len(validation) == 0:
+        raise DataError(f"--ood needs validation images, and {run.path} has none")
+    indices = np.concatenate([train, validation])
+    found = []
+    with console.phase("features") as phase, console.counter("features") as progress:
+        for batch in eval_batches(data.source, indices, BATCH_SIZE, threads=data.batching.threads):
+            found.append(features(batch["image"][batch["weight"] > 0]))
+            progress(min(BATCH_SIZE * len(found), len(indices)), len(indices))
+        phase.text = f"{len(train):,} training and {len(validation):,} validation images"
+    of_all = np.concatenate(found)
+    groups = validation if data.group_ids is None else data.group_ids[validation]
+    _warn_of_validation(run, groups_known=data.group_ids is not None)
+    fitted = ood.FeatureDistance.fit(
+        step, of_all[: len(train)], data.source.labels[train], of_all[len(train) :], groups
+    )
+    workdir.write_files(run.path, {ood.FILE: fitted.to_bytes()})
+    console.log("saved", str(run.path / ood.FILE))
+
+
+def _warn_of_validation(run: RunDirectory, *, groups_known: bool) -> None:
+    """Warns if validation images say little about new images."""
+    if run.result is not None and run.result["leakage"].get("validation"):
+        console.warn(
+            f"LEAKY: validation images of {run.path} have near-duplicates in training, so that prediction "
+            "sets of new images are too small and their distances too large"
+        )
+    elif not groups_known:
+        console.log("note", "no groups of near-duplicates are known: each validation image counts as a group")
