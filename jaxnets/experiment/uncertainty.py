@@ -28,10 +28,7 @@ def minimum_probability(run: RunDirectory, step: int, coverage: float) -> float:
             f"--coverage needs a finished run, and {run.path} was not tested at step {step}"
         )
     if run.result["validation_accuracy"] is None:
-        raise DataError(
-            f"--coverage needs validation images, and {run.path} has none: "
-            "train with a validation fraction, --config.data.fractions"
-        )
+        raise _no_validation_error(run, "--coverage")
     predictions = run.predictions("validation")
     if predictions is None:
         raise CheckpointError(f"{run.path / predictions_name('validation')} is missing: {again} writes it")
@@ -40,7 +37,13 @@ def minimum_probability(run: RunDirectory, step: int, coverage: float) -> float:
 
 
 def read_feature_distance(run: RunDirectory, step: int) -> ood.FeatureDistance:
-    """The run's ood.npz; raises CheckpointError if it is missing, damaged or of another checkpoint."""
+    """The run's ood.npz, for its checkpoint `step`.
+
+    Raises DataError if there are no validation images, CheckpointError if the file is missing, damaged or of
+    another checkpoint.
+    """
+    if run.result is not None and run.result["validation_accuracy"] is None:
+        raise _no_validation_error(run, "--ood")
     path = run.path / ood.FILE
     again = f"{command('evaluate')} --workdir={run.path} --ood"
     data = run.read_file(ood.FILE)
@@ -61,7 +64,7 @@ def write_feature_distance(
     """
     train, validation = data.split.train, data.split.validation
     if len(validation) == 0:
-        raise DataError(f"--ood needs validation images, and {run.path} has none")
+        raise _no_validation_error(run, "--ood")
     indices = np.concatenate([train, validation])
     found = []
     with console.phase("features") as phase, console.counter("features") as progress:
@@ -77,6 +80,13 @@ def write_feature_distance(
     )
     workdir.write_files(run.path, {ood.FILE: fitted.to_bytes()})
     console.log("saved", str(run.path / ood.FILE))
+
+
+def _no_validation_error(run: RunDirectory, flag: str) -> DataError:
+    return DataError(
+        f"{flag} needs validation images, and {run.path} has none: train with a validation fraction, such as "
+        '--config.data.fractions="(0.85, 0.15, 0.0)"'
+    )
 
 
 def _warn_of_validation(run: RunDirectory, *, groups_known: bool) -> None:
