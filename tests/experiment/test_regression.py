@@ -160,7 +160,6 @@ def test_evaluation_and_prediction_match_the_result(
         ({"monitor.metric": "validation_accuracy"}, "there is no validation split"),
         ({"augment.flip_horizontal": True}, "data.name=points: choose data of images"),
         ({"model.num_classes": 2}, "data.name=points: choose data of images"),
-        ({"data.fractions": (1.0, 0.0, 0.0), "data.split": "random"}, "no test examples"),
     ],
 )
 def test_invalid_combinations_raise_and_write_nothing(

@@ -19,6 +19,7 @@ from training_runs import SignalAfterStep, read_metrics
 
 import jaxnets
 from jaxnets import config as config_lib
+from jaxnets.commands.evaluate import evaluate
 from jaxnets.data.dataset import IndexBatches, TrainBatches
 from jaxnets.errors import (
     CheckpointError,
@@ -396,7 +397,6 @@ def test_an_unreachable_phase_is_a_warning(
         ({"data.mean": (0.5, 0.5)}, "3 channels"),
         ({"data.name": "image_folder"}, "num_examples=60 is not used"),
         ({"train.batch_size": 64}, "fewer than one batch of 64"),
-        ({"data.fractions": (0.9, 0.1, 0.0)}, "no test examples"),
         ({"entry": "A/resnt50"}, "A/resnet50"),
         ({"model.name": "resnet50"}, "kernel_size=3 is not used because --config.model.name=resnet50"),
         ({"entry": "A/resnet50"}, "not comparable with this run, as --config.model.name=lenet5"),
@@ -407,6 +407,22 @@ def test_invalid_combinations_raise(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=tmp_path / "run")
+
+
+def test_a_split_without_test_examples_is_trained_and_not_tested(
+    smoke_config: str, smoke_overrides: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    result = jaxnets.train(smoke_config, {**smoke_overrides, "data.fractions": (0.8, 0.2, 0.0)}, workdir=run)
+    assert (result["tests"], result["test_accuracy"], result["test_examples"]) == ({}, None, 0)
+    assert result["validation_accuracy"] is not None
+    printed = capsys.readouterr().out
+    assert "the split leaves no test examples" in printed
+    assert "test accuracy  not tested" in printed
+    assert f"predict.py --workdir {run} IMAGE_OR_FOLDER" in printed
+    assert jaxnets.load(run).temperature == result["temperature"]
+    with pytest.raises(ConfigError, match="this run has no test examples"):
+        evaluate(run)
 
 
 def test_image_folder_needs_a_path(smoke_config: str, smoke_overrides: dict, tmp_path: Path) -> None:
