@@ -46,11 +46,11 @@ def load(
         ConfigError: the package of the weights is not installed, or `coverage` is not between 0 and 1.
         DataError: there are less than 50 groups of validation images for `coverage`.
     """
-    from jaxnets.experiment import predictor  # imported here for a fast `import jaxnets`
+    from jaxnets.experiment import load  # imported here for a fast `import jaxnets`
     from jaxnets.runtime import xla
 
     xla.log_unsafe_default()
-    return predictor.load(
+    return load.load(
         run_dir,
         ignore_damage=ignore_damage,
         calibrated=calibrated,

@@ -17,7 +17,8 @@ from jaxnets.errors import ConfigError
 from jaxnets.evaluation import conformal, statistics
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.predictor import Prediction, Predictor, open_network
+from jaxnets.experiment.load import open_network
+from jaxnets.experiment.predictor import Prediction, Predictor
 from jaxnets.experiment.run_directory import open_run, read_result
 from jaxnets.experiment.uncertainty import minimum_probability
 from jaxnets.io import atomic_write

@@ -24,7 +24,8 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
-from jaxnets.experiment.predictor import Predictor, open_network
+from jaxnets.experiment.load import open_network
+from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified

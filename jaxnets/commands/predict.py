@@ -17,7 +17,8 @@ from PIL import Image, PngImagePlugin
 from jaxnets.data.sources.image_folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation import gradcam
-from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor, open_network
+from jaxnets.experiment.load import open_network
+from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor
 from jaxnets.io import atomic_write, csv_table, printable, require_folder
 from jaxnets.runtime import console, signals
 

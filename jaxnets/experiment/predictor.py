@@ -5,9 +5,7 @@ import functools
 import heapq
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,19 +15,14 @@ import PIL.Image
 
 from jaxnets import models
 from jaxnets.data import sources
-from jaxnets.data.images import MAX_PIXELS, read_image, resize_image, to_grey
-from jaxnets.errors import CheckpointError, ConfigError, DataError
+from jaxnets.data.images import read_image, resize_image, to_grey
+from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation import statistics
 from jaxnets.evaluation.conformal import in_prediction_set
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.ood import FeatureDistance
-from jaxnets.experiment import uncertainty
-from jaxnets.experiment.restore import read_run
-from jaxnets.experiment.run_directory import open_run
-from jaxnets.interop import imagenet
-from jaxnets.interop.weights import Preprocessing, Weights, is_weights_folder, read_weights
-from jaxnets.ops import cpu_kernels
-from jaxnets.ops.cpu_kernels import Kernels, build
+from jaxnets.interop.weights import Preprocessing, Weights
+from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.runtime import xla
 from jaxnets.training.preprocess import normalize, scale
 
@@ -281,88 +274,3 @@ class Regressor:
         with xla.precision_of(self._model):
             values = self._apply(self._variables, np.atleast_2d(given))
         return np.asarray(values).reshape(*given.shape[:-1], -1)
-
-
-def load(
-    run_dir: str | os.PathLike[str],
-    *,
-    ignore_damage: bool = False,
-    calibrated: bool = True,
-    coverage: float | None = None,
-    ood: bool = False,
-    kernels: bool = True,
-) -> Predictor | Regressor:
-    """The network of a run directory, weights folder or imagenet:NETWORK; a Regressor if it takes vectors.
-
-    `calibrated` divides the logits by the temperature that was fitted on validation images, if there is one.
-    `coverage` and `ood` add prediction sets and scores to predictions, from what the run stores.
-    `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
-    tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
-    damaged (with `ignore_damage` it warns), no checkpoint is valid, or the weights are incomplete or do not
-    specify their preprocessing.
-    """
-    library = build.find() if kernels else None
-    in_cpp = cpu_kernels.load(library)[-1] if library else None
-    network, messages = open_network(
-        Path(run_dir),
-        ignore_damage=ignore_damage,
-        calibrated=calibrated,
-        coverage=coverage,
-        ood=ood,
-        kernels=in_cpp,
-    )
-    for message in messages:
-        warnings.warn(message, stacklevel=2)
-    return network
-
-
-def open_network(
-    directory: Path,
-    *,
-    ignore_damage: bool = False,
-    calibrated: bool = True,
-    coverage: float | None = None,
-    ood: bool = False,
-    kernels: Kernels | None = None,
-) -> tuple[Predictor | Regressor, tuple[str, ...]]:
-    """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
-    xla.check_not_forked()
-    if coverage is not None and not 0 < coverage < 1:
-        raise ConfigError(f"--coverage={coverage:g} must be between 0 and 1, such as 0.9")
-    minimum, distance = None, None
-    from_pip = imagenet.is_name(str(directory))
-    if from_pip or is_weights_folder(directory):
-        weights = imagenet.read(str(directory)) if from_pip else read_weights(directory)
-        messages, max_pixels = (), MAX_PIXELS
-        if coverage is not None or ood:
-            wanted = "--ood" if coverage is None else "--coverage"
-            raise ConfigError(f"{wanted} needs a run directory with its validation images, not {directory}")
-        if weights.missing:
-            raise CheckpointError(
-                f"{directory} lacks {weights.missing[0]} and cannot predict: train it first"
-            )
-        if weights.preprocessing is None:
-            raise CheckpointError(
-                f"{directory} does not specify its preprocessing: import it with --preprocessing"
-            )
-    else:
-        run = open_run(directory, ignore_damage=ignore_damage)
-        weights, max_pixels = read_run(run), run.config.data.max_pixels
-        unfinished = () if run.result else (f"{directory} has not finished training",)
-        messages = (*run.warnings, *weights.source["warnings"], *unfinished)
-        step = weights.source["step"]
-        if coverage is not None:
-            minimum = uncertainty.minimum_probability(run, step, coverage)
-        if ood:
-            distance = uncertainty.read_feature_distance(run, step)
-    if weights.preprocessing is None:
-        return Regressor(weights), messages
-    predictor = Predictor(
-        weights,
-        max_pixels=max_pixels,
-        calibrated=calibrated,
-        minimum_probability=minimum,
-        feature_distance=distance,
-        kernels=kernels,
-    )
-    return predictor, messages
