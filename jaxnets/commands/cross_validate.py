@@ -109,7 +109,7 @@ def make_rows(spec: str, overrides: Mapping[str, Any], options: Options) -> list
         if path in overrides:
             raise ConfigError(f"--config.{path} is set by --folds, for each run: leave it out")
     in_folds = {**overrides, "data.folds": options.folds}
-    first = load_config_or_demo(spec, in_folds).seed  # tells once if it falls back to the demo
+    first = load_config_or_demo(spec, in_folds).seed  # prints once if it falls back to the demo
     with console.silenced():
         rows = [
             _row(f"fold{fold}-s{seed}", spec, {**in_folds, "data.fold": fold, "seed": seed})

@@ -56,3 +56,28 @@ def test_a_damaged_file_of_figures_raises(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ConfigError, match="measure again"):
         uncertainty_table.set_rows(tmp_path)
+
+
+def test_numbers_in_the_page(repository: Path) -> None:
+    page = " ".join((repository / "docs" / "uncertainty.md").read_text().split())
+    measured = json.loads((repository / "results" / uncertainty_table.NUMBERS).read_text())
+    grey, hue = (
+        next(row for row in measured["images"] if (row["kind"], row["strength"]) == shift)
+        for shift in (("saturation", 0.0), ("hue", 0.1))
+    )
+
+    def percent(fraction: float, digits: int = 0) -> str:
+        return f"{100 * fraction:.{digits}f}"
+
+    examples = f"{measured['examples']:,} images in {measured['groups']} groups"
+    assert f"{percent(measured['accuracy'], 1)} % of {examples} are right" in page
+    before, after = measured["calibration_error"], measured["calibration_error_scaled"]
+    assert f"calibration error from {percent(before, 1)} to {percent(after, 1)} %" in page
+    covered = percent(grey["covered"])
+    assert (
+        f"the accuracy is {percent(grey['accuracy'])} %, the mean confidence still "
+        f"{percent(grey['confidence'])} %, and the sets contain the class in {covered} % of images "
+        "instead of 98 %" in page
+    )
+    assert f"The score marks {percent(grey['unlike'], 1)} % of these images." in page
+    assert f"{percent(hue['accuracy'])} % are right, {percent(hue['unlike'])} % marked" in page
