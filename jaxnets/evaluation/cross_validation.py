@@ -104,9 +104,9 @@ def _test(predictions: Predictions) -> Test:
 
 
 def _members(runs: Sequence[FoldRun]) -> CrossValidation:
-    fold_of = [run.result["fold"] for run in runs]
-    assert all(fold is not None for fold in fold_of)
-    return {"folds": fold_of[0][1], "runs": [_tested_run(run) for run in runs]}
+    first = runs[0].result["fold"]
+    assert first is not None
+    return {"folds": first[1], "runs": [_tested_run(run) for run in runs]}
 
 
 def _tested_run(run: FoldRun) -> TestedRun:
