@@ -1,6 +1,6 @@
 """A new head on EfficientNet-Lite0 for CIFAR-10.
 
-    python scripts/reproduce.py cifar10_transfer --budget=60
+python scripts/reproduce.py cifar10_transfer --budget=60
 """
 
 from typing import Any

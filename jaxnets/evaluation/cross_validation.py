@@ -26,7 +26,7 @@ class FoldRun:
 def pool(runs: Sequence[FoldRun], *, images: int, command: str = "") -> tuple[Result, Predictions]:
     """The result over all runs, and their predictions, ordered by image, then as in `runs`.
 
-    The interval resamples groups over all folds. It contains the choice of images, not the variance of
+    The interval is by groups, over all folds. It contains the choice of images, not the variance of
     training: folds share training images. With several seeds each image counts once per seed, and its
     predictions are in the same group.
 

@@ -50,7 +50,7 @@ def test_all_images_are_pooled_and_groups_are_resampled() -> None:
     correct = sum(int(run.predictions.correct.sum()) for run in runs)
     assert pooled["test_accuracy"] == correct / IMAGES
     assert pooled["test_interval"] == list(group_interval(predictions.correct, GROUPS))
-    assert pooled["interval_method"] == results.GROUP_BOOTSTRAP
+    assert pooled["interval_method"] == results.WILSON_BY_GROUP
     assert (pooled["seconds"], pooled["fold"], pooled["command"]) == (33.0, None, "again")
     assert pooled["leakage"] == {"test": 0.0}
     tested = pooled["cross_validation"]["runs"]
