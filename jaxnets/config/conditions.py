@@ -170,6 +170,7 @@ HAS_VALIDATION = any_of(
     positive("data.validation_fraction", 0.1),
     field_is("data.fractions", lambda fractions: len(fractions) > 1 and fractions[1] > 0, "", ""),
     positive("data.folds", 5),
+    all_of(one_of("data.name", "table"), OFFICIAL_SPLIT),  # its rows may be of a validation split
     description="there is a validation split",
     otherwise=Unmet(
         "there is no validation split",

@@ -98,7 +98,26 @@ FIELDS: Mapping[str, Field] = {
         used=when.positive("data.cache", True),
     ),
     "data.path": optional(
-        str, "image_folder: the folder; tfds: the builder's folder", used=when.source_has("path")
+        str,
+        "image_folder: the folder; table: the CSV file; tfds: the builder's folder",
+        used=when.source_has("path"),
+    ),
+    "data.image_folders": field(
+        (),
+        "folders that contain the table's images; empty: the table's own folder",
+        element_type=str,
+        used=when.source_has("image_folders"),
+    ),
+    "data.classes": field(
+        (),
+        "class names in the order of their numbers; empty: the table's labels in alphabetical order",
+        element_type=str,
+        used=when.source_has("classes"),
+    ),
+    "data.group_pattern": optional(
+        str,
+        "regular expression whose brackets capture the group (such as the patient) in each file's path",
+        used=when.source_has("group_pattern"),
     ),
     "data.image_size": field(224, "image height and width in pixels", ge=8, le=4096, used=when.IMAGES),
     "data.resize": choice("crop", ("crop", "stretch"), "how images are made square", used=when.IMAGES),
@@ -136,7 +155,10 @@ FIELDS: Mapping[str, Field] = {
         0, "grouped: the test fold; the next one is for validation", ge=0, used=when.positive("data.folds", 5)
     ),
     "data.allow_duplicates": field(
-        False, "train even if test images are also in the training set", used=when.IMAGES
+        False,
+        "train even if test images, or images of their groups in an official split, are also in the training "
+        "set",
+        used=when.IMAGES,
     ),
     "data.split_seed": field(
         0,

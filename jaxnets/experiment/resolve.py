@@ -213,6 +213,19 @@ def check_not_empty(split: Split) -> None:
             )
 
 
+def check_validation(config: config_dict.ConfigDict, split: Split) -> None:
+    """Raises ConfigError if a split without validation examples has a callback or a test that needs them."""
+    if len(split.validation):
+        return
+    fields = ("early_stopping.patience", "plateau.patience", "eval.use_best")
+    for path in fields:
+        if config_lib.get_field(config, path) != config_lib.FIELDS[path].default:
+            raise ConfigError(
+                f"--config.{path} needs validation examples, and the {split.name} split has none: remove it, "
+                "or set --config.data.validation_fraction=0.1"
+            )
+
+
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:
     """Raises ConfigError unless each batch is divisible by the devices and by the microbatches."""
     size, parts = config.train.batch_size, config.train.grad_accum_steps

@@ -111,6 +111,7 @@ def _train(
         model = models.create(config.model, axis_name=devices.axis_name)
         resolve.check_bfloat16(config)
         resolve.check_not_empty(data.split)
+        resolve.check_validation(config, data.split)
         resolve.check_divisible(config, len(data.split.train), devices)
         resolve.check_batch_norm(config, model, data.shape[-1], len(data.split.train), devices)
         if pretrained is not None:

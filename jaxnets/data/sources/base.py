@@ -50,7 +50,11 @@ class Source(abc.ABC):
     is_drawn = False
     """Whether images are computed in Python, of the size that the config asks for, and not decoded."""
     official_split: Mapping[str, np.ndarray] | None
-    """Indices of the official split by name ("train", "test"); None if there is none."""
+    """Indices of the official split by name ("train", "test", "validation"); None if there is none."""
+    groups: np.ndarray | None = None
+    """int64[N], equal for examples of one patient, slide or photograph; None if the source has no groups."""
+    groups_remedy = ""
+    """How groups can be given, for errors; "" if unknown."""
 
     @property
     @abc.abstractmethod
@@ -64,6 +68,10 @@ class Source(abc.ABC):
     def describe_skipped(self) -> str:
         """A summary of the files that are not used; "" if all are."""
         return ""
+
+    def locate_example(self, index: int) -> str:
+        """Where an example is found, for errors: its name, and its row in a table."""
+        return self.files[index]
 
     def __len__(self) -> int:
         return len(self.labels)
