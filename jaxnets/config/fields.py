@@ -114,11 +114,6 @@ FIELDS: Mapping[str, Field] = {
         element_type=str,
         used=when.source_has("classes"),
     ),
-    "data.group_pattern": optional(
-        str,
-        "regular expression whose brackets capture the group (such as the patient) in each file's path",
-        used=when.source_has("group_pattern"),
-    ),
     "data.image_size": field(224, "image height and width in pixels", ge=8, le=4096, used=when.IMAGES),
     "data.resize": choice("crop", ("crop", "stretch"), "how images are made square", used=when.IMAGES),
     "data.max_pixels": field(100_000_000, "maximum pixels of an image file", ge=1, used=when.IMAGES),
@@ -132,6 +127,9 @@ FIELDS: Mapping[str, Field] = {
     "data.synthetic_seed": field(
         0, "seed of the synthetic images", ge=0, used=when.source_has("synthetic_seed")
     ),
+    "data.mean": field((0.5, 0.5, 0.5), "mean per channel, of pixels in [0, 1]", used=when.IMAGES),
+    "data.std": field((0.5, 0.5, 0.5), "standard deviation per channel", ge=1e-6, used=when.IMAGES),
+    "data.threads": field(0, "reader threads; 0: one per core", ge=0, le=256),
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),
@@ -141,6 +139,11 @@ FIELDS: Mapping[str, Field] = {
         str,
         "CSV of groups (file,original,group, or of LC25000-clean); None: our groups of LC25000",
         used=when.IMAGES,
+    ),
+    "data.group_pattern": optional(
+        str,
+        "regular expression whose brackets capture the group (such as the patient) in each file's path",
+        used=when.source_has("group_pattern"),
     ),
     "data.group_level": choice(
         "group",
@@ -176,9 +179,6 @@ FIELDS: Mapping[str, Field] = {
     "data.validation_fraction": field(
         0.0, "fraction of the training set used for validation", ge=0.0, le=0.9, used=when.OFFICIAL_SPLIT
     ),
-    "data.mean": field((0.5, 0.5, 0.5), "mean per channel, of pixels in [0, 1]", used=when.IMAGES),
-    "data.std": field((0.5, 0.5, 0.5), "standard deviation per channel", ge=1e-6, used=when.IMAGES),
-    "data.threads": field(0, "reader threads; 0: one per core", ge=0, le=256),
     # Augmentation, of training images, on the device.
     "augment.flip_horizontal": field(False, "random horizontal flips", used=when.IMAGES),
     "augment.flip_vertical": field(False, "random vertical flips", used=when.IMAGES),
