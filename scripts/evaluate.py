@@ -18,6 +18,9 @@ DATA_ROOT = flags.DEFINE_string("data_root", None, "Data folder, if not the run'
 AGAINST = flags.DEFINE_string(
     "against", None, "Compare stored predictions with another run or predictions/PART.npz."
 )
+TURNS = flags.DEFINE_bool(
+    "test_time_augmentation", False, "Also evaluate the mean over the eight turns and mirrors of each image."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
             part=SPLIT.value,
             data_root=DATA_ROOT.value,
             ignore_damage=IGNORE_DAMAGE.value,
+            turns=TURNS.value,
         )
 
 

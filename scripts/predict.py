@@ -32,6 +32,9 @@ GRADCAM_FOLDER = flags.DEFINE_string(
     "Folder of the heat maps (RUN/gradcam, or gradcam); other files there are not overwritten.",
 )
 UNCALIBRATED = flags.DEFINE_bool("uncalibrated", False, "Do not divide the logits by the run's temperature.")
+TURNS = flags.DEFINE_bool(
+    "test_time_augmentation", False, "Average the probabilities of the eight turns and mirrors of each image."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         gradcam_folder=Path(folder) if folder else None,
         top=TOP.value or (1 if WORKDIR.value else 5),
         calibrated=not UNCALIBRATED.value,
+        test_time_augmentation=TURNS.value,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

@@ -179,7 +179,8 @@ HAS_VALIDATION = any_of(
     ),
 )
 AUGMENTATIONS = (
-    *("flip_horizontal", "flip_vertical", "right_angles", "rotation_degrees", "crop_padding"),
+    *("random_resized_crop", "flip_horizontal", "flip_vertical", "right_angles"),
+    *("rotation_degrees", "crop_padding"),
     *("brightness", "contrast", "saturation", "hue", "stain"),
 )
 AUGMENTS = any_of(
@@ -190,7 +191,7 @@ AUGMENTS = any_of(
 
 CAN_CACHE_FEATURES = all_of(
     positive("transfer.freeze_backbone", True),
-    *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
+    *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup", "cutmix")),
     one_of("model.dtype", "float32"),
     positive("data.cache", True),
     description="the backbone is frozen, nothing is augmented, data.cache is on, model.dtype is float32",

@@ -180,6 +180,14 @@ FIELDS: Mapping[str, Field] = {
         0.0, "fraction of the training set used for validation", ge=0.0, le=0.9, used=when.OFFICIAL_SPLIT
     ),
     # Augmentation, of training images, on the device.
+    "augment.random_resized_crop": field(
+        0.0,
+        "random crop of at least this fraction of the area and an aspect ratio from 3/4 to 4/3, resized, as "
+        "torchvision's RandomResizedCrop; 0: off",
+        ge=0.0,
+        le=1.0,
+        used=when.IMAGES,
+    ),
     "augment.flip_horizontal": field(False, "random horizontal flips", used=when.IMAGES),
     "augment.flip_vertical": field(False, "random vertical flips", used=when.IMAGES),
     "augment.right_angles": field(False, "random rotation by 0, 90, 180 or 270 degrees", used=when.IMAGES),
@@ -197,6 +205,12 @@ FIELDS: Mapping[str, Field] = {
     "augment.mixup": field(
         0.0,
         "alpha of mixup's Beta distribution; 0: off",
+        ge=0.0,
+        used=when.all_of(when.IMAGES, when.CROSS_ENTROPY),
+    ),
+    "augment.cutmix": field(
+        0.0,
+        "alpha of CutMix's Beta distribution; 0: off; with mixup, each image gets one of both",
         ge=0.0,
         used=when.all_of(when.IMAGES, when.CROSS_ENTROPY),
     ),
@@ -227,7 +241,19 @@ FIELDS: Mapping[str, Field] = {
         "the loss: sum_ and half_squared_error are sums over the batch, the others means",
     ),
     "train.label_smoothing": field(0.0, "label smoothing", ge=0.0, le=0.99, used=when.CROSS_ENTROPY),
-    "train.class_weights": field((), "loss weight per class; empty: none", gt=0.0, used=when.CROSS_ENTROPY),
+    "train.class_weights": field(
+        (),
+        "loss weight per class; balanced: inverse to the class's training examples, as in scikit-learn; "
+        "empty: none",
+        gt=0.0,
+        words=("balanced",),
+        used=when.CROSS_ENTROPY,
+    ),
+    "train.balanced_sampling": field(
+        False,
+        "draw every class equally often, with replacement, as PyTorch's WeightedRandomSampler does",
+        used=when.IMAGES,
+    ),
     "train.auxiliary_weight": optional(
         float, "loss weight of each auxiliary head; None: that of the paper", ge=0.0, used=when.AUXILIARY_LOSS
     ),

@@ -260,6 +260,11 @@ def _check_consistency(config: config_dict.ConfigDict) -> None:
     if config.data.fractions[0] <= 0:
         raise ConfigError("--config.data.fractions: the training fraction must be above 0")
     _validate_folds(config.data)
+    if config.train.balanced_sampling and config.train.class_weights:
+        raise ConfigError(
+            f"--config.train.class_weights={config.train.class_weights} and "
+            "--config.train.balanced_sampling=True both correct the class frequencies: remove one"
+        )
     if config.train.batch_size % config.train.grad_accum_steps:
         raise ConfigError(
             f"--config.train.batch_size={config.train.batch_size} is not a multiple of "

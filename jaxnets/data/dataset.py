@@ -21,13 +21,17 @@ BUFFERED_BATCHES = 2  # that each reader thread prefetches
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How batches are made; sizes are over all processes, `threads` read examples."""
+    """How batches are made; sizes are over all processes, `threads` read examples.
+
+    With `balanced`, training batches contain every class equally often.
+    """
 
     batch_size: int
     eval_batch_size: int
     seed: int
     drop_last: bool
     threads: int
+    balanced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Dataset:
         return len(source) * _input_of(source).nbytes
 
     @functools.cached_property
+    def class_counts(self) -> np.ndarray:
+        """The number of training examples of each class, int64[K]."""
+        return np.bincount(self.source.labels[self.split.train], minlength=len(self.source.classes))
+
+    @functools.cached_property
     def split_csv(self) -> str:
         """The content of split.csv."""
         return self.split.to_csv(self.source)
@@ -89,8 +98,15 @@ class Dataset:
 
     def sampler(self, shard: Shard) -> "EpochSampler":
         """The order of this process's training examples."""
-        how = self.batching
-        return EpochSampler(self.split.train, how.batch_size, how.seed, drop_last=how.drop_last, shard=shard)
+        how, indices = self.batching, self.split.train
+        return EpochSampler(
+            indices,
+            how.batch_size,
+            how.seed,
+            drop_last=how.drop_last,
+            shard=shard,
+            labels=self.source.labels[indices] if how.balanced else None,
+        )
 
     def eval_batches(
         self, indices: np.ndarray, shard: Shard = (0, 1), *, multiple_of: int = 1, on_device: bool = False
@@ -112,24 +128,38 @@ class EpochSampler:
     A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). All processes draw the
     same global batch, and each takes its `shard`. The last batch of an epoch may be smaller; `drop_last`
     omits it.
+
+    With `labels` int[N] of the indices, an epoch draws as many examples with replacement, every class with
+    the same probability, as PyTorch's WeightedRandomSampler does. Batches then have "repetition" int32[B]:
+    how often the epoch has drawn an example before, so that it is augmented in another way.
     """
 
     def __init__(
-        self, indices: np.ndarray, batch_size: int, seed: int, *, drop_last: bool, shard: Shard = (0, 1)
+        self,
+        indices: np.ndarray,
+        batch_size: int,
+        seed: int,
+        *,
+        drop_last: bool,
+        shard: Shard = (0, 1),
+        labels: np.ndarray | None = None,
     ):
         round_steps = math.floor if drop_last else math.ceil
         self.steps_per_epoch = round_steps(len(indices) / batch_size)
         self._indices, self._shard = np.asarray(indices, np.int64), shard
         self._batch_size, self._seed = batch_size, seed
         self._order = functools.lru_cache(maxsize=2)(self._draw)
+        self._probabilities = None if labels is None else _balanced_probabilities(labels)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         epoch, step = divmod(step, self.steps_per_epoch)
-        global_batch = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
+        rows = range(len(self._indices))[step * self._batch_size : (step + 1) * self._batch_size]
         shard, count = self._shard
-        size = len(global_batch) // count
-        return _batch(global_batch[shard * size : (shard + 1) * size], epoch)
+        size = len(rows) // count
+        local = slice(rows.start + shard * size, rows.start + (shard + 1) * size)
+        drawn = {name: values[local] for name, values in self._order(epoch).items()}
+        return _batch(drawn["index"], epoch) | drawn
 
     def example_batches(self) -> Iterator[Batch]:
         """One batch of every size, large to small, filled with the example 0.
@@ -137,10 +167,31 @@ class EpochSampler:
         All batches of this process have one size, or two if the last batch of an epoch is smaller.
         """
         sizes = {len(self.batch(step)["index"]) for step in (0, self.steps_per_epoch - 1)}
-        return (_batch(np.zeros(size, np.int64)) for size in sorted(sizes, reverse=True))
+        for size in sorted(sizes, reverse=True):
+            zeros = {name: np.zeros(size, values.dtype) for name, values in self._order(0).items()}
+            yield _batch(zeros["index"]) | zeros
 
-    def _draw(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, epoch)).permutation(self._indices)
+    def _draw(self, epoch: int) -> Batch:
+        generator = np.random.default_rng((self._seed, epoch))
+        if self._probabilities is None:
+            return {"index": generator.permutation(self._indices)}
+        order = generator.choice(self._indices, len(self._indices), p=self._probabilities)
+        return {"index": order, "repetition": _count_earlier(order)}
+
+
+def _balanced_probabilities(labels: np.ndarray) -> np.ndarray:
+    """Probabilities of examples, float64[N], with which each class of `labels` int[N] is equally probable."""
+    weights = 1 / np.bincount(labels)[labels]
+    return weights / weights.sum()
+
+
+def _count_earlier(values: np.ndarray) -> np.ndarray:
+    """How often each value occurs before its position, int32[N]."""
+    _, counts = np.unique(values, return_counts=True)
+    earlier = np.empty(len(values), np.int32)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    earlier[np.argsort(values, kind="stable")] = np.arange(len(values)) - starts
+    return earlier
 
 
 class IndexBatches:

@@ -39,6 +39,7 @@ def open_dataset(config: config_dict.ConfigDict) -> Dataset:
         seed=config.seed,
         drop_last=config.train.drop_last,
         threads=config.data.threads or xla.cpu_threads(),
+        balanced=config.train.balanced_sampling,
     )
     return Dataset(source, split, batching, group_ids)
 

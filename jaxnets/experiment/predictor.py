@@ -19,6 +19,7 @@ from jaxnets.data import sources
 from jaxnets.data.images import MAX_PIXELS, read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation.gradcam import make_gradcam
+from jaxnets.evaluation.turns import TURNS, turn
 from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop import imagenet
@@ -89,11 +90,18 @@ class Predictor:
 
     `classes` are numbers if the weights have no names for them. `temperature` divides the logits, so that
     confidences are calibrated; it is None if none was fitted, or without `calibrated`. `disclaimer` is ""
-    unless the network was trained on medical data.
+    unless the network was trained on medical data. `test_time_augmentation` averages the probabilities over
+    the eight turns and mirrors of each image.
     """
 
     def __init__(
-        self, weights: Weights, *, max_pixels: int, calibrated: bool = True, kernels: Kernels | None = None
+        self,
+        weights: Weights,
+        *,
+        max_pixels: int,
+        calibrated: bool = True,
+        test_time_augmentation: bool = False,
+        kernels: Kernels | None = None,
     ):
         assert weights.preprocessing is not None
         self._model_config, self._model = weights.model, models.create(weights.model)
@@ -103,6 +111,7 @@ class Predictor:
             self._variables = jax.device_put(weights.variables)
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
         self.temperature = weights.temperature if calibrated else None
+        self.test_time_augmentation = test_time_augmentation
         self.disclaimer = sources.disclaimer(weights.source.get("data"))
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
@@ -130,7 +139,9 @@ class Predictor:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))
-        return self._in_batches(self._apply, images)
+        numbers = range(TURNS if self.test_time_augmentation else 1)
+        each = [self._in_batches(self._apply, turn(images, number)) for number in numbers]
+        return np.mean(each, axis=0)
 
     def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Computes Grad-CAM heat maps.
@@ -238,11 +249,13 @@ def load(
     *,
     ignore_damage: bool = False,
     calibrated: bool = True,
+    test_time_augmentation: bool = False,
     kernels: bool = True,
 ) -> Predictor | Regressor:
     """The network of a run directory, weights folder or imagenet:NETWORK; a Regressor if it takes vectors.
 
     `calibrated` divides the logits by the temperature that was fitted on validation images, if there is one.
+    `test_time_augmentation` averages probabilities over the eight turns and mirrors of each image.
     `kernels` uses the C++ kernels for CPUs if they are built. Warns if this is not the state that the run was
     tested with, and if files cannot be verified. Raises CheckpointError if it is neither of both, a file is
     damaged (with `ignore_damage` it warns), no checkpoint is valid, or the weights are incomplete or do not
@@ -251,7 +264,11 @@ def load(
     library = build.find() if kernels else None
     in_cpp = cpu_kernels.load(library)[-1] if library else None
     network, messages = open_network(
-        Path(run_dir), ignore_damage=ignore_damage, calibrated=calibrated, kernels=in_cpp
+        Path(run_dir),
+        ignore_damage=ignore_damage,
+        calibrated=calibrated,
+        test_time_augmentation=test_time_augmentation,
+        kernels=in_cpp,
     )
     for message in messages:
         warnings.warn(message, stacklevel=2)
@@ -259,7 +276,12 @@ def load(
 
 
 def open_network(
-    directory: Path, *, ignore_damage: bool = False, calibrated: bool = True, kernels: Kernels | None = None
+    directory: Path,
+    *,
+    ignore_damage: bool = False,
+    calibrated: bool = True,
+    test_time_augmentation: bool = False,
+    kernels: Kernels | None = None,
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """Like `load`, but returns the warnings; without `kernels` those of the process are used."""
     xla.check_not_forked()
@@ -282,5 +304,11 @@ def open_network(
         messages = (*run.warnings, *weights.source["warnings"], *unfinished)
     if weights.preprocessing is None:
         return Regressor(weights), messages
-    predictor = Predictor(weights, max_pixels=max_pixels, calibrated=calibrated, kernels=kernels)
+    predictor = Predictor(
+        weights,
+        max_pixels=max_pixels,
+        calibrated=calibrated,
+        test_time_augmentation=test_time_augmentation,
+        kernels=kernels,
+    )
     return predictor, messages

@@ -66,7 +66,7 @@ def write_report(
         leak_mark=leak_mark,
         disclaimer=disclaimer(config.data.name),
         metrics=measured,
-        facts=_facts(run, data),
+        facts=_facts(run, data, measured),
         split=_describe_split(config, data, measured.get("leakage", {})),
         parts=_parts(data),
         curves=curves,
@@ -120,7 +120,7 @@ def _leak_mark(data_name: str, kind: str, measured: Mapping[str, Any]) -> str:
     return "leakage unknown" if kind == "image" else ""
 
 
-def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
+def _facts(run: RunDirectory, data: Dataset, measured: Mapping[str, Any]) -> dict[str, str]:
     config, result = run.config, run.result
     facts = {
         "config": config.name,
@@ -140,6 +140,11 @@ def _facts(run: RunDirectory, data: Dataset) -> dict[str, str]:
         if result["overrides"]:
             facts["overrides"] = ", ".join(result["overrides"])
         facts["hardware"] = result["hardware"]
+    if averaged := measured.get("test_time_augmentation"):
+        facts["test-time augmentation"] = (
+            f"accuracy {results.format_test(averaged)} with the mean over the eight turns and mirrors of "
+            f"each image, a difference of {100 * averaged['difference']:+.2f} points"
+        )
     if config.note:
         facts["note"] = config.note
     return facts

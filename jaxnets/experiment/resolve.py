@@ -22,6 +22,7 @@ from jaxnets.io import command
 from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console
 from jaxnets.training.devices import Devices
+from jaxnets.training.loss import BALANCED
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -99,7 +100,7 @@ def resolve(
             f"{classes} classes; 0 follows the data"
         )
     config.model.num_classes = classes
-    if len(config.train.class_weights) not in (0, classes):
+    if config.train.class_weights != (BALANCED,) and len(config.train.class_weights) not in (0, classes):
         raise ConfigError(
             f"--config.train.class_weights has {len(config.train.class_weights)} values, "
             f"but {source.name} has {classes} classes"

@@ -24,7 +24,8 @@ Batch = dict[str, Any]
 
 "image" uint8[B, H, W, C], or "input" float[B, D] of vectors, or "features" float32[B, h, w, C] of a frozen
 backbone; "label" int32[B] of classes or float[B, K]; "index" int64[B] in the source; "epoch" int32[B];
-"weight" float32[B], 0 for padding. A custom preprocessing may need more.
+"weight" float32[B], 0 for padding; "repetition" int32[B] of balanced sampling, see `EpochSampler`. A custom
+preprocessing may need more.
 """
 
 MARKER = "prepared.json"  # written last into the folder of a prepared data set, when its files are checked
