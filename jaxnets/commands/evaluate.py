@@ -23,11 +23,12 @@ from jaxnets.evaluation.statistics import Comparison, compare_paired
 from jaxnets.evaluation.turns import TURNS
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.evaluator import Evaluator, evaluate_turns, fold_state, make_evaluator
+from jaxnets.experiment.evaluator import Evaluator, fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
+from jaxnets.experiment.test_time_augmentation import evaluate_turns
 from jaxnets.io import printable
 from jaxnets.runtime import console, xla
 from jaxnets.training.devices import Devices

@@ -2,20 +2,19 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
+from jaxnets.data.sampler import EpochSampler, Shard, index_batch
 from jaxnets.data.sources.base import Batch, Source
 from jaxnets.data.splits import Split
 
 if TYPE_CHECKING:
     import grain
 
-Shard = tuple[int, int]  # the index of a process, and the number of processes
 BUFFERED_BATCHES = 2  # that each reader thread prefetches
 
 
@@ -96,7 +95,7 @@ class Dataset:
         """The endless training batches of this process, read by threads."""
         return TrainBatches(self._inputs, self.sampler(shard), threads=self.batching.threads)
 
-    def sampler(self, shard: Shard) -> "EpochSampler":
+    def sampler(self, shard: Shard) -> EpochSampler:
         """The order of this process's training examples."""
         how, indices = self.batching, self.split.train
         return EpochSampler(
@@ -120,78 +119,6 @@ class Dataset:
         if on_device:
             return _padded_batches(indices, size, shard)
         return eval_batches(self._inputs, indices, size, threads=self.batching.threads, shard=shard)
-
-
-class EpochSampler:
-    """Endless training batches of indices; each epoch has a new order, drawn from (seed, epoch).
-
-    A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). All processes draw the
-    same global batch, and each takes its `shard`. The last batch of an epoch may be smaller; `drop_last`
-    omits it.
-
-    With `labels` int[N] of the indices, an epoch draws as many examples with replacement, every class with
-    the same probability, as PyTorch's WeightedRandomSampler does. Batches then have "repetition" int32[B]:
-    how often the epoch has drawn an example before, so that it is augmented in another way.
-    """
-
-    def __init__(
-        self,
-        indices: np.ndarray,
-        batch_size: int,
-        seed: int,
-        *,
-        drop_last: bool,
-        shard: Shard = (0, 1),
-        labels: np.ndarray | None = None,
-    ):
-        round_steps = math.floor if drop_last else math.ceil
-        self.steps_per_epoch = round_steps(len(indices) / batch_size)
-        self._indices, self._shard = np.asarray(indices, np.int64), shard
-        self._batch_size, self._seed = batch_size, seed
-        self._order = functools.lru_cache(maxsize=2)(self._draw)
-        self._probabilities = None if labels is None else _balanced_probabilities(labels)
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0."""
-        epoch, step = divmod(step, self.steps_per_epoch)
-        rows = range(len(self._indices))[step * self._batch_size : (step + 1) * self._batch_size]
-        shard, count = self._shard
-        size = len(rows) // count
-        local = slice(rows.start + shard * size, rows.start + (shard + 1) * size)
-        drawn = {name: values[local] for name, values in self._order(epoch).items()}
-        return _batch(drawn["index"], epoch) | drawn
-
-    def example_batches(self) -> Iterator[Batch]:
-        """One batch of every size, large to small, filled with the example 0.
-
-        All batches of this process have one size, or two if the last batch of an epoch is smaller.
-        """
-        sizes = {len(self.batch(step)["index"]) for step in (0, self.steps_per_epoch - 1)}
-        for size in sorted(sizes, reverse=True):
-            zeros = {name: np.zeros(size, values.dtype) for name, values in self._order(0).items()}
-            yield _batch(zeros["index"]) | zeros
-
-    def _draw(self, epoch: int) -> Batch:
-        generator = np.random.default_rng((self._seed, epoch))
-        if self._probabilities is None:
-            return {"index": generator.permutation(self._indices)}
-        order = generator.choice(self._indices, len(self._indices), p=self._probabilities)
-        return {"index": order, "repetition": _count_earlier(order)}
-
-
-def _balanced_probabilities(labels: np.ndarray) -> np.ndarray:
-    """Probabilities of examples, float64[N], with which each class of `labels` int[N] is equally probable."""
-    weights = 1 / np.bincount(labels)[labels]
-    return weights / weights.sum()
-
-
-def _count_earlier(values: np.ndarray) -> np.ndarray:
-    """How often each value occurs before its position, int32[N]."""
-    _, counts = np.unique(values, return_counts=True)
-    earlier = np.empty(len(values), np.int32)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    earlier[np.argsort(values, kind="stable")] = np.arange(len(values)) - starts
-    return earlier
 
 
 class IndexBatches:
@@ -291,13 +218,8 @@ def _padded_batches(indices: np.ndarray, batch_size: int, shard: Shard) -> Itera
     size = batch_size // count
     for start in range(0, len(indices), batch_size):
         positions = np.arange(start + shard_index * size, start + (shard_index + 1) * size)
-        batch = _batch(np.asarray(indices[np.minimum(positions, len(indices) - 1)], np.int64))
+        batch = index_batch(np.asarray(indices[np.minimum(positions, len(indices) - 1)], np.int64))
         yield batch | {"weight": (positions < len(indices)).astype(np.float32)}
-
-
-def _batch(indices: np.ndarray, epoch: int = 0) -> Batch:
-    size = len(indices)
-    return {"index": indices, "epoch": np.full(size, epoch, np.int32), "weight": np.ones(size, np.float32)}
 
 
 def _with_examples(source: Source, batch: Batch) -> Batch:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,11 +15,9 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.dataset import Dataset
-from jaxnets.data.sources.base import Batch
 from jaxnets.data.splits import sha256
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores, evaluate, predictions_name
-from jaxnets.evaluation.turns import TURNS, turn
 from jaxnets.experiment import environment, workdir
 from jaxnets.experiment.leakage import Leakage
 from jaxnets.experiment.network import Network
@@ -145,55 +142,6 @@ def make_evaluator(
         return Evaluator(devices.compile_step(step, donate=False), data, devices)
     compiled = devices.compile_step(with_on_device_gather(step), donate=False, shared=(examples,))
     return Evaluator(compiled, data, devices, on_device=True)
-
-
-def evaluate_turns(
-    config: config_dict.ConfigDict,
-    model: nn.Module,
-    data: Dataset,
-    devices: Devices,
-    state: TrainState | InferenceState,
-    indices: np.ndarray,
-) -> ClassScores:
-    """Scores of the mean probabilities over the eight turns and mirrors of the images at `indices`."""
-    normalised = make_preprocess(config, train=False)
-    turns = [functools.partial(turn, number=number) for number in range(TURNS)]
-
-    def preprocess(batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        turned = jax.lax.switch(batch["turn"][0], turns, batch["image"])
-        return normalised({**batch, "image": turned}, key)
-
-    evaluator = make_evaluator(config, model, data, devices, preprocess=preprocess)
-    total = np.zeros((len(indices), len(data.source.classes)))
-    for number in range(TURNS):
-        scores = evaluator(state, indices, {"turn": np.int32(number)})
-        assert isinstance(scores, ClassScores)
-        assert scores.probabilities is not None
-        total += scores.probabilities
-    return _score(config, data, total / TURNS, data.source.labels[indices])
-
-
-def _score(
-    config: config_dict.ConfigDict, data: Dataset, probabilities: np.ndarray, labels: np.ndarray
-) -> ClassScores:
-    """Scores of probabilities float64[N, K]."""
-    classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
-    logits = jnp.log(jnp.maximum(probabilities, np.finfo(np.float32).tiny))
-    loss = make_loss(config.train, class_counts=data.class_counts)
-    terms = loss(
-        logits, jax.nn.one_hot(labels, classes, dtype=logits.dtype), jnp.ones(len(labels), logits.dtype)
-    )
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    correct = int(np.trace(confusion))
-    return ClassScores(
-        loss=float(terms.total) / (1 if terms.weight_sum is None else float(terms.weight_sum)),
-        examples=len(labels),
-        accuracy=correct / len(labels),
-        correct=correct,
-        confusion=confusion,
-        probabilities=probabilities,
-    )
 
 
 def _extra_evaluators(

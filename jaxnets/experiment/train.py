@@ -179,7 +179,8 @@ def _open_and_lock(
         console.warn(*existing.warnings)
     if existing is not None and existing.result is not None:
         existing.check_config(config)
-        if config.data.path != existing.config.data.path:  # the data may have been moved
+        places = [(each.data.path, each.data.image_folders) for each in (config, existing.config)]
+        if places[0] != places[1]:  # the data may have been moved
             source = sources.open_source(config.data, config_lib.data_root(config))
             existing.check_data(source.fingerprint)
     return existing

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.cache import gather, open_cache
-from jaxnets.data.dataset import EpochSampler, IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.dataset import IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.sampler import EpochSampler
 from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
@@ -195,3 +196,14 @@ def test_balanced_sampling_repeats_small_classes() -> None:
     assert [{name: (len(v), v.dtype) for name, v in batch.items()} for batch in examples] == [
         {name: (len(v), v.dtype) for name, v in batch.items()} for batch in (epoch[1], epoch[-1])
     ]
+
+
+def test_balanced_batches_are_the_same_from_memory_and_read_by_threads() -> None:
+    def sampler() -> EpochSampler:
+        labels = SOURCE.labels[INDICES]
+        return EpochSampler(INDICES, batch_size=5, seed=4, drop_last=False, labels=labels)
+
+    read, indices = TrainBatches(SOURCE, sampler(), threads=2), IndexBatches(sampler())
+    _assert_same_batches(_take(read, 7), _take(indices, 7))
+    several, count = IndexBatches(sampler(), steps_per_execution=3).next_batches(3)
+    assert (count, several["repetition"].shape) == (3, (3, 5))

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from benchmarks.oracles import load
-from jaxnets.data.dataset import EpochSampler
+from jaxnets.data.sampler import EpochSampler
 from jaxnets.training import mixing, preprocess
 
 pytestmark = [pytest.mark.oracle]
