@@ -44,7 +44,7 @@ def cutmix_box(key: jax.Array, shape: tuple[int, ...], alpha: float) -> jax.Arra
     weight_key, center_key = jax.random.split(key)
     scale = 0.5 * jnp.sqrt(1 - jax.random.beta(weight_key, alpha, alpha))
     sides = jnp.asarray(shape)
-    center = jax.random.randint(center_key, (2,), 0, sides)
+    center = (jax.random.uniform(center_key, (2,)) * sides.astype(scale.dtype)).astype(sides.dtype)
     half = (scale * sides.astype(scale.dtype)).astype(sides.dtype)
     inside = [
         (jnp.arange(side) >= center[axis] - half[axis]) & (jnp.arange(side) < center[axis] + half[axis])

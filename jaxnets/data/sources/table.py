@@ -92,14 +92,7 @@ class Table(ImageFiles):
             if not os.path.isdir(folder):
                 raise ConfigError(f"--config.data.image_folders: {folder} is not a folder")
         root = os.path.commonpath(folders)
-        row_of: dict[str, int] = {}
-        for row in rows:
-            file = _find(row, folders, problems)
-            if file is not None:
-                name = Path(os.path.relpath(file, root)).as_posix()
-                if (first := row_of.setdefault(name, row.number)) != row.number:
-                    problem = f"{row.cells['path']} is listed in row {first} already"
-                    problems.add(row.number, problem, "list each image once")
+        row_of = _find_files(rows, folders, root, problems)
         names = _check_labels(table, rows, classes, problems)
         labels = dict(zip(row_of, (row.cells["label"] for row in rows), strict=True))
         super().__init__(Path(root), labels, names, max_pixels)
@@ -200,6 +193,21 @@ def _check_cells(row: _Row, problems: _Problems) -> _Row:
     return _Row(row.number, cells)
 
 
+def _find_files(
+    rows: Sequence[_Row], folders: Sequence[str], root: str, problems: _Problems
+) -> dict[str, int]:
+    """The row of each image by its path relative to `root`; missing and doubled images are problems."""
+    row_of: dict[str, int] = {}
+    for row in rows:
+        file = _find(row, folders, problems)
+        if file is not None:
+            name = Path(os.path.relpath(file, root)).as_posix()
+            if (first := row_of.setdefault(name, row.number)) != row.number:
+                problem = f"{row.cells['path']} is listed in row {first} already"
+                problems.add(row.number, problem, "list each image once")
+    return row_of
+
+
 def _find(row: _Row, folders: Sequence[str], problems: _Problems) -> str | None:
     """The absolute path of a row's image; None, and a problem, if it is not in exactly one folder."""
     given = row.cells["path"]
@@ -227,7 +235,7 @@ def _find(row: _Row, folders: Sequence[str], problems: _Problems) -> str | None:
 def _check_labels(
     table: Path, rows: Sequence[_Row], classes: Sequence[str], problems: _Problems
 ) -> tuple[str, ...]:
-    """The class names; a label that is none of `classes`, if they are given, is a problem."""
+    """The class names; raises the problems so far, and unknown labels if `classes` are given."""
     labels = {row.cells["label"] for row in rows}
     names = tuple(classes) or tuple(sorted(labels))
     if len(set(names)) < len(names):
