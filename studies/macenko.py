@@ -162,7 +162,11 @@ def _frozen(data: Dataset, kernels: Any, *, normalise: bool) -> dict[str, float]
     fitted = _normalised(images["train"]) if normalise else images["train"]
     classifier.fit(extract(fitted), data.source.labels[train])
     tests = _test_sets(images["test"], normalise=normalise)
-    return _accuracies(lambda images: classifier.predict(extract(images)), tests, data.source.labels[test])
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return np.asarray(classifier.predict(extract(images)))
+
+    return _accuracies(predict, tests, data.source.labels[test])
 
 
 def _resized(data: Dataset, rows: Sequence[int] | np.ndarray, size: int) -> np.ndarray:

@@ -142,7 +142,7 @@ def _compare_turns(
     return {**test_entry(turned, averaged), **about, "permutation_p": found.permutation_p}
 
 
-def _format_turns(turned: dict[str, Any]) -> str:
+def _format_turns(turned: Any) -> str:
     low, high = (100 * end for end in turned["difference_interval"])
     return (
         f"accuracy {format_test(turned)} with the mean over {TURNS} turns and mirrors of each image, loss "

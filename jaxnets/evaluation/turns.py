@@ -1,17 +1,12 @@
 """Test-time augmentation: the mean over the eight turns and mirrors of square images."""
 
-from typing import TypeVar
-
-import jax
-import numpy as np
-
-Images = TypeVar("Images", np.ndarray, jax.Array)
+from typing import Any
 
 TURNS = 8
 
 
-def turn(images: Images, number: int) -> Images:
-    """Turns images [..., S, S, C] by `number` % 4 quarters, after mirroring them if `number` is 4 or more.
+def turn(images: Any, number: int) -> Any:
+    """Turns images [..., S, S, C] of NumPy or JAX by `number` % 4 quarters, mirrored before if it is 4 or more.
 
     The eight results permute the pixels without interpolation; number 0 is the image itself.
     """

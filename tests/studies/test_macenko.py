@@ -3,24 +3,28 @@
 import json
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
-from jaxnets.training.preprocess import scale_stains
-from studies.macenko import macenko
+from studies.macenko import TARGET, TARGET_DENSITIES, TRANSMITTED, macenko
 from studies.pages.macenko_table import HEADS, KINDS, rows
 
 
-def test_normalised_images_depend_little_on_the_strength_of_the_stains() -> None:
-    image = SyntheticTissue(3, 64)[0]["image"]
-    stained = scale_stains(jnp.asarray(image / 255, jnp.float32), jnp.array([0.7, 1.3]))
-    other = np.rint(255 * np.asarray(stained)).astype(np.uint8)
-    first, second = macenko(image).astype(float), macenko(other).astype(float)
-    before = np.abs(image.astype(float) - other).mean()
-    assert before > 3
-    assert np.abs(first - second).mean() < before / 2
-    assert first.std() > 10
+def test_the_strength_of_the_stains_is_normalised() -> None:
+    """Images by the law of Beer and Lambert, of two stains between which each pixel lies."""
+    generator = np.random.default_rng(0)
+    stains = np.array([[0.65, 0.70, 0.29], [0.20, 0.90, 0.38]])
+    amounts = generator.uniform(0.3, 1.5, (64, 64, 1)) * generator.dirichlet((0.5, 0.5), (64, 64))
+    weak, strong = (
+        np.rint(TRANSMITTED * np.exp(-factor * amounts @ stains) - 1).astype(np.uint8)
+        for factor in (0.7, 1.2)
+    )
+    first, second = (macenko(image).astype(float) for image in (weak, strong))
+    assert np.abs(weak.astype(float) - strong).mean() > 20
+    assert np.abs(first - second).mean() < 2
+    density = -np.log((first.reshape(-1, 3) + 1) / TRANSMITTED)
+    fitted = density @ np.linalg.pinv(TARGET)  # the amounts of the target's stains explain the image
+    assert np.abs(fitted @ TARGET - density).mean() < 0.03
+    np.testing.assert_allclose(np.percentile(fitted, 99, axis=0), TARGET_DENSITIES, rtol=0.05)
 
 
 def test_images_without_tissue_are_unchanged() -> None:

@@ -123,7 +123,7 @@ class Table(ImageFiles):
 def _rows(table: Path, problems: _Problems) -> Iterator[_Row]:
     """Yields the rows that are not empty, with the cells of the known columns."""
     reader = csv.reader(io.StringIO(_decode(table), newline=""), strict=True)
-    number = 0
+    number, header = 0, []
     try:
         for number, cells in enumerate(reader, 1):
             if number == 1:
