@@ -6,7 +6,7 @@ TURNS = 8
 
 
 def turn(images: Any, number: int) -> Any:
-    """Turns images [..., S, S, C] of NumPy or JAX by `number` % 4 quarters, mirrored before if it is 4 or more.
+    """Turns images [..., S, S, C] by `number` % 4 quarters, after mirroring them if `number` is 4 or more.
 
     The eight results permute the pixels without interpolation; number 0 is the image itself.
     """
