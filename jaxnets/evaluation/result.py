@@ -22,8 +22,8 @@ WILSON, WILSON_BY_GROUP = "wilson", "wilson, by groups"
 WILSON_GROUPS_UNKNOWN = "wilson, groups unknown"
 """Values of interval_method: `statistics.wilson_interval` and `group_interval`.
 
-With unknown groups, the interval is too narrow if several images show one patient. Results of earlier versions
-have "group bootstrap" (BCa) and "wilson, a group for an example".
+With unknown groups, the interval is too narrow if several images show one patient. Results of earlier
+versions have "group bootstrap" (BCa) and "wilson, a group for an example".
 """
 DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
