@@ -1,4 +1,4 @@
-"""A new head on EfficientNet-Lite0 for CIFAR-10, with ImageNet's weights, beside AlexNet and LeNet-5 from scratch.
+"""CIFAR-10 by transfer: a new head on EfficientNet-Lite0 with ImageNet's weights.
 
     python scripts/train.py --config=configs/efficientnet_cifar10.py[:VARIANT]
 

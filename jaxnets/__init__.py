@@ -25,6 +25,7 @@ def load(
     calibrated: bool = True,
     coverage: float | None = None,
     ood: bool = False,
+    test_time_augmentation: bool = False,
     kernels: bool = True,
 ) -> "Predictor | Regressor":
     """Loads a network: `predict(images)`, `classes`, `preprocess`.
@@ -39,6 +40,7 @@ def load(
         coverage: add prediction sets, which contain the true class of this fraction of the images of new
             groups; calibrated on the run's validation images.
         ood: add a score for images unlike the training images, after `scripts/evaluate.py --ood`.
+        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
@@ -56,6 +58,7 @@ def load(
         calibrated=calibrated,
         coverage=coverage,
         ood=ood,
+        test_time_augmentation=test_time_augmentation,
         kernels=kernels,
     )
 

@@ -61,7 +61,14 @@ SOURCES = {
     "lc25000_lung": DataSource("LC25000 lung", "lc25000:LC25000Lung", medical=True),
     "mnist": DataSource("MNIST", "mnist:MNIST"),
     "cifar10": DataSource("CIFAR-10", "cifar10:CIFAR10"),
-    "image_folder": DataSource("image folder", "image_folder:ImageFolder", fields=("path", "max_pixels")),
+    "image_folder": DataSource(
+        "image folder", "image_folder:ImageFolder", fields=("path", "max_pixels", "group_pattern")
+    ),
+    "table": DataSource(
+        "table of images",
+        "table:Table",
+        fields=("path", "image_folders", "classes", "group_pattern", "max_pixels"),
+    ),
     "tfds": DataSource("tensorflow-datasets", "tfds:TFDSSource", fields=("path",)),
     "points": DataSource("four points", "points:Points"),
 }

@@ -21,6 +21,9 @@ AGAINST = flags.DEFINE_string(
 OOD = flags.DEFINE_bool(
     "ood", False, "Also fit the score of predict --ood, on training and validation images."
 )
+TURNS = flags.DEFINE_bool(
+    "test_time_augmentation", False, "Also evaluate the mean over the eight turns and mirrors of each image."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
             data_root=DATA_ROOT.value,
             ood=OOD.value,
             ignore_damage=IGNORE_DAMAGE.value,
+            turns=TURNS.value,
         )
 
 

@@ -38,6 +38,9 @@ OOD = flags.DEFINE_bool(
     "ood", False, "Also score how unlike the training images an image is, after evaluate --ood."
 )
 UNCALIBRATED = flags.DEFINE_bool("uncalibrated", False, "Do not divide the logits by the run's temperature.")
+TURNS = flags.DEFINE_bool(
+    "test_time_augmentation", False, "Average the probabilities of the eight turns and mirrors of each image."
+)
 IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         calibrated=not UNCALIBRATED.value,
         coverage=COVERAGE.value,
         ood=OOD.value,
+        test_time_augmentation=TURNS.value,
         ignore_damage=IGNORE_DAMAGE.value,
     )
 

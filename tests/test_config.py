@@ -48,6 +48,18 @@ LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
             "nesterov=True is not used because --config.optimizer.momentum=0.0",
         ),
         (
+            {"train.class_weights": ("balanced",), "train.balanced_sampling": True},
+            "class_weights=.*'balanced'.* and --config.train.balanced_sampling=True both correct",
+        ),
+        ({"train.class_weights": ("balance",)}, "all elements must be numbers, or it must be balanced"),
+        ({"train.class_weights": ("balanced", 1.0)}, "all elements must be numbers, or it must be balanced"),
+        ({"data.classes": ("a", "b")}, "classes=.* is not used because --config.data.name=lc25000_lung"),
+        (
+            {"data.name": "table", "data.path": "t.csv", "data.classes": (1, 2)},
+            r"classes=\(1, 2\) is out of range: all elements must be text",
+        ),
+        ({"train.loss": "half_squared_error", "augment.cutmix": 0.2}, "cutmix=.* is not used"),
+        (
             {"train.loss": "sum_squared_error", "train.class_weights": (1.0, 2.0, 1.0)},
             "class_weights=.* is not used.* set --config.train.loss=cross_entropy",
         ),

@@ -18,17 +18,19 @@ from jaxnets.evaluation.predictions import (
     read_predictions,
 )
 from jaxnets.evaluation.report.measure import measure
-from jaxnets.evaluation.result import test_entry
+from jaxnets.evaluation.result import format_test, test_entry
 from jaxnets.evaluation.statistics import Comparison, compare_paired
+from jaxnets.evaluation.turns import TURNS
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.evaluator import fold_state, make_evaluator
+from jaxnets.experiment.evaluator import Evaluator, fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.load import open_network
 from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
+from jaxnets.experiment.test_time_augmentation import evaluate_turns
 from jaxnets.experiment.uncertainty import write_feature_distance
 from jaxnets.io import printable
 from jaxnets.runtime import console, xla
@@ -44,14 +46,16 @@ def evaluate(
     part: str = "test",
     data_root: str | None = None,
     ood: bool = False,
+    turns: bool = False,
     ignore_damage: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run on one part of its split; prints the metrics and returns them.
 
     Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
-    report/ and predictions/PART.npz; with `ood` also ood.npz, for `predict --ood`. Raises ConfigError for an
-    unknown part or a directory without a run, DataError if the data have changed, CheckpointError if there is
-    no valid checkpoint; `ignore_damage` turns checksum errors into warnings.
+    report/ and predictions/PART.npz; with `ood` also ood.npz, for `predict --ood`. With `turns` it also
+    evaluates the mean over the eight turns and mirrors of each image. Raises ConfigError for an unknown part
+    or a directory without a run, DataError if the data have changed, CheckpointError if there is no valid
+    checkpoint; `ignore_damage` turns checksum errors into warnings.
     """
     xla.check_not_forked()
     if part not in PARTS:
@@ -61,12 +65,14 @@ def evaluate(
     if not os.access(directory, os.W_OK):
         raise MachineError(f"{directory} is not writable: evaluate a copy of it")
     with xla.precision_of(run.config.model):
-        return _evaluate(run, part, with_ood=ood)
+        return _evaluate(run, part, with_ood=ood, turns=turns)
 
 
-def _evaluate(run: RunDirectory, part: str, *, with_ood: bool) -> dict[str, Any]:
+def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> dict[str, Any]:
     config = run.config
     data = with_cache(config, open_dataset(config))
+    if turns and data.source.kind != "image":
+        raise ConfigError(f"--test_time_augmentation needs images, and {data.source.name} has vectors")
     run.check_data(data.source.fingerprint)
     run.check_split(data.split_csv)
     indices, on_validation = data.split.parts()[part], data.split.validation
@@ -95,8 +101,16 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool) -> dict[str, Any]
                 validation = evaluator.predictions(evaluator(state, on_validation), on_validation)
                 phase.text = f"{len(on_validation):,} validation examples, for temperature scaling"
         measured |= measure(predictions, data.source.classes, validation)
+        if turns:
+            with console.phase("evaluate") as phase:
+                devices, model = evaluator.devices, restored.model
+                turned = evaluate_turns(config, model, data, devices, state, indices)
+                phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
+            measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
     console.log_text(_format(scores, data.source.classes, measured))
+    if "test_time_augmentation" in measured:
+        console.log("averaged", _format_turns(measured["test_time_augmentation"]))
     console.log("split", format_split(config, data, leak))
     if with_ood:
         predictor = open_network(run.path, ignore_damage=run.ignore_damage)[0]
@@ -125,6 +139,27 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
     tables = (_confusions(scores.confusion, *names) for names in ((classes, classes), (numbered, numbers)))
     fitting = (lines for rows in tables if len((lines := _lines(rows))[0]) <= MAX_WIDTH)
     return "\n".join([head, "", *next(fitting, _lines(_worst(scores.confusion, classes)))])
+
+
+def _compare_turns(
+    evaluator: Evaluator, turned: ClassScores, predictions: Predictions, indices: np.ndarray
+) -> dict[str, Any]:
+    """The scores with test-time augmentation, and their difference from those without."""
+    averaged = evaluator.predictions(turned, indices)
+    assert averaged is not None
+    found = paired_comparison(averaged, predictions)
+    assert found is not None
+    about = {"difference": found.difference, "difference_interval": list(found.interval)}
+    return {**test_entry(turned, averaged), **about, "permutation_p": found.permutation_p}
+
+
+def _format_turns(turned: Any) -> str:
+    low, high = (100 * end for end in turned["difference_interval"])
+    return (
+        f"accuracy {format_test(turned)} with the mean over {TURNS} turns and mirrors of each image, loss "
+        f"{turned['loss']:.4f}; {100 * turned['difference']:+.2f} points [{low:.2f}, {high:.2f}], "
+        f"p = {turned['permutation_p']:.2g} (permutation test)"
+    )
 
 
 def _lines(rows: Sequence[tuple[str, str]]) -> list[str]:

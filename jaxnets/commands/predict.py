@@ -50,21 +50,28 @@ def predict_files(
     calibrated: bool = True,
     coverage: float | None = None,
     ood: bool = False,
+    test_time_augmentation: bool = False,
     ignore_damage: bool = False,
 ) -> None:
     """Classifies files and folders of images; prints one line per image and optionally writes CSV and JSON.
 
     `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
     printed. `calibrated` divides the logits by the run's temperature; `coverage` adds prediction sets, and
-    `ood` scores of images unlike the training images. Grad-CAM overlays are PNG files in `gradcam_folder`.
-    Unreadable files and folders without images are reported on standard error and skipped; DataError is
-    raised at the end then, or at the start if there are no images. Raises ConfigError if no path is given or
-    the network does not take images, and DataError if there are too few validation groups for `coverage`.
+    `ood` scores of images unlike the training images. `test_time_augmentation` averages the probabilities of
+    the eight turns and mirrors of each image. Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable
+    files and folders without images are reported on standard error and skipped; DataError is raised at the
+    end then, or at the start if there are no images. Raises ConfigError if no path is given or the network
+    does not take images, and DataError if there are too few validation groups for `coverage`.
     """
     if not paths:
         raise ConfigError("give images or folders to predict, after --workdir=RUN")
     predictor, warnings = open_network(
-        Path(directory), ignore_damage=ignore_damage, calibrated=calibrated, coverage=coverage, ood=ood
+        Path(directory),
+        ignore_damage=ignore_damage,
+        calibrated=calibrated,
+        coverage=coverage,
+        ood=ood,
+        test_time_augmentation=test_time_augmentation,
     )
     console.warn(*warnings)
     if isinstance(predictor, Regressor):
@@ -98,6 +105,8 @@ def predict_files(
             console.log("gradcam", f"overlays are in {gradcam_folder}{note}")
         if predictor.temperature is None:
             console.log("note", "confidences are uncalibrated")
+        elif test_time_augmentation:
+            console.log("note", "the temperature was fitted without test-time augmentation")
         if predictor.disclaimer:
             console.log("note", predictor.disclaimer)
     bad = sum(row["error"] is not None for row in tables.rows)

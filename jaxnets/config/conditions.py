@@ -170,6 +170,7 @@ HAS_VALIDATION = any_of(
     positive("data.validation_fraction", 0.1),
     field_is("data.fractions", lambda fractions: len(fractions) > 1 and fractions[1] > 0, "", ""),
     positive("data.folds", 5),
+    all_of(one_of("data.name", "table"), OFFICIAL_SPLIT),  # its rows may be of a validation split
     description="there is a validation split",
     otherwise=Unmet(
         "there is no validation split",
@@ -178,7 +179,8 @@ HAS_VALIDATION = any_of(
     ),
 )
 AUGMENTATIONS = (
-    *("flip_horizontal", "flip_vertical", "right_angles", "rotation_degrees", "crop_padding"),
+    *("random_resized_crop", "flip_horizontal", "flip_vertical", "right_angles"),
+    *("rotation_degrees", "crop_padding"),
     *("brightness", "contrast", "saturation", "hue", "stain"),
 )
 AUGMENTS = any_of(
@@ -189,7 +191,7 @@ AUGMENTS = any_of(
 
 CAN_CACHE_FEATURES = all_of(
     positive("transfer.freeze_backbone", True),
-    *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup")),
+    *(off(f"augment.{name}") for name in (*AUGMENTATIONS, "mixup", "cutmix")),
     one_of("model.dtype", "float32"),
     positive("data.cache", True),
     description="the backbone is frozen, nothing is augmented, data.cache is on, model.dtype is float32",

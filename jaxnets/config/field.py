@@ -14,7 +14,8 @@ UNITS = ("steps", "epochs", "examples")
 class Field:
     """A config field: default, type, help text, allowed values, and when a run uses it.
 
-    `aliases` are names of other libraries for a choice, each with the replacement.
+    `aliases` are names of other libraries for a choice, each with the replacement. A tuple without choices
+    has elements of `element_type`, or is a single one of `words`.
     """
 
     default: Any
@@ -27,6 +28,8 @@ class Field:
     lt: float | None = None
     used: Condition = ALWAYS
     aliases: tuple[tuple[str, str], ...] = ()
+    element_type: type = float
+    words: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:

@@ -98,7 +98,21 @@ FIELDS: Mapping[str, Field] = {
         used=when.positive("data.cache", True),
     ),
     "data.path": optional(
-        str, "image_folder: the folder; tfds: the builder's folder", used=when.source_has("path")
+        str,
+        "image_folder: the folder; table: the CSV file; tfds: the builder's folder",
+        used=when.source_has("path"),
+    ),
+    "data.image_folders": field(
+        (),
+        "folders that contain the table's images; empty: the table's own folder",
+        element_type=str,
+        used=when.source_has("image_folders"),
+    ),
+    "data.classes": field(
+        (),
+        "class names in the order of their numbers; empty: the table's labels in alphabetical order",
+        element_type=str,
+        used=when.source_has("classes"),
     ),
     "data.image_size": field(224, "image height and width in pixels", ge=8, le=4096, used=when.IMAGES),
     "data.resize": choice("crop", ("crop", "stretch"), "how images are made square", used=when.IMAGES),
@@ -113,6 +127,9 @@ FIELDS: Mapping[str, Field] = {
     "data.synthetic_seed": field(
         0, "seed of the synthetic images", ge=0, used=when.source_has("synthetic_seed")
     ),
+    "data.mean": field((0.5, 0.5, 0.5), "mean per channel, of pixels in [0, 1]", used=when.IMAGES),
+    "data.std": field((0.5, 0.5, 0.5), "standard deviation per channel", ge=1e-6, used=when.IMAGES),
+    "data.threads": field(0, "reader threads; 0: one per core", ge=0, le=256),
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),
@@ -122,6 +139,11 @@ FIELDS: Mapping[str, Field] = {
         str,
         "CSV of groups (file,original,group, or of LC25000-clean); None: our groups of LC25000",
         used=when.IMAGES,
+    ),
+    "data.group_pattern": optional(
+        str,
+        "regular expression whose brackets capture the group (such as the patient) in each file's path",
+        used=when.source_has("group_pattern"),
     ),
     "data.group_level": choice(
         "group",
@@ -136,7 +158,10 @@ FIELDS: Mapping[str, Field] = {
         0, "the test fold; the next one is for validation", ge=0, used=when.positive("data.folds", 5)
     ),
     "data.allow_duplicates": field(
-        False, "train even if test images are also in the training set", used=when.IMAGES
+        False,
+        "train even if test images, or images of their groups in an official split, are also in the training "
+        "set",
+        used=when.IMAGES,
     ),
     "data.split_seed": field(
         0,
@@ -154,10 +179,15 @@ FIELDS: Mapping[str, Field] = {
     "data.validation_fraction": field(
         0.0, "fraction of the training set used for validation", ge=0.0, le=0.9, used=when.OFFICIAL_SPLIT
     ),
-    "data.mean": field((0.5, 0.5, 0.5), "mean per channel, of pixels in [0, 1]", used=when.IMAGES),
-    "data.std": field((0.5, 0.5, 0.5), "standard deviation per channel", ge=1e-6, used=when.IMAGES),
-    "data.threads": field(0, "reader threads; 0: one per core", ge=0, le=256),
     # Augmentation, of training images, on the device.
+    "augment.random_resized_crop": field(
+        0.0,
+        "random crop of at least this fraction of the area and an aspect ratio from 3/4 to 4/3, resized, as "
+        "torchvision's RandomResizedCrop; 0: off",
+        ge=0.0,
+        le=1.0,
+        used=when.IMAGES,
+    ),
     "augment.flip_horizontal": field(False, "random horizontal flips", used=when.IMAGES),
     "augment.flip_vertical": field(False, "random vertical flips", used=when.IMAGES),
     "augment.right_angles": field(False, "random rotation by 0, 90, 180 or 270 degrees", used=when.IMAGES),
@@ -175,6 +205,12 @@ FIELDS: Mapping[str, Field] = {
     "augment.mixup": field(
         0.0,
         "alpha of mixup's Beta distribution; 0: off",
+        ge=0.0,
+        used=when.all_of(when.IMAGES, when.CROSS_ENTROPY),
+    ),
+    "augment.cutmix": field(
+        0.0,
+        "alpha of CutMix's Beta distribution; 0: off; with mixup, each image gets one of both",
         ge=0.0,
         used=when.all_of(when.IMAGES, when.CROSS_ENTROPY),
     ),
@@ -205,7 +241,19 @@ FIELDS: Mapping[str, Field] = {
         "the loss: sum_ and half_squared_error are sums over the batch, the others means",
     ),
     "train.label_smoothing": field(0.0, "label smoothing", ge=0.0, le=0.99, used=when.CROSS_ENTROPY),
-    "train.class_weights": field((), "loss weight per class; empty: none", gt=0.0, used=when.CROSS_ENTROPY),
+    "train.class_weights": field(
+        (),
+        "loss weight per class; balanced: inverse to the class's training examples, as in scikit-learn; "
+        "empty: none",
+        gt=0.0,
+        words=("balanced",),
+        used=when.CROSS_ENTROPY,
+    ),
+    "train.balanced_sampling": field(
+        False,
+        "draw every class equally often, with replacement, as PyTorch's WeightedRandomSampler does",
+        used=when.IMAGES,
+    ),
     "train.auxiliary_weight": optional(
         float, "loss weight of each auxiliary head; None: that of the paper", ge=0.0, used=when.AUXILIARY_LOSS
     ),

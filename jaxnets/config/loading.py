@@ -260,6 +260,11 @@ def _check_consistency(config: config_dict.ConfigDict) -> None:
     if config.data.fractions[0] <= 0:
         raise ConfigError("--config.data.fractions: the training fraction must be above 0")
     _validate_folds(config.data)
+    if config.train.balanced_sampling and config.train.class_weights:
+        raise ConfigError(
+            f"--config.train.class_weights={config.train.class_weights} and "
+            "--config.train.balanced_sampling=True both correct the class frequencies: remove one"
+        )
     if config.train.batch_size % config.train.grad_accum_steps:
         raise ConfigError(
             f"--config.train.batch_size={config.train.batch_size} is not a multiple of "
@@ -309,6 +314,10 @@ def _problem(field: Field, value: Any) -> str | None:
         return None if field.default is None else f"it must be {field.expected}, not None"
     check = _choice_problem if field.choices else _number_problem
     values = value if isinstance(value, (list, tuple)) else [value]
+    if field.type is tuple and field.element_type is str:
+        return None if all(isinstance(each, str) for each in values) else "all elements must be text"
+    if len(values) == 1 and values[0] in field.words:
+        return None
     return next((problem for each in values if (problem := check(field, each))), None)
 
 
@@ -328,7 +337,7 @@ def _choice_problem(field: Field, value: Any) -> str | None:
 def _number_problem(field: Field, value: Any) -> str | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if field.type is tuple and not isinstance(value, (int, float)):
-        return "all elements must be numbers"
+        return f"all elements must be numbers{''.join(f', or it must be {word}' for word in field.words)}"
     if field.type is tuple and field.default and type(field.default[0]) is int and type(value) is float:
         return "all elements must be integers"
     if not is_number:

@@ -112,7 +112,8 @@ class SourceWrapper(Source):
 
     def __init__(self, source: Source):
         self.original = source
-        self.ships_groups = source.ships_groups
+        self.ships_groups, self.groups = source.ships_groups, source.groups
+        self.groups_remedy, self.is_drawn = source.groups_remedy, source.is_drawn
 
     @property
     def fingerprint(self) -> str:
@@ -123,6 +124,9 @@ class SourceWrapper(Source):
 
     def describe_skipped(self) -> str:
         return self.original.describe_skipped()
+
+    def locate_example(self, index: int) -> str:
+        return self.original.locate_example(index)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

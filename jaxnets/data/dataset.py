@@ -2,32 +2,35 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
+from jaxnets.data.sampler import EpochSampler, Shard, index_batch
 from jaxnets.data.sources.base import Batch, Source
 from jaxnets.data.splits import Split
 
 if TYPE_CHECKING:
     import grain
 
-Shard = tuple[int, int]  # the index of a process, and the number of processes
 BUFFERED_BATCHES = 2  # that each reader thread prefetches
 
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How batches are made; sizes are over all processes, `threads` read examples."""
+    """How batches are made; sizes are over all processes, `threads` read examples.
+
+    With `balanced`, training batches contain every class equally often.
+    """
 
     batch_size: int
     eval_batch_size: int
     seed: int
     drop_last: bool
     threads: int
+    balanced: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Dataset:
         return len(source) * _input_of(source).nbytes
 
     @functools.cached_property
+    def class_counts(self) -> np.ndarray:
+        """The number of training examples of each class, int64[K]."""
+        return np.bincount(self.source.labels[self.split.train], minlength=len(self.source.classes))
+
+    @functools.cached_property
     def split_csv(self) -> str:
         """The content of split.csv."""
         return self.split.to_csv(self.source)
@@ -87,10 +95,17 @@ class Dataset:
         """The endless training batches of this process, read by threads."""
         return TrainBatches(self._inputs, self.sampler(shard), threads=self.batching.threads)
 
-    def sampler(self, shard: Shard) -> "EpochSampler":
+    def sampler(self, shard: Shard) -> EpochSampler:
         """The order of this process's training examples."""
-        how = self.batching
-        return EpochSampler(self.split.train, how.batch_size, how.seed, drop_last=how.drop_last, shard=shard)
+        how, indices = self.batching, self.split.train
+        return EpochSampler(
+            indices,
+            how.batch_size,
+            how.seed,
+            drop_last=how.drop_last,
+            shard=shard,
+            labels=self.source.labels[indices] if how.balanced else None,
+        )
 
     def eval_batches(
         self, indices: np.ndarray, shard: Shard = (0, 1), *, multiple_of: int = 1, on_device: bool = False
@@ -104,43 +119,6 @@ class Dataset:
         if on_device:
             return _padded_batches(indices, size, shard)
         return eval_batches(self._inputs, indices, size, threads=self.batching.threads, shard=shard)
-
-
-class EpochSampler:
-    """Endless training batches of indices; each epoch has a new order, drawn from (seed, epoch).
-
-    A batch has "index" int64[B], "epoch" int32[B] and "weight" float32[B] (ones). All processes draw the
-    same global batch, and each takes its `shard`. The last batch of an epoch may be smaller; `drop_last`
-    omits it.
-    """
-
-    def __init__(
-        self, indices: np.ndarray, batch_size: int, seed: int, *, drop_last: bool, shard: Shard = (0, 1)
-    ):
-        round_steps = math.floor if drop_last else math.ceil
-        self.steps_per_epoch = round_steps(len(indices) / batch_size)
-        self._indices, self._shard = np.asarray(indices, np.int64), shard
-        self._batch_size, self._seed = batch_size, seed
-        self._order = functools.lru_cache(maxsize=2)(self._draw)
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0."""
-        epoch, step = divmod(step, self.steps_per_epoch)
-        global_batch = self._order(epoch)[step * self._batch_size : (step + 1) * self._batch_size]
-        shard, count = self._shard
-        size = len(global_batch) // count
-        return _batch(global_batch[shard * size : (shard + 1) * size], epoch)
-
-    def example_batches(self) -> Iterator[Batch]:
-        """One batch of every size, large to small, filled with the example 0.
-
-        All batches of this process have one size, or two if the last batch of an epoch is smaller.
-        """
-        sizes = {len(self.batch(step)["index"]) for step in (0, self.steps_per_epoch - 1)}
-        return (_batch(np.zeros(size, np.int64)) for size in sorted(sizes, reverse=True))
-
-    def _draw(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, epoch)).permutation(self._indices)
 
 
 class IndexBatches:
@@ -240,13 +218,8 @@ def _padded_batches(indices: np.ndarray, batch_size: int, shard: Shard) -> Itera
     size = batch_size // count
     for start in range(0, len(indices), batch_size):
         positions = np.arange(start + shard_index * size, start + (shard_index + 1) * size)
-        batch = _batch(np.asarray(indices[np.minimum(positions, len(indices) - 1)], np.int64))
+        batch = index_batch(np.asarray(indices[np.minimum(positions, len(indices) - 1)], np.int64))
         yield batch | {"weight": (positions < len(indices)).astype(np.float32)}
-
-
-def _batch(indices: np.ndarray, epoch: int = 0) -> Batch:
-    size = len(indices)
-    return {"index": indices, "epoch": np.full(size, epoch, np.int32), "weight": np.ones(size, np.float32)}
 
 
 def _with_examples(source: Source, batch: Batch) -> Batch:

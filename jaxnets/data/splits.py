@@ -74,14 +74,37 @@ def random_split(labels: np.ndarray, fractions: Sequence[float], seed: int) -> S
     return _split("random", labels, part_of, np.flatnonzero(fractions))
 
 
-def _official_split(source: Source, validation_fraction: float, seed: int) -> Split:
+def _official_split(
+    source: Source, validation_fraction: float, seed: int, groups: np.ndarray | None
+) -> Split:
+    """The source's own split; without its own validation examples, groups or examples of train are drawn."""
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
         found = f"train and test{', only ' + ', '.join(official) if official else ''}"
         raise DataError(f"{source.name} has no official {found}: use --config.data.split=random")
-    train = official["train"]
-    inner = random_split(source.labels[train], (1 - validation_fraction, validation_fraction, 0.0), seed)
-    return Split("official", train[inner.train], train[inner.validation], np.sort(official["test"]))
+    train, validation, test = (official.get(part, np.zeros(0, np.int64)) for part in PARTS)
+    _check_labels_are_trained(source, train, np.concatenate([validation, test]))
+    if len(validation) and validation_fraction:
+        raise ConfigError(f"{source.name} has validation examples: remove --config.data.validation_fraction")
+    if validation_fraction:
+        fractions, labels = (1 - validation_fraction, validation_fraction, 0.0), source.labels[train]
+        if groups is None:
+            inner = random_split(labels, fractions, seed)
+        else:
+            numbers = np.unique(groups[train], return_inverse=True)[1]
+            inner = grouped_split(labels, numbers, fractions, seed)
+        train, validation = train[inner.train], train[inner.validation]
+    return Split("official", np.sort(train), np.sort(validation), np.sort(test))
+
+
+def _check_labels_are_trained(source: Source, train: np.ndarray, held_out: np.ndarray) -> None:
+    unknown = held_out[~np.isin(source.labels[held_out], source.labels[train])]
+    if source.classes and len(unknown):
+        place, label = source.locate_example(unknown[0]), source.classes[source.labels[unknown[0]]]
+        raise DataError(
+            f"{place} has the label {label!r}, which no training example has, like {len(unknown) - 1:,} "
+            "other validation and test examples; correct the labels or the split"
+        )
 
 
 def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int) -> Split:
@@ -170,7 +193,7 @@ def make_split(
     folds: int = 0,
     fold: int = 0,
 ) -> Split:
-    """Makes a split: "random", "official" (validation is drawn from train, by class) or "grouped".
+    """Makes a split: "random", "official" (a validation fraction is drawn from train) or "grouped".
 
     "random" and "grouped" are one fold of a cross-validation if `folds` is not 0. `groups` is int64[N], equal
     for near-duplicates; every split records it. Raises ConfigError if required groups are unknown, DataError
@@ -178,11 +201,13 @@ def make_split(
     """
     if kind == "grouped" and groups is None:
         problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
-        remedy = f"run {command('find_duplicates')} DIR and give --config.data.groups=FILE"
+        remedy = source.groups_remedy or (
+            f"run {command('find_duplicates')} DIR and pass --config.data.groups=FILE"
+        )
         raise ConfigError(f"{problem}: {remedy}, or use --config.data.split=random")
     try:
         if kind == "official":
-            split = _official_split(source, validation_fraction, seed)
+            split = _official_split(source, validation_fraction, seed, groups)
         elif folds:
             undivided = groups if kind == "grouped" else None
             split = fold_split(source.labels, undivided, folds=folds, fold=fold, seed=seed)

@@ -20,9 +20,11 @@ RESULT = "result.json"
 SCHEMA_VERSION = 2
 DENSE_CLASSES = 100  # with more classes, only the nonzero cells of a confusion matrix are stored
 WILSON, WILSON_BY_GROUP = "wilson", "wilson, by groups"
+WILSON_GROUPS_UNKNOWN = "wilson, groups unknown"
 """Values of interval_method: `statistics.wilson_interval` and `group_interval`.
 
-Results of earlier versions have "group bootstrap" (BCa) and "wilson, a group for an example".
+With unknown groups, the interval is too narrow if several images show one patient. Results of earlier
+versions have "group bootstrap" (BCa) and "wilson, a group for an example".
 """
 DATASETS_WITH_DUPLICATES = {"lc25000_lung": "its 15,000 images are augmented copies of 750 photographs"}
 """Sources known to contain near-duplicates: a random split of them leaks."""
@@ -216,6 +218,8 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
+    if predictions is not None and not predictions.groups_known:
+        method = WILSON_GROUPS_UNKNOWN
     if predictions is not None and predictions.has_near_duplicates:
         interval, method = group_interval(predictions.correct, predictions.group), WILSON_BY_GROUP
     return {

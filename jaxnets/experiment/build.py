@@ -79,10 +79,11 @@ def build_run(
         make_step = functools.partial(
             make_transfer_step, partition=bundle.parts, head_only_steps=bundle.head_only_steps
         )
+    auxiliary_weight = models.entry(config.model.name).auxiliary_weight
     make_step = functools.partial(
         make_step,
         network.model,
-        make_loss(config.train, models.entry(config.model.name).auxiliary_weight),
+        make_loss(config.train, auxiliary_weight, class_counts=data.class_counts),
         preprocess=make_preprocess(config, train=True),
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,

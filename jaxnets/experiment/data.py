@@ -12,6 +12,7 @@ from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
 from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split, make_split
+from jaxnets.errors import ConfigError
 from jaxnets.io import user_cache_folder
 from jaxnets.runtime import console, xla
 
@@ -30,12 +31,15 @@ def open_dataset(config: config_dict.ConfigDict) -> Dataset:
         phase.text = f"{title}, {len(source):,} {kind}, {split.name} split {sizes}"
         if skipped := source.describe_skipped():
             phase.text += f", {skipped}"
+        if source.name == "table" and source.official_split and split.name != "official":
+            phase.text += "; its column split is not used (--config.data.split=official uses it)"
     batching = Batching(
         batch_size=config.train.batch_size,
         eval_batch_size=config.eval.batch_size or config.train.batch_size,
         seed=config.seed,
         drop_last=config.train.drop_last,
         threads=config.data.threads or xla.cpu_threads(),
+        balanced=config.train.balanced_sampling,
     )
     return Dataset(source, split, batching, group_ids)
 
@@ -63,7 +67,9 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
     Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
     may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
     """
-    groups = group_ids = None
+    groups = group_ids = source.groups
+    if groups is not None and config.data.groups:
+        raise ConfigError(f"the groups of {source.name} are known: remove --config.data.groups")
     if config.data.groups or source.ships_groups:
         from jaxnets.data.groups import read_groups, shipped_groups  # most data have none
 
@@ -73,8 +79,6 @@ def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split,
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping
         group_ids = overlapping if shipped is None else shipped.match(source.files)[1]
-    elif source.name == "synthetic_tissue":
-        groups = group_ids = np.arange(len(source))  # images are drawn independently
     split = make_split(
         source,
         config.data.split,

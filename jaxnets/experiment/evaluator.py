@@ -132,7 +132,7 @@ def make_evaluator(
     """
     step = make_eval_step(
         model,
-        make_loss(config.train),
+        make_loss(config.train, class_counts=data.class_counts),
         preprocess=preprocess or make_preprocess(config, train=False),
         ema=config.eval.ema,
         dropout=dropout,

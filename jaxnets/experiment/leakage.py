@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from ml_collections import config_dict
 
 from jaxnets.data import splits
@@ -50,10 +51,13 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
 
     Raises DataError if a subset has exact duplicates of images in another one, unless the config allows them.
     Two splits are exempt: a random split of a data set that is known to contain duplicates, which replicates
-    published work and is marked LEAKY, and an official split.
+    published work and is marked LEAKY, and an official split, of which only the groups are checked.
     """
     if data.source.kind != "image":
         return
+    is_divided = data.split.name == "official" and any(leakage.fractions.values())
+    if is_divided and not config.data.allow_duplicates:
+        raise DataError(_divided_group_error(data, leakage))
     if leakage.conflicts is not None:
         first, other = (data.source.files[index] for index in leakage.conflicts.pair)
         console.warn(
@@ -95,20 +99,34 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     if data.group_ids is None and _is_known_leaky(data):
         return f"LEAKY: {results.DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
     if data.group_ids is None or not known:
-        hint, folder = "", getattr(data.source, "root", None)  # of a source of image files
-        if folder is not None:
-            hint = f"; run {command('find_duplicates')} {folder} and pass --config.data.groups=FILE"
-        return f"unknown: no duplicate groups for {data.source.name}{hint}"
+        hint = f"; {data.source.groups_remedy}" if data.source.groups_remedy else ""
+        return f"unknown: the groups of {data.source.name} are unknown{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
-    leaky = any(known.values())
+    given = data.source.groups is not None and not data.source.is_drawn  # such as patients
+    leaky, relation = any(known.values()), "images of their group" if given else "a near-duplicate"
     remedy = " (--config.data.split=grouped)" if leaky and data.split.name != "grouped" else ""
-    return f"{'LEAKY: ' if leaky else ''}{message} have a near-duplicate in training{remedy}"
+    return f"{'LEAKY: ' if leaky else ''}{message} have {relation} in training{remedy}"
+
+
+def _divided_group_error(data: Dataset, leakage: Leakage) -> str:
+    assert data.group_ids is not None
+    part = next(part for part, fraction in leakage.fractions.items() if fraction)
+    groups, train = data.group_ids, data.split.train
+    held_out = data.split.parts()[part]
+    leaking = held_out[np.isin(groups[held_out], groups[train])]
+    seen = train[groups[train] == groups[leaking[0]]][0]
+    first, other = (data.source.locate_example(index) for index in (leaking[0], seen))
+    return (
+        f"the official split leaks: {first} is in {part}, and {other} of the same group is in train; "
+        f"{len(leaking):,} {part} images have their group in train: give each group one split, use "
+        "--config.data.split=grouped, or set --config.data.allow_duplicates=True"
+    )
 
 
 def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
     held, seen = (
         next(part for part, indices in data.split.parts().items() if index in indices)
-        + f" image {data.source.files[index]}"
+        + f" image {data.source.locate_example(index)}"
         for index in copies.pair
     )
     remedy = (

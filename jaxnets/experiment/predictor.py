@@ -21,6 +21,7 @@ from jaxnets.evaluation import statistics
 from jaxnets.evaluation.conformal import in_prediction_set
 from jaxnets.evaluation.gradcam import make_gradcam
 from jaxnets.evaluation.ood import FeatureDistance
+from jaxnets.evaluation.turns import TURNS, turn
 from jaxnets.interop.weights import Preprocessing, Weights
 from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.runtime import xla
@@ -94,7 +95,8 @@ class Predictor:
     `classes` are numbers if the weights have no names for them. `temperature` divides the logits, so that
     confidences are calibrated; it is None if none was fitted, or without `calibrated`. Classes with at least
     `minimum_probability`, uncalibrated, are in prediction sets. `feature_distance` scores how unlike the
-    training images an image is. `disclaimer` is "" unless the network was trained on medical data.
+    training images an image is. `test_time_augmentation` averages the probabilities over the eight turns and
+    mirrors of each image. `disclaimer` is "" unless the network was trained on medical data.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Predictor:
         calibrated: bool = True,
         minimum_probability: float | None = None,
         feature_distance: FeatureDistance | None = None,
+        test_time_augmentation: bool = False,
         kernels: Kernels | None = None,
     ):
         assert weights.preprocessing is not None
@@ -116,6 +119,7 @@ class Predictor:
         self.classes = weights.classes or tuple(map(str, range(weights.model.num_classes)))
         self.temperature = weights.temperature if calibrated else None
         self.minimum_probability, self.feature_distance = minimum_probability, feature_distance
+        self.test_time_augmentation = test_time_augmentation
         self.disclaimer = sources.disclaimer(weights.source.get("data"))
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
@@ -154,7 +158,9 @@ class Predictor:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))
-        return self._in_batches(self._apply, images)
+        numbers = range(TURNS if self.test_time_augmentation else 1)
+        each = [self._in_batches(self._apply, turn(images, number)) for number in numbers]
+        return np.mean(each, axis=0)
 
     def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Computes Grad-CAM heat maps.

@@ -67,7 +67,7 @@ def write_report(
         leak_mark=leak_mark,
         disclaimer=disclaimer(config.data.name),
         metrics=measured,
-        facts=_facts(config, data, run.result),
+        facts=_facts(config, data, run.result, measured),
         split=_describe_split(config, data, measured.get("leakage", {})),
         parts=_parts(data),
         curves=curves,
@@ -111,7 +111,7 @@ def write_cross_validation_report(
         leak_mark=leak_mark,
         disclaimer=disclaimer(config.data.name),
         metrics=measured,
-        facts={**_facts(config, data, result), "accuracy": results.format_cross_validation(result)},
+        facts={**_facts(config, data, result, measured), "accuracy": results.format_cross_validation(result)},
         split=_describe_split(config, data, result["leakage"]),
         parts={"tested": counts.tolist()},
         curves=[],
@@ -166,7 +166,9 @@ def _leak_mark(data_name: str, kind: str, measured: Mapping[str, Any]) -> str:
     return "leakage unknown" if kind == "image" else ""
 
 
-def _facts(config: config_dict.ConfigDict, data: Dataset, result: results.Result | None) -> dict[str, str]:
+def _facts(
+    config: config_dict.ConfigDict, data: Dataset, result: results.Result | None, measured: Mapping[str, Any]
+) -> dict[str, str]:
     facts = {
         "config": config.name,
         "network": models.entry(config.model.name).title,
@@ -185,6 +187,11 @@ def _facts(config: config_dict.ConfigDict, data: Dataset, result: results.Result
         if result["overrides"]:
             facts["overrides"] = ", ".join(result["overrides"])
         facts["hardware"] = result["hardware"]
+    if averaged := measured.get("test_time_augmentation"):
+        facts["test-time augmentation"] = (
+            f"accuracy {results.format_test(averaged)} with the mean over the eight turns and mirrors of "
+            f"each image, a difference of {100 * averaged['difference']:+.2f} points"
+        )
     if config.note:
         facts["note"] = config.note
     return facts

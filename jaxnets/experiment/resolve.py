@@ -22,6 +22,7 @@ from jaxnets.io import command
 from jaxnets.ops import cpu_kernels
 from jaxnets.runtime import console
 from jaxnets.training.devices import Devices
+from jaxnets.training.loss import BALANCED
 
 AUTO, AUTO_SOURCE, DEMO = "auto", "lc25000_lung", "demo"
 
@@ -99,7 +100,7 @@ def resolve(
             f"{classes} classes; 0 follows the data"
         )
     config.model.num_classes = classes
-    if len(config.train.class_weights) not in (0, classes):
+    if config.train.class_weights != (BALANCED,) and len(config.train.class_weights) not in (0, classes):
         raise ConfigError(
             f"--config.train.class_weights has {len(config.train.class_weights)} values, "
             f"but {source.name} has {classes} classes"
@@ -210,6 +211,19 @@ def check_not_empty(split: Split) -> None:
         raise ConfigError("the split leaves no train examples: change --config.data.fractions or data.split")
     if len(split.test) == 0:
         console.log("note", "the split leaves no test examples: the network is trained and not tested")
+
+
+def check_validation(config: config_dict.ConfigDict, split: Split) -> None:
+    """Raises ConfigError if a split without validation examples has a callback or a test that needs them."""
+    if len(split.validation):
+        return
+    fields = ("early_stopping.patience", "plateau.patience", "eval.use_best")
+    for path in fields:
+        if config_lib.get_field(config, path) != config_lib.FIELDS[path].default:
+            raise ConfigError(
+                f"--config.{path} needs validation examples, and the {split.name} split has none: remove it, "
+                "or set --config.data.validation_fraction=0.1"
+            )
 
 
 def check_divisible(config: config_dict.ConfigDict, examples: int, devices: Devices) -> None:

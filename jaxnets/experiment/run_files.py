@@ -20,7 +20,7 @@ from jaxnets.training.checkpoint import FileRecord, record_of
 SPLIT_COLUMNS = ["index", "file", "label", "split", "group"]
 UNUSABLE = "restore it from a backup"
 FIELDS_ALLOWED_TO_DIFFER = (
-    *("data.root", "data.cache_root", "data.threads", "data.path", "data.on_device"),
+    *("data.root", "data.cache_root", "data.threads", "data.path", "data.image_folders", "data.on_device"),
     *("train.steps_per_execution", "transfer.pretrained_on", "note"),
 )
 """Fields that may differ on resume: they do not change what is computed."""

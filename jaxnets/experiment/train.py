@@ -112,6 +112,7 @@ def _train(
         model = models.create(config.model, axis_name=devices.axis_name)
         resolve.check_bfloat16(config)
         resolve.check_not_empty(data.split)
+        resolve.check_validation(config, data.split)
         resolve.check_divisible(config, len(data.split.train), devices)
         resolve.check_batch_norm(config, model, data.shape[-1], len(data.split.train), devices)
         if pretrained is not None:
@@ -188,7 +189,8 @@ def _open_and_lock(
         console.warn(*existing.warnings)
     if existing is not None and existing.result is not None:
         existing.check_config(config)
-        if config.data.path != existing.config.data.path:  # the data may have been moved
+        places = [(each.data.path, each.data.image_folders) for each in (config, existing.config)]
+        if places[0] != places[1]:  # the data may have been moved
             source = sources.open_source(config.data, config_lib.data_root(config))
             existing.check_data(source.fingerprint)
     return existing

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import config_dict
 
 from jaxnets.models.base import ModelOutput
+
+BALANCED = "balanced"
 
 
 class LossTerms(NamedTuple):
@@ -64,18 +67,35 @@ SQUARED_ERRORS: Mapping[str, Loss] = {
 }
 
 
-def make_loss(config: config_dict.ConfigDict, auxiliary_weight: float = 0.0) -> Loss:
+def balanced_class_weights(counts: np.ndarray) -> tuple[float, ...]:
+    """Weights inverse to the class counts int[K], as scikit-learn's class_weight="balanced".
+
+    Their mean over the examples is 1. A class without examples has weight 0.
+    """
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return tuple(np.where(counts > 0, weights, 0.0).tolist())
+
+
+def make_loss(
+    config: config_dict.ConfigDict, auxiliary_weight: float = 0.0, *, class_counts: np.ndarray | None = None
+) -> Loss:
     """Makes the loss of a config: of the main output plus, weighted, of each auxiliary head.
 
     Args:
         config: the section `train`.
         auxiliary_weight: weight of an auxiliary head, unless `config.auxiliary_weight` is set.
+        class_counts: int[K], the training examples of each class, which balanced class weights need.
 
     Returns:
         (outputs, targets [B, K], weight [B]) -> LossTerms.
     """
     head_weight = auxiliary_weight if config.auxiliary_weight is None else config.auxiliary_weight
-    options = {"label_smoothing": config.label_smoothing, "class_weights": tuple(config.class_weights)}
+    class_weights = tuple(config.class_weights)
+    if class_weights == (BALANCED,):
+        if class_counts is None:
+            raise ValueError("balanced class weights need class_counts")
+        class_weights = balanced_class_weights(class_counts)
+    options = {"label_smoothing": config.label_smoothing, "class_weights": class_weights}
     loss = SQUARED_ERRORS.get(config.loss) or functools.partial(cross_entropy, **options)
 
     def total(outputs: Any, targets: jax.Array, weight: jax.Array) -> LossTerms:

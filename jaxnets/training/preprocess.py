@@ -1,11 +1,12 @@
-"""Preprocessing on the device: scaling, augmentation, mixup, normalisation and one-hot targets.
+"""Preprocessing on the device: scaling, augmentation, mixup, CutMix, normalisation and one-hot targets.
 
 An augmentation is a pure function of a key and an image, float[H, W, C] in [0, 1]. The key depends on seed,
 epoch and index, so an example's augmentation does not depend on the batch, the readers or the devices (mixup
-pairs the examples of a batch).
+and CutMix pair the examples of a batch).
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from jax.scipy import ndimage
 from ml_collections import config_dict
 
 from jaxnets.data.sources.base import FEATURES, Batch
+from jaxnets.training.mixing import make_mixing
 
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""
@@ -23,6 +25,8 @@ Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 """Optical densities of haematoxylin, eosin and DAB (Ruifrok and Johnston 2001); without DAB the residual."""
 LUMA = (0.299, 0.587, 0.114)
+CROP_ATTEMPTS, MAX_ASPECT = 10, 4 / 3
+"""Of random resized crops, as in torchvision."""
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -69,6 +73,51 @@ def padded_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
     padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     corner = jax.random.randint(key, (2,), 0, 2 * padding + 1)
     return lax.dynamic_slice(padded, (corner[0], corner[1], 0), image.shape)
+
+
+def random_resized_crop(key: jax.Array, image: jax.Array, min_area: float) -> jax.Array:
+    """Takes a random crop and resizes it to the image's size, as torchvision's RandomResizedCrop.
+
+    The crop has at least the fraction `min_area` of the area, and an aspect ratio in [3/4, 4/3].
+    """
+    return resized_crop(image, *random_crop_box(key, image.shape[:2], min_area))
+
+
+def random_crop_box(
+    key: jax.Array, shape: tuple[int, ...], min_area: float
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Draws top, left, height and width of a crop, in pixels; the whole image if ten draws do not fit."""
+    height, width = shape
+    drawn = jax.random.uniform(key, (2 * CROP_ATTEMPTS + 2,))  # one draw compiles faster than four
+    for_area, for_aspect, place = jnp.split(drawn, [CROP_ATTEMPTS, 2 * CROP_ATTEMPTS])
+    areas = height * width * (min_area + (1 - min_area) * for_area)
+    aspects = jnp.exp(math.log(MAX_ASPECT) * (2 * for_aspect - 1))
+    heights, widths = (jnp.round(jnp.sqrt(x)).astype(jnp.int32) for x in (areas / aspects, areas * aspects))
+    fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+    first = jnp.argmax(fits)
+    crop_height = jnp.where(fits[first], heights[first], height)
+    crop_width = jnp.where(fits[first], widths[first], width)
+    room = jnp.stack([height - crop_height, width - crop_width])
+    top, left = jnp.floor(place * (room + 1).astype(place.dtype)).astype(jnp.int32)
+    return top, left, crop_height, crop_width
+
+
+def resized_crop(
+    image: jax.Array, top: jax.Array, left: jax.Array, height: jax.Array, width: jax.Array
+) -> jax.Array:
+    """Enlarges a crop (in pixels) to the image's size, with bilinear interpolation within the crop."""
+    return _enlarge(_enlarge(image, top, height, axis=0), left, width, axis=1)
+
+
+def _enlarge(image: jax.Array, start: jax.Array, length: jax.Array, *, axis: int) -> jax.Array:
+    size, extent = image.shape[axis], length.astype(image.dtype)
+    positions = (jnp.arange(size, dtype=image.dtype) + 0.5) * (extent / size) - 0.5
+    positions = jnp.clip(positions, 0, extent - 1)
+    below = jnp.floor(positions).astype(jnp.int32)
+    above = jnp.minimum(below + 1, length - 1)
+    fraction = jnp.expand_dims(positions - below.astype(image.dtype), [a for a in range(3) if a != axis])
+    low, high = (jnp.take(image, start + x, axis, mode="clip") for x in (below, above))
+    return low * (1 - fraction) + high * fraction
 
 
 def brightness(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:
@@ -137,6 +186,7 @@ def _grey(image: jax.Array) -> jax.Array:
 
 
 AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = {
+    "random_resized_crop": random_resized_crop,
     "flip_horizontal": flip_horizontal,
     "flip_vertical": flip_vertical,
     "right_angles": right_angles,
@@ -151,18 +201,6 @@ AUGMENTATIONS: Mapping[str, Callable[..., jax.Array]] = {
 """The augmentations in their order, by field of config.augment, which is a bool or the last argument."""
 
 
-def mixup(
-    keys: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: float
-) -> tuple[jax.Array, jax.Array]:
-    """Mixes images [B, H, W, C] and targets [B, K] with the previous ones of the batch (Zhang 2017)."""
-    weight = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=images.dtype))(keys)
-    by_image = weight[:, None, None, None]
-    return (
-        by_image * images + (1 - by_image) * jnp.roll(images, 1, axis=0),
-        weight[:, None] * targets + (1 - weight[:, None]) * jnp.roll(targets, 1, axis=0),
-    )
-
-
 def make_preprocess(
     config: config_dict.ConfigDict, *, train: bool, augment: bool | None = None
 ) -> Preprocess:
@@ -170,7 +208,7 @@ def make_preprocess(
 
     Args:
         config: a whole config.
-        train: mixup is applied.
+        train: mixup and CutMix are applied.
         augment: images are augmented; None: if `train`.
 
     Returns:
@@ -179,7 +217,7 @@ def make_preprocess(
     dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment
-    mixes = train and bool(config.augment.mixup)
+    mix = make_mixing(config.augment) if train else None
     chosen = [
         (function, () if config.augment[field] is True else (config.augment[field],))
         for field, function in AUGMENTATIONS.items()
@@ -198,15 +236,16 @@ def make_preprocess(
         if FEATURES in batch:
             return batch[FEATURES].astype(dtype), targets
         images = scale(batch["image"], dtype)
-        if not (augments or mixes):
+        if not augments and mix is None:
             return normalize(images, mean, std), targets
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["epoch"])
         keys = jax.vmap(jax.random.fold_in)(keys, batch["index"])
+        if "repetition" in batch:
+            keys = jax.vmap(jax.random.fold_in)(keys, batch["repetition"])
         if augments:
             images = jax.vmap(augmented)(keys, images)
-        if mixes:
-            mixup_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000))(keys)
-            images, targets = mixup(mixup_keys, images, targets, alpha=config.augment.mixup)
+        if mix is not None:
+            images, targets = mix(keys, images, targets)
         return normalize(images, mean, std), targets
 
     return preprocess

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.cache import gather, open_cache
-from jaxnets.data.dataset import EpochSampler, IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.dataset import IndexBatches, TrainBatches, eval_batches
+from jaxnets.data.sampler import EpochSampler
 from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
@@ -173,3 +174,37 @@ def test_example_batches_have_all_shapes(steps_per_execution: int, drop_last: bo
     pipeline = TrainBatches(SOURCE, order, threads=1)
     dtypes = [{name: v.dtype for name, v in batch.items()} for batch in pipeline.example_batches()]
     assert dtypes[0] == {name: values.dtype for name, values in pipeline.next_batches()[0].items()}
+
+
+def test_balanced_sampling_repeats_small_classes() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    sampler = EpochSampler(
+        np.arange(100), batch_size=30, seed=3, drop_last=False, shard=(1, 2), labels=labels
+    )
+    other = EpochSampler(np.arange(100), batch_size=30, seed=3, drop_last=False, shard=(0, 2), labels=labels)
+    epoch = [each.batch(step) for step in range(4) for each in (other, sampler)]
+    indices = np.concatenate([batch["index"] for batch in epoch])
+    repetitions = np.concatenate([batch["repetition"] for batch in epoch])
+    assert [len(batch["index"]) for batch in epoch] == [15] * 6 + [5] * 2
+    assert 35 < (labels[indices] == 1).sum() < 65
+    seen: dict[int, int] = {}
+    for index, repetition in zip(indices.tolist(), repetitions.tolist(), strict=True):
+        assert repetition == seen.get(index, 0)
+        seen[index] = repetition + 1
+    assert not np.array_equal(sampler.batch(4)["index"], sampler.batch(0)["index"])
+    examples = list(sampler.example_batches())
+    assert [{name: (len(v), v.dtype) for name, v in batch.items()} for batch in examples] == [
+        {name: (len(v), v.dtype) for name, v in batch.items()} for batch in (epoch[1], epoch[-1])
+    ]
+
+
+def test_balanced_batches_are_the_same_from_memory_and_read_by_threads() -> None:
+    def sampler() -> EpochSampler:
+        labels = SOURCE.labels[INDICES]
+        return EpochSampler(INDICES, batch_size=5, seed=4, drop_last=False, labels=labels)
+
+    indices = IndexBatches(sampler())
+    expected = [indices.next_batches(1)[0] for _ in range(7)]
+    _assert_same_batches(_take(TrainBatches(SOURCE, sampler(), threads=2), 7), expected)
+    several, count = IndexBatches(sampler(), steps_per_execution=3).next_batches(3)
+    assert (count, several["repetition"].shape) == (3, (3, 5))

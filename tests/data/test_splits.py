@@ -214,7 +214,7 @@ class TestGroupedSplit:
 
     def test_error_without_groups_names_the_command(self) -> None:
         source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}
-        with pytest.raises(ConfigError, match="find_duplicates.py DIR and give --config.data.groups"):
+        with pytest.raises(ConfigError, match="find_duplicates.py DIR and pass --config.data.groups"):
             make_split(source, "grouped", fractions=FRACTIONS, **options)
         groups = np.arange(30) // 3
         split = make_split(source, "random", fractions=FRACTIONS, groups=groups, **options)

@@ -112,8 +112,9 @@ def test_near_duplicates_widen_the_interval() -> None:
     all_correct = fields | {"probabilities": np.eye(2, dtype=np.float32)[np.zeros(120, int)]}
     by_groups, by_images = entry(np.arange(120) // 10), entry(np.arange(120))
     assert by_groups["interval_method"] == results.WILSON_BY_GROUP
-    assert by_images["interval_method"] == "wilson"
-    assert by_images == entry(np.full(120, -1)) == results.test_entry(scores, None)
+    assert by_images["interval_method"] == results.WILSON
+    assert entry(np.full(120, -1)) == {**by_images, "interval_method": results.WILSON_GROUPS_UNKNOWN}
+    assert by_images == results.test_entry(scores, None)
     widths = [each["interval"][1] - each["interval"][0] for each in (by_groups, by_images)]  # type: ignore[index]
     assert widths[0] > 2 * widths[1]
     low, high = entry(np.zeros(120, np.int64))["interval"]  # type: ignore[misc]

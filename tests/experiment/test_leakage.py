@@ -19,6 +19,7 @@ from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
+from jaxnets.experiment.resolve import check_validation
 from jaxnets.experiment.run_directory import open_run
 
 COPIES = 4
@@ -95,7 +96,7 @@ def test_unknown_groups_are_reported_with_a_hint(
 ) -> None:
     data = opened()
     message = _format(data, capsys)
-    assert "unknown: no duplicate groups" in message
+    assert "unknown: the groups of image_folder are unknown" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
     assert measure_leakage(data[1]).as_result() == {"test": None, "validation": None}
 
@@ -229,3 +230,69 @@ def test_a_run_resumes_after_its_groups_became_known(tmp_path: Path) -> None:
     run.check_split("index,file,label,split,group\n0,a.png,a,train,7\n")
     with pytest.raises(DataError, match="does not match the data"):
         run.check_split("index,file,label,split,group\n0,a.png,a,test,7\n")
+
+
+@pytest.fixture
+def table(folder: Path, tmp_path: Path) -> Path:
+    """The folder's images as a table in which photograph b7 is both in train and in test."""
+    rows = ["path,label,group,split"]
+    for name in ("a", "b"):
+        for number in range(10 * COPIES):
+            group = f"{name}{number // COPIES}"
+            part = "train" if number < 30 else "test"
+            rows.append(f"set/{name}/{number}.png,{name},{group},{part}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "table.csv"
+
+
+def test_leaking_groups_of_a_table_are_reported_by_row(
+    opened: Callable[..., Opened], table: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {"name": "table", "path": str(table), "image_folders": (str(folder),), "split": "official"}
+    data = opened(**fields)
+    capsys.readouterr()
+    with pytest.raises(DataError) as caught:
+        report_leakage(*data, measure_leakage(data[1]))
+    assert str(caught.value) == (
+        "the official split leaks: row 32 (set/a/30.png) is in test, and row 30 (set/a/28.png) of the same "
+        "group is in train; 4 test images have their group in train: give each group one split, use "
+        "--config.data.split=grouped, or set --config.data.allow_duplicates=True"
+    )
+    message = _format(opened(**fields, allow_duplicates=True), capsys)
+    assert "LEAKY: 20.0 % of test images have images of their group in training" in message
+
+
+def test_groups_of_a_table_define_split_and_leakage(
+    opened: Callable[..., Opened], table: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = {"name": "table", "path": str(table), "image_folders": (str(folder),)}
+    _, data = opened(**fields, split="grouped")
+    assert "column split is not used" in capsys.readouterr().out
+    assert data.split.groups is not None
+    assert data.group_ids is data.split.groups
+    assert measure_leakage(data).as_result() == {"test": 0.0, "validation": 0.0}
+    assert measure_leakage(opened(**fields)[1]).as_result()["test"] > 0.5
+    with pytest.raises(ConfigError, match=r"groups of table are known: remove --config\.data\.groups"):
+        opened(**fields, groups=str(folder / "groups.csv"))
+    without = table.with_name("without.csv")
+    without.write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in table.read_text().splitlines()))
+    with pytest.raises(
+        ConfigError, match=r"those of table are unknown: add a column group to .*without\.csv"
+    ):
+        opened(**{**fields, "path": str(without)}, split="grouped")
+    message = _format(opened(**{**fields, "path": str(without)}), capsys)
+    assert "unknown: the groups of table are unknown; add a column group" in message
+
+
+def test_a_split_without_validation_refuses_callbacks_that_need_it(
+    opened: Callable[..., Opened], table: Path, folder: Path
+) -> None:
+    fields = {"name": "table", "path": str(table), "image_folders": (str(folder),), "split": "official"}
+    config, data = opened(**fields)
+    check_validation(config, data.split)
+    config.plateau.patience = 0
+    with pytest.raises(ConfigError, match=r"plateau\.patience needs validation examples, and the official"):
+        check_validation(config, data.split)
+    config, data = opened(**fields, validation_fraction=0.2)
+    config.plateau.patience = 0
+    check_validation(config, data.split)

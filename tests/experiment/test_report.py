@@ -132,7 +132,7 @@ def test_another_data_root_leaves_the_config_of_the_run_unchanged(
     reported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen = []
-    monkeypatch.setattr(evaluate, "_evaluate", lambda run, part, with_ood: seen.append(run.config) or {})
+    monkeypatch.setattr(evaluate, "_evaluate", lambda run, part, **_: seen.append(run.config) or {})
     evaluate.evaluate(reported, data_root=str(tmp_path))
     assert seen[0].data.root == str(tmp_path)
     with pytest.raises(AttributeError):

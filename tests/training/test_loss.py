@@ -3,10 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from jaxnets import config as config_lib
 from jaxnets.models.base import ModelOutput
-from jaxnets.training.loss import SQUARED_ERRORS, cross_entropy, make_loss, mean_squared_error
+from jaxnets.training.loss import (
+    SQUARED_ERRORS,
+    balanced_class_weights,
+    cross_entropy,
+    make_loss,
+    mean_squared_error,
+)
 
 
 @pytest.mark.usefixtures("x64")
@@ -26,6 +33,21 @@ def test_smoothing_and_class_weights_by_hand() -> None:
     )
     np.testing.assert_allclose(total, -(2 * 0.8 * np.log(0.5) + 2 * 0.1 * np.log(0.25)))
     assert weight_sum == 2
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    labels = np.array([0] * 7 + [1] * 2 + [2])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(balanced_class_weights(np.bincount(labels)), expected, rtol=1e-12)
+    assert balanced_class_weights(np.array([2, 0, 2])) == (4 / 6, 0.0, 4 / 6)
+    config = config_lib.default_config().train
+    config.class_weights = ("balanced",)
+    logits, targets = jnp.array([[0.3, -1.0, 2.0]]), jnp.eye(3)[None, 1]
+    terms = make_loss(config, class_counts=np.bincount(labels))(logits, targets, jnp.ones(1))
+    given = cross_entropy(logits, targets, jnp.ones(1), class_weights=tuple(expected))
+    np.testing.assert_array_equal(terms, given)
+    with pytest.raises(ValueError, match="need class_counts"):
+        make_loss(config)
 
 
 def test_mean_squared_error_by_hand() -> None:

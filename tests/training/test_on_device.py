@@ -12,7 +12,8 @@ import pytest
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.data.cache import gather
-from jaxnets.data.dataset import EpochSampler, IndexBatches
+from jaxnets.data.dataset import IndexBatches
+from jaxnets.data.sampler import EpochSampler
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.training.loss import make_loss
 from jaxnets.training.optimizer import make_optimizer

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from jaxnets import config as config_lib
-from jaxnets.training import preprocess
+from jaxnets.training import mixing, preprocess
 from jaxnets.training.preprocess import make_preprocess
 
 IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, (12, 12, 3)), jnp.float32)
@@ -99,9 +99,71 @@ def test_saturation_and_hue_preserve_grey() -> None:
 
 def test_mixup_uses_the_same_weight_for_images_and_targets() -> None:
     images = jnp.stack([jnp.zeros((2, 2, 1)), jnp.ones((2, 2, 1))])
-    mixed, targets = preprocess.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
+    mixed, targets = mixing.mixup(KEYS[:2], images, jnp.eye(2), alpha=1.0)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(mixed[0, 0, 0, 0], targets[0, 1], rtol=1e-6)
+
+
+def test_random_resized_crop_is_a_crop_of_the_image() -> None:
+    ramp = jnp.tile(jnp.arange(12.0)[:, None, None], (1, 12, 1))
+    crop = functools.partial(preprocess.random_resized_crop, min_area=0.3)
+    images = np.asarray(jax.jit(jax.vmap(lambda key: crop(key, ramp)))(KEYS))
+    assert (np.ptp(images, axis=2) < 1e-5).all()  # columns stay constant
+    extents = images[:, -1, 0, 0] - images[:, 0, 0, 0]
+    assert (extents > np.sqrt(0.3 * 0.75) * 12 - 2).all()
+    assert extents.std() > 0.5
+    whole = preprocess.random_resized_crop(
+        KEYS[0], IMAGE, min_area=1.0
+    )  # only a square of the full size fits
+    np.testing.assert_allclose(whole, IMAGE, atol=1e-6)
+
+
+def test_cutmix_mixes_targets_by_the_area_of_the_box() -> None:
+    images = jnp.arange(64.0)[:, None, None, None] * jnp.ones((1, 9, 7, 1))
+    cutmix = jax.jit(functools.partial(mixing.cutmix, alpha=1.0))
+    mixed, targets = cutmix(KEYS, images, jnp.eye(64))
+    pasted = np.asarray(mixed == jnp.roll(images, 1, axis=0))[..., 0]
+    assert (pasted | np.asarray(mixed == images)[..., 0]).all()
+    np.testing.assert_allclose(
+        np.asarray(targets)[np.arange(64), np.arange(64) - 1], pasted.mean((1, 2)), 1e-6
+    )
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    for box in pasted:  # a rectangle
+        rows, columns = box.any(axis=1), box.any(axis=0)
+        np.testing.assert_array_equal(box, rows[:, None] & columns[None])
+    assert 0.05 < pasted.mean() < 0.5
+
+
+def test_with_mixup_and_cutmix_each_image_gets_one_of_both() -> None:
+    images = jnp.stack([jnp.zeros((6, 6, 1)), jnp.ones((6, 6, 1))] * 32)
+    config = config_lib.default_config().augment
+    assert mixing.make_mixing(config) is None
+    config.mixup = config.cutmix = 1.0
+    mix = mixing.make_mixing(config)
+    assert mix is not None
+    mixed, targets = jax.jit(mix)(KEYS, images, jnp.eye(64))
+    is_mixup = np.asarray((mixed > 0.01) & (mixed < 0.99)).all(axis=(1, 2, 3))
+    is_cutmix = np.asarray((mixed == 0) | (mixed == 1)).all(axis=(1, 2, 3))
+    assert is_mixup.sum() > 15
+    assert is_cutmix.sum() > 15
+    own = np.asarray(targets)[np.arange(64), np.arange(64)]
+    for image, original, weight in zip(np.asarray(mixed), np.asarray(images), own, strict=True):
+        np.testing.assert_allclose(np.abs(image - original).mean(), 1 - weight, atol=1e-5)
+
+
+def test_repetitions_of_an_example_are_augmented_differently() -> None:
+    config = config_lib.default_config()
+    config.model.num_classes, config.augment.random_resized_crop = 2, 0.2
+    batch = {
+        "image": np.repeat(np.random.default_rng(0).integers(0, 256, (1, 12, 12, 3), np.uint8), 3, axis=0),
+        "label": np.zeros(3, np.int32),
+        "index": np.zeros(3, np.int64),
+        "epoch": np.zeros(3, np.int32),
+        "repetition": np.array([0, 1, 0], np.int32),
+    }
+    images, _ = jax.jit(make_preprocess(config, train=True))(batch, jax.random.key(0))
+    np.testing.assert_array_equal(images[0], images[2])
+    assert not np.allclose(images[0], images[1])
 
 
 def test_augmentation_does_not_depend_on_the_batch() -> None:
@@ -110,6 +172,7 @@ def test_augmentation_does_not_depend_on_the_batch() -> None:
     for name in ("flip_horizontal", "flip_vertical", "right_angles"):
         config.augment[name] = True
     config.augment.rotation_degrees, config.augment.stain, config.augment.crop_padding = (20.0, 0.3, 2)
+    config.augment.random_resized_crop = 0.5
     preprocess = jax.jit(make_preprocess(config, train=True))
     generator = np.random.default_rng(0)
     batch = {

@@ -57,7 +57,8 @@ def open_source(config: config_dict.ConfigDict, root: Path) -> Source:
         return _registered[name](config, root)
     path, fields = SOURCES[name].path, SOURCES[name].fields
     if "path" in fields and not config.path:
-        raise ConfigError(f"--config.data.name={name} needs --config.data.path=DIR")
+        place = "FILE.csv" if name == "table" else "DIR"
+        raise ConfigError(f"--config.data.name={name} needs --config.data.path={place}")
     source = pkgutil.resolve_name(f"{__name__}.{path}")
     if issubclass(source, PreparedSource):
         return source.open(root)

@@ -24,7 +24,8 @@ Batch = dict[str, Any]
 
 "image" uint8[B, H, W, C], or "input" float[B, D] of vectors, or "features" float32[B, h, w, C] of a frozen
 backbone; "label" int32[B] of classes or float[B, K]; "index" int64[B] in the source; "epoch" int32[B];
-"weight" float32[B], 0 for padding. A custom preprocessing may need more.
+"weight" float32[B], 0 for padding; "repetition" int32[B] of balanced sampling, see `EpochSampler`. A custom
+preprocessing may need more.
 """
 
 MARKER = "prepared.json"  # written last into the folder of a prepared data set, when its files are checked
@@ -50,7 +51,11 @@ class Source(abc.ABC):
     is_drawn = False
     """Whether images are computed in Python, of the size that the config asks for, and not decoded."""
     official_split: Mapping[str, np.ndarray] | None
-    """Indices of the official split by name ("train", "test"); None if there is none."""
+    """Indices of the official split by name ("train", "test", "validation"); None if there is none."""
+    groups: np.ndarray | None = None
+    """int64[N], equal for examples of one patient, slide or photograph; None if the source has no groups."""
+    groups_remedy = ""
+    """How groups can be given, for errors; "" if unknown."""
 
     @property
     @abc.abstractmethod
@@ -64,6 +69,10 @@ class Source(abc.ABC):
     def describe_skipped(self) -> str:
         """A summary of the files that are not used; "" if all are."""
         return ""
+
+    def locate_example(self, index: int) -> str:
+        """Where an example is found, for errors: its name, and its row in a table."""
+        return self.files[index]
 
     def __len__(self) -> int:
         return len(self.labels)

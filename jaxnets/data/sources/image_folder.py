@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
 from jaxnets.data.sources.base import Example, Source, read_file
-from jaxnets.errors import DataError
+from jaxnets.errors import ConfigError, DataError
+from jaxnets.io import command
 
 _HASHING_THREADS = 4
 SHOWN_CLASSES = 3  # in `describe_skipped`
@@ -39,6 +40,7 @@ class ImageFiles(Source):
 
     def __init__(self, root: Path, class_of: Mapping[str, str], classes: Sequence[str], max_pixels: int):
         self.root, self.max_pixels = root, max_pixels
+        self.groups_remedy = f"run {command('find_duplicates')} {root} and pass --config.data.groups=FILE"
         self.files, self.classes = tuple(class_of), tuple(classes)
         number = {name: label for label, name in enumerate(classes)}
         self.labels = np.array([number[name] for name in class_of.values()], np.int32)
@@ -81,12 +83,12 @@ class ImageFolder(ImageFiles):
     Classes are the folders' sorted names. Files are in class order, then in natural order (tissue2 before
     tissue10). Hidden files are ignored; files of other types are counted by class and type in
     `skipped_files`. Links to folders are followed at the first level only. Raises DataError if there are
-    fewer than two classes or a class without images.
+    fewer than two classes or a class without images. `groups` are what `group_pattern` captures in the paths.
     """
 
     name = "image_folder"
 
-    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS):
+    def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS, group_pattern: str | None = None):
         root = Path(path)
         found_in = _scan(root, "give a folder with one subfolder of images per class")
         beside = sum(map(is_image_name, found_in.pop("")))
@@ -109,6 +111,8 @@ class ImageFolder(ImageFiles):
             if kinds := Counter(kind or "without extension" for kind in others):
                 self.skipped_files[name] = kinds
         super().__init__(root, class_of, classes, max_pixels)
+        if group_pattern is not None:
+            self.groups = groups_from_names(self.files, group_pattern)
 
     def describe_skipped(self) -> str:
         """A summary such as "2 files skipped: 1 BMP, 1 GIF in class a"; "" if none were skipped."""
@@ -147,6 +151,27 @@ def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
         raise DataError(f"{folder}: {found}; at least two are needed: JPEG, PNG, TIFF and WebP are read")
     source = ImageFiles(folder, used, sorted(set(used.values())), max_pixels)
     return ImageListing(source, total - len(class_of), len(beside))
+
+
+def groups_from_names(files: Sequence[str], pattern: str) -> np.ndarray:
+    """Groups of files, int64[N]: equal where all capturing groups of a regular expression match equal text.
+
+    The pattern may match anywhere in a path. Raises ConfigError for a pattern that is invalid or captures
+    nothing, DataError if it does not match every path.
+    """
+    flag = f"--config.data.group_pattern={pattern}"
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{flag} is not a regular expression ({error})") from error
+    if not compiled.groups:
+        raise ConfigError(f"{flag} captures nothing: put brackets around the part that names the group")
+    matches = [compiled.search(file) for file in files]
+    if unmatched := [file for file, match in zip(files, matches, strict=True) if match is None]:
+        others = f" and {len(unmatched) - 1:,} others" if len(unmatched) > 1 else ""
+        raise DataError(f"{flag} does not match {unmatched[0]}{others}; correct it, or rename these files")
+    captured = ["\0".join(map(str, match.groups())) for match in matches if match is not None]
+    return np.unique(captured, return_inverse=True)[1].astype(np.int64)
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:

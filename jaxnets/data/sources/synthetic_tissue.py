@@ -42,6 +42,7 @@ class SyntheticTissue(Source):
         self.labels = np.arange(num_examples, dtype=np.int32) % len(CLASSES)
         self.labels.flags.writeable = False
         self.files = tuple(f"{self.name}/{index:06d}.png" for index in range(num_examples))
+        self.groups = np.arange(num_examples)  # images are drawn independently
 
     @property
     def fingerprint(self) -> str:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.image_folder import ImageFolder, natural_order
-from jaxnets.errors import DataError
+from jaxnets.data.sources.image_folder import ImageFolder, groups_from_names, natural_order
+from jaxnets.errors import ConfigError, DataError
 
 
 def colour(number):
@@ -173,3 +173,20 @@ def test_natural_order_sorts_numbers():
     names = [f"lungaca{number}.jpeg" for number in range(1, 121)]
     assert sorted(sorted(names), key=natural_order) == names
     assert sorted(["a1/b", "a1", "1", "a01", ""], key=natural_order) == ["", "1", "a01", "a1", "a1/b"]
+
+
+def test_groups_from_names(folder):
+    assert ImageFolder(folder).groups is None
+    source = ImageFolder(folder, group_pattern=r"/(?:deep/er/)?([a-z])")
+    np.testing.assert_array_equal(source.groups, [0, 0, 1, 2, 3])
+    two = groups_from_names(["a/x1", "a/y1", "b/x2", "a/x3"], r"^(.)/(.)")
+    np.testing.assert_array_equal(two, [0, 1, 2, 0])
+
+
+def test_group_patterns_that_are_wrong(folder):
+    with pytest.raises(DataError, match=r"group_pattern=\^cat\(\) does not match dog/x\.tif and 1 others"):
+        ImageFolder(folder, group_pattern="^cat()")
+    with pytest.raises(ConfigError, match=r"is not a regular expression \(missing \)"):
+        ImageFolder(folder, group_pattern="(cat")
+    with pytest.raises(ConfigError, match="captures nothing: put brackets around"):
+        ImageFolder(folder, group_pattern="cat|dog")
