@@ -553,7 +553,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from jaxnets.commands import runner
-from studies import reproduce
+from jaxnets.experiment import sweep
 
 folder = Path({folder!r})
 options = reproduce.Options(folder / "runs", folder / "results", trainer=folder / "train.py")
@@ -666,10 +666,10 @@ def test_another_process_that_saves_is_waited_for(place: Place) -> None:
 ASKS = """
 import sys
 from pathlib import Path
-from studies import reproduce
+from jaxnets.experiment import sweep
 print("asks", flush=True)
 while True:
-    reproduce._is_in_use(Path(sys.argv[1]))
+    sweep._is_in_use(Path(sys.argv[1]))
 """
 
 
