@@ -3,9 +3,9 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
+import itertools
 import os
 import re
 import secrets
@@ -17,12 +17,18 @@ from pathlib import Path
 
 from jaxnets.errors import MachineError
 
+try:
+    import fcntl
+except ImportError:  # not a Unix
+    fcntl = None
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: of `ulimit -f` or the file system
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
 
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_BIDIRECTIONAL}]")
 """Control characters, line separators, lone surrogates and bidirectional controls."""
+POLL_SECONDS = 0.05
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Text that a spreadsheet interprets as a formula, also after `csv_cell`."""
 
@@ -91,6 +97,10 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 @contextlib.contextmanager
 def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Waits for an advisory lock on the file `path`, which is created if it does not exist."""
+    if fcntl is None:
+        with _sqlite_lock(path, shared=shared):
+            yield
+        return
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -98,8 +108,12 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits for the exclusive lock of `file_lock` on a file that is removed at the end."""
+    """Waits for the exclusive lock of `file_lock`; with `fcntl`, the file is removed at the end."""
     with contextlib.ExitStack() as stack:
+        if fcntl is None:
+            stack.enter_context(_sqlite_lock(path, before_waiting=before_waiting))
+            yield
+            return
         while True:
             file = stack.enter_context(path.open("a"))
             try:
@@ -111,6 +125,31 @@ def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterat
                 if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                     break
         stack.callback(path.unlink, missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
+def _sqlite_lock(
+    path: Path, *, shared: bool = False, before_waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """The lock of SQLite on an empty file: like `flock`, it ends with the process, however that ends."""
+    import sqlite3
+
+    begin = ("BEGIN", "SELECT * FROM sqlite_master") if shared else ("BEGIN EXCLUSIVE",)
+    path.touch()
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
+        for attempt in itertools.count():
+            try:
+                for statement in begin:
+                    database.execute(statement).fetchall()
+                break
+            except sqlite3.OperationalError as error:
+                database.rollback()
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise OSError(errno.ENOLCK, str(error), str(path)) from error
+            if attempt == 0:
+                before_waiting()
+            time.sleep(POLL_SECONDS)
         yield
 
 

@@ -25,6 +25,9 @@ CSV = flags.DEFINE_string(
     "csv", None, "Write a CSV file, safe to open in a spreadsheet; - is standard output."
 )
 JSON = flags.DEFINE_string("json", None, "Write a JSON file; - is standard output.")
+FEATURES = flags.DEFINE_string(
+    "features", None, "Write an .npz file with the features of each image: paths, labels, groups, features."
+)
 GRADCAM = flags.DEFINE_bool("gradcam", False, "Write a Grad-CAM heat map per image, IMAGE.gradcam.png.")
 GRADCAM_FOLDER = flags.DEFINE_string(
     "gradcam_folder",
@@ -58,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         arguments,
         csv_path=CSV.value,
         json_path=JSON.value,
+        features_path=FEATURES.value,
         gradcam_folder=Path(folder) if folder else None,
         top=TOP.value or (1 if WORKDIR.value else 5),
         calibrated=not UNCALIBRATED.value,

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxnets import io as files
 from jaxnets.errors import MachineError
 from jaxnets.io import (
     DISK_FULL,
@@ -24,6 +25,7 @@ from jaxnets.io import (
     csv_cell,
     file_lock,
     from_csv_cell,
+    lock_and_remove,
     printable,
     printable_lines,
     remove_stale_temporaries,
@@ -119,6 +121,14 @@ def test_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture(params=["fcntl", "sqlite"])
+def _lock_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks of each kind; Python has no `fcntl` on some systems."""
+    if request.param == "sqlite":
+        monkeypatch.setattr(files, "fcntl", None)
+
+
+@pytest.mark.usefixtures("_lock_of")
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("second", [True, False])
 def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -> None:
@@ -133,6 +143,45 @@ def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -
             pool.submit(acquire)
             assert acquired.wait(5 if first and second else 0.2) is (first and second)
         assert acquired.wait(5)
+
+
+@pytest.mark.usefixtures("_lock_of")
+def test_a_waiting_process_is_announced_once(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def refuse() -> None:
+        calls.append("waits")
+        raise MachineError("in use")
+
+    path = tmp_path / ".lock"
+    with lock_and_remove(path, before_waiting=refuse):
+        assert calls == []
+        with pytest.raises(MachineError), lock_and_remove(path, before_waiting=refuse):
+            pass
+    with lock_and_remove(path, before_waiting=refuse):
+        assert calls == ["waits"]
+
+
+@pytest.mark.parametrize("kind", ["fcntl", "sqlite"])
+def test_a_killed_process_leaves_no_lock(tmp_path: Path, kind: str) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom jaxnets import io\n"
+        f"io.fcntl = io.fcntl if {kind!r} == 'fcntl' else None\n"
+        "with io.lock_and_remove(Path(sys.argv[1]), before_waiting=print):\n"
+        "    print('locked', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / ".lock")]
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "locked\n"
+            process.kill()
+
+
+@pytest.mark.usefixtures("_lock_of")
+def test_a_lock_in_a_missing_folder_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), file_lock(tmp_path / "missing" / ".lock"):
+        pass
 
 
 def test_old_temporary_files_are_removed(tmp_path: Path) -> None:

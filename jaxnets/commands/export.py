@@ -2,39 +2,44 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jinja2
 import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
 from ml_collections import config_dict
 
 from jaxnets import models, ops
-from jaxnets.commands import web
-from jaxnets.data import sources
+from jaxnets.commands import model_card, web
+from jaxnets.commands.model_card import ModelCard
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import gradcam
-from jaxnets.evaluation import result as results
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import read_result
-from jaxnets.interop import foreign, imagenet, onnx
+from jaxnets.interop import foreign, imagenet, onnx, timm_folder
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.layouts import EXPORTABLE
-from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten, write_weights
+from jaxnets.interop.weights import (
+    ARRAYS,
+    DESCRIPTION,
+    Preprocessing,
+    Weights,
+    flatten,
+    unflatten,
+    write_weights,
+)
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.models.base import Network
 from jaxnets.runtime import console, xla
 from jaxnets.training.preprocess import normalize, scale
 
-STABLEHLO, ONNX, WEB = "stablehlo", "onnx", "web"
+STABLEHLO, ONNX, WEB, TIMM = "stablehlo", "onnx", "web", timm_folder.LAYOUT
 PROGRAMS = {STABLEHLO: "program.stablehlo", ONNX: web.MODEL, WEB: web.MODEL}
-"""The file of each format."""
-LIBRARY_FILES = tuple(f"{name}.safetensors" for name in EXPORTABLE)
+"""The file of each format with a program."""
+LIBRARY_FILES = tuple(f"{name}.safetensors" for name in EXPORTABLE if name != TIMM)
 CARD = "README.md"
 PLATFORMS = ("cpu", "cuda")
 IMAGES, PROBABILITIES, LOGITS, MAPS = "images", "probabilities", "logits", "maps"
@@ -58,7 +63,8 @@ def export(
         file_format: "stablehlo", a program of JAX beside weights.safetensors; "onnx", one file with both; or
             "web", a page that runs this file in a browser.
         raw: an ONNX graph takes images that are scaled and normalised, and returns logits.
-        layout: "stablehlo" only: LAYOUT.safetensors is added, with another library's names.
+        layout: "stablehlo" only: LAYOUT.safetensors is added, with another library's names. With "timm" the
+            folder is instead one that timm loads, and that can be uploaded to the Hugging Face hub.
         ignore_damage: files that do not match their checksum only cause warnings.
 
     Raises:
@@ -70,8 +76,8 @@ def export(
         raise ConfigError(f"--out=DIR is missing: the folder for the export of {directory}")
     out = out or directory / "export"
     _check_options(file_format, layout, raw=raw)
-    exported = any((out / name).is_file() for name in PROGRAMS.values())
-    if out.exists() and not exported and (not out.is_dir() or any(out.iterdir())):
+    earlier = _files_of_export(out)
+    if out.exists() and not earlier and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty and not an export: choose another --out")
     weights = restore.read_weights_or_run(directory, ignore_damage=ignore_damage)
     console.warn(*weights.source.get("warnings", ()))
@@ -81,28 +87,45 @@ def export(
         raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
     is_run = (directory / workdir.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
+    kind = TIMM if layout == TIMM else file_format
+    card = model_card.describe(weights, given, result, has_logits=raw or kind in (STABLEHLO, TIMM))
     with console.phase("export") as phase:
-        if file_format == STABLEHLO:
+        if kind == STABLEHLO:
             files = _stablehlo_files(weights, given, layout)
             phase.text = f"any batch size, for {' and '.join(PLATFORMS)}"
+        elif kind == TIMM:
+            files = timm_folder.timm_files(weights, given)
+            phase.text = f"for timm, {len(files[timm_folder.ARRAYS]) / 1e6:.1f} MB"
         else:
-            make_files = _web_files if file_format == WEB else _onnx_files
-            files = make_files(weights, given, result, raw=raw)
+            files = _web_files(card) if kind == WEB else {web.MODEL: onnx_program(card, raw=raw)}
             phase.text = f"any batch size, {len(files[web.MODEL]) / 1e6:.1f} MB"
     require_folder(out)
-    for name, content in files.items():  # the program is first: it marks the folder as an export
+    for name, content in files.items():  # the program or the arrays are first: they mark an export
         atomic_write(out / name, content)
-    if file_format == STABLEHLO:
+    if kind == STABLEHLO:
         write_weights(out, weights)
-    for name in {*PROGRAMS.values(), *LIBRARY_FILES, web.PAGE, *web.FILES.values()} - files.keys():
-        (out / name).unlink(missing_ok=True)  # from an earlier export
-    atomic_write(out / CARD, model_card(weights, given, result, file_format=file_format, raw=raw))
-    if file_format == WEB:
+        earlier -= {ARRAYS, DESCRIPTION}
+    for name in earlier - files.keys():
+        (out / name).unlink(missing_ok=True)
+    atomic_write(out / CARD, model_card.to_markdown(card, loading=kind, raw=raw))
+    if kind == WEB:
         is_embedded = files.keys().isdisjoint(web.FILES.values())
         how = "opens in a browser" if is_embedded else "needs a server: python -m http.server in its folder"
         console.log("page", f"{out / web.PAGE} {how}")
     console.log("saved", str(out))
     return out
+
+
+def _files_of_export(folder: Path) -> set[str]:
+    """The files that an earlier export may have written to a folder; none if it is not an export."""
+    found: set[str] = set()
+    if any((folder / name).is_file() for name in PROGRAMS.values()):
+        found = {*PROGRAMS.values(), *LIBRARY_FILES, web.PAGE, *web.FILES.values()}
+    if (folder / PROGRAMS[STABLEHLO]).is_file():
+        found |= {ARRAYS, DESCRIPTION}
+    if timm_folder.is_timm_folder(folder):
+        found |= {timm_folder.ARRAYS, timm_folder.CONFIG}
+    return found
 
 
 def _check_options(file_format: str, layout: str | None, *, raw: bool) -> None:
@@ -117,12 +140,6 @@ def _check_options(file_format: str, layout: str | None, *, raw: bool) -> None:
 def _stablehlo_files(weights: Weights, given: Preprocessing, layout: str | None) -> dict[str, bytes]:
     library_files = {f"{layout}.safetensors": _library_file(layout, weights, given)} if layout else {}
     return {PROGRAMS[STABLEHLO]: bytes(program(weights, given).serialize()), **library_files}
-
-
-def _onnx_files(
-    weights: Weights, given: Preprocessing, result: results.Result | None, *, raw: bool
-) -> dict[str, bytes]:
-    return {web.MODEL: onnx_program(weights, given, result, raw=raw)}
 
 
 def _library_file(layout: str, weights: Weights, given: Preprocessing) -> bytes:
@@ -156,21 +173,15 @@ def program(weights: Weights, given: Preprocessing) -> jax_export.Exported:
         return jax_export.export(jax.jit(logits), platforms=PLATFORMS)(arrays, images)
 
 
-def onnx_program(
-    weights: Weights,
-    given: Preprocessing,
-    result: results.Result | None = None,
-    *,
-    raw: bool = False,
-    with_maps: bool = False,
-) -> bytes:
+def onnx_program(card: ModelCard, *, raw: bool = False, with_maps: bool = False) -> bytes:
     """Exports images uint8[B, H, W, C] -> calibrated probabilities [B, K], for any B, as a file of ONNX.
 
     Batch normalisations are folded into the convolutions. With `raw`, the images are float32[B, H, W, C],
     scaled and normalised, and the output is logits. `with_maps` adds class activation maps [B, h, w, K] of a
     network whose head is a global average and one dense layer: their positive parts are Grad-CAM's, up to a
-    factor. `result` is the run's, for the metadata.
+    factor.
     """
+    weights, given = card.weights, card.preprocessing
     model = config_dict.ConfigDict({**weights.model, "implementation": "xla", "dtype": "float32"})
     network = models.create(config_dict.ConfigDict({**model, "compute_dtype": None}))
     shape = weights.input_shape
@@ -197,7 +208,7 @@ def onnx_program(
         jax.ShapeDtypeStruct(shape, np.float32 if raw else np.uint8),
         input_name=IMAGES,
         output_names=[LOGITS if raw else PROBABILITIES, *([MAPS] if with_maps else [])],
-        metadata=_metadata(weights, given, result),
+        metadata=model_card.to_metadata(card),
     )
 
 
@@ -215,94 +226,6 @@ def _why_no_map(weights: Weights) -> str:
     return ""
 
 
-def _web_files(
-    weights: Weights, given: Preprocessing, result: results.Result | None, *, raw: bool
-) -> dict[str, bytes]:
-    del raw  # of ONNX files only
-    runtime, no_map = web.runtime_files(), _why_no_map(weights)
-    content = onnx_program(weights, given, result, with_maps=not no_map)
-    entry, source = models.entry(weights.model.name), weights.source
-    about = {"network": entry.title, "image size": f"{given.image_size} pixels"}
-    leaky = ""
-    if result is not None:
-        about |= {"data": result["data"], "split": results.format_split(result)}
-        if leaked := result["leakage"].get("test"):
-            leaky = f"{100 * leaked:.1f} % of the test images have a near-duplicate in training."
-    if license_ := source.get("license"):
-        about["licence of the weights"] = license_
-    card = web.Card(
-        title=entry.title if result is None else f"{entry.title}: {result['name']}",
-        facts=web.facts(result, about),
-        limits=[*source.get("warnings", ()), "It predicts one of its classes for any picture."],
-        leaky=leaky,
-        disclaimer=sources.disclaimer(source.get("data")),
-    )
-    return web.page_files(
-        content,
-        runtime,
-        card,
-        given,
-        classes=weights.classes or [str(number) for number in range(weights.model.num_classes)],
-        channels=weights.input_shape[-1],
-        calibrated=weights.temperature is not None,
-        no_map=no_map,
-    )
-
-
-def _metadata(weights: Weights, given: Preprocessing, result: results.Result | None) -> dict[str, str]:
-    """What a program that reads the ONNX file may want to know, as JSON by key."""
-    classes = weights.classes or [str(number) for number in range(weights.model.num_classes)]
-    about: dict[str, Any] = {
-        "network": models.entry(weights.model.name).title,
-        "classes": classes,
-        "preprocessing": dataclasses.asdict(given),
-        "temperature": weights.temperature,
-        "license": weights.source.get("license", "unknown"),
-        "source": {key: value for key, value in weights.source.items() if key != "warnings"},
-        "disclaimer": sources.disclaimer(weights.source.get("data")),
-    }
-    if result is not None:
-        about["test_accuracy"], about["test_interval"] = result["test_accuracy"], result["test_interval"]
-        about["interval_method"], about["split"] = result["interval_method"], results.format_split(result)
-        about["leakage"] = result["leakage"].get("test")
-        if "cross_validation" in result:
-            about["cross_validation_folds"] = result["cross_validation"]["folds"]
-    return {key: json.dumps(value) for key, value in about.items()}
-
-
-def model_card(
-    weights: Weights,
-    given: Preprocessing,
-    result: results.Result | None,
-    *,
-    file_format: str = STABLEHLO,
-    raw: bool = False,
-) -> str:
-    """The card in Markdown; `result` is the run's, None for imported weights or an unfinished run."""
-    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("jaxnets.commands"), **options)
-    params, source = weights.variables["params"], weights.source
-    in_heads = models.count_parameters(models.auxiliary_part(params))
-    origin = [f"{key} {source[key]}" for key in ("file", "hub", "layout", "sha256") if source.get(key)]
-    trained: dict[str, str] = {}
-    if result is not None:
-        network = results.format_network(result, models.entry(result["model"]).title)
-        trained = {"network": network, "split": results.format_split(result)}
-    return environment.get_template("model_card.md").render(
-        title=models.entry(weights.model.name).title,
-        model=weights.model,
-        shape=weights.input_shape,
-        classes=weights.classes or range(weights.model.num_classes),
-        given=given,
-        source=source,
-        temperature=weights.temperature,
-        origin=", ".join(origin),
-        parameters=models.count_parameters(params) - in_heads,
-        in_heads=in_heads,
-        safe_flag=xla.SAFE_FLAG,
-        disclaimer=sources.disclaimer(source.get("data")),
-        result=result,
-        file_format=file_format,
-        raw=raw,
-        **trained,
-    )
+def _web_files(card: ModelCard) -> dict[str, bytes]:
+    runtime, no_map = web.runtime_files(), _why_no_map(card.weights)
+    return web.page_files(onnx_program(card, with_maps=not no_map), runtime, card, no_map=no_map)

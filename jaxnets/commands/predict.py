@@ -1,4 +1,4 @@
-"""Classify images: one line per file, CSV and JSON tables, Grad-CAM overlays."""
+"""Classify images: one line per file, CSV and JSON tables, features, Grad-CAM overlays."""
 
 import contextlib
 import io
@@ -7,18 +7,20 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from jaxnets.commands.features_file import UNKNOWN, Known, find, known_examples, to_npz
 from jaxnets.data.sources.image_folder import is_image_name, natural_order, visible_files
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.evaluation import gradcam
 from jaxnets.experiment.load import open_network
 from jaxnets.experiment.predictor import BATCH_SIZE, Predictor, Regressor
+from jaxnets.experiment.run_directory import CONFIG, open_run
 from jaxnets.io import atomic_write, csv_table, printable, require_folder
 from jaxnets.runtime import console, signals
 
@@ -45,6 +47,7 @@ def predict_files(
     *,
     csv_path: str | None = None,
     json_path: str | None = None,
+    features_path: str | None = None,
     gradcam_folder: Path | None = None,
     top: int = 1,
     calibrated: bool = True,
@@ -58,7 +61,8 @@ def predict_files(
     `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
     printed. `calibrated` divides the logits by the run's temperature; `coverage` adds prediction sets, and
     `ood` scores of images unlike the training images. `test_time_augmentation` averages the probabilities of
-    the eight turns and mirrors of each image. Grad-CAM overlays are PNG files in `gradcam_folder`. Unreadable
+    the eight turns and mirrors of each image. Grad-CAM overlays are PNG files in `gradcam_folder`. The .npz
+    file `features_path` gets the features, with the labels and groups of images of the run's data. Unreadable
     files and folders without images are reported on standard error and skipped; DataError is raised at the
     end then, or at the start if there are no images. Raises ConfigError if no path is given or the network
     does not take images, and DataError if there are too few validation groups for `coverage`.
@@ -83,7 +87,9 @@ def predict_files(
     files = [file for images, _ in found for file in images]
     if all(file.error for file in files):
         raise DataError("; ".join(str(file.error) for file in files))
-    _check_tables(csv_path, json_path, files)
+    if features_path is not None and not features_path.endswith(".npz"):
+        raise ConfigError(f"--features={features_path} must end in .npz, the format that it is written in")
+    _check_outputs({"csv": csv_path, "json": json_path, "features": features_path}, files)
     if gradcam_folder is not None:
         require_folder(gradcam_folder)
     optional = {
@@ -92,17 +98,26 @@ def predict_files(
         "gradcam": gradcam_folder is not None,
     }
     columns = [name for name, is_wanted in optional.items() if is_wanted]
-    tables = _Tables(predictor.classes, csv_path, json_path, columns)
+    known: dict[str, Known] = {}
+    if features_path is not None and (Path(directory) / CONFIG).is_file():
+        known = known_examples(open_run(Path(directory), ignore_damage=ignore_damage))
+    tables = _Tables(
+        predictor.classes, csv_path, json_path, columns, features_path=features_path, known=known
+    )
     with console.silenced() if "-" in (csv_path, json_path) else contextlib.nullcontext():
         if skipped := [name for _, others in found for name in others]:
             names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
             console.log("skipped", f"{len(skipped)} files without an image suffix: {names}")
-        _fill(tables, _rows(predictor, files, gradcam_folder, top), len(files))
+        _fill(tables, _rows(predictor, files, gradcam_folder, top, tables.has_features), len(files))
         if gradcam_folder is not None:
             height, width = predictor.map_size
             coarse = f"; the last feature map is only {height}x{width}, too coarse to locate anything"
             note = coarse if min(height, width) < gradcam.MIN_SIDE else ""
             console.log("gradcam", f"overlays are in {gradcam_folder}{note}")
+        if features_path is not None:
+            labels, groups = tables.count_known()
+            about = f"{labels:,} images have a known label, {groups:,} a known group"
+            console.log("features", f"{features_path}: {about}")
         if predictor.temperature is None:
             console.log("note", "confidences are uncalibrated")
         elif test_time_augmentation:
@@ -133,11 +148,19 @@ class _Tables:
     """Rows predicted so far; they are written exactly once, also if a signal ends the process."""
 
     def __init__(
-        self, classes: Sequence[str], csv_path: str | None, json_path: str | None, optional: Sequence[str]
+        self,
+        classes: Sequence[str],
+        csv_path: str | None,
+        json_path: str | None,
+        optional: Sequence[str],
+        *,
+        features_path: str | None = None,
+        known: Mapping[str, Known] | None = None,
     ):
         self.rows: list[dict[str, Any]] = []
         self._columns = ["file", "class", "confidence", "calibrated", "error", *optional]
         self._classes, self._csv_path, self._json_path = classes, csv_path, json_path
+        self._features_path, self._known = features_path, known or {}
         self._lock, self._written = threading.Lock(), False
 
     def write(self) -> None:
@@ -153,8 +176,22 @@ class _Tables:
                     cells = [_cell(row.get(name)) for name in self._columns]
                     table.append([*cells, *map(probabilities.get, self._classes)])
                 _write(self._csv_path, csv_table(table))
+            if self._features_path:
+                atomic_write(Path(self._features_path), to_npz(rows, self._known, self._classes))
             if self._json_path:
-                _write(self._json_path, json.dumps(rows, indent=1) + "\n")
+                without = [{name: row[name] for name in row if name != "features"} for row in rows]
+                _write(self._json_path, json.dumps(without, indent=1) + "\n")
+
+    @property
+    def has_features(self) -> bool:
+        """Whether a file of features is written."""
+        return self._features_path is not None
+
+    def count_known(self) -> tuple[int, int]:
+        """The numbers of images with features whose label, and whose group, are known."""
+        rows = [row for row in self.rows if row.get("features") is not None]
+        found = [find(row["file"], self._known, self._classes) for row in rows]
+        return sum(bool(each.label) for each in found), sum(each.group != UNKNOWN for each in found)
 
 
 def _cell(value: Any) -> Any:
@@ -187,7 +224,7 @@ class _Image(NamedTuple):
 
 
 def _rows(
-    predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None, top: int
+    predictor: Predictor, files: Sequence[File], gradcam_folder: Path | None, top: int, with_features: bool
 ) -> Iterator[dict[str, Any]]:
     """One row per file; those of a batch come together."""
     preprocess = predictor.preprocess
@@ -201,14 +238,19 @@ def _rows(
             try:
                 if file.error is None:
                     pixels = preprocess.pixels(file.path)
-                    view = inputs = preprocess.fit(pixels)
+                    view = fitted = preprocess.fit(pixels)
                     if gradcam_folder is not None:
                         side = int(np.clip(min(pixels.shape[:2]), MIN_SIDE, MAX_SIDE))
                         view = preprocess.view(pixels, side)
-                    images.append(_Image(file, row, inputs, view))
+                    images.append(_Image(file, row, fitted, view))
             except DataError as error:
                 row["error"] = str(error)
-        predictions = predictor.classify(np.stack([image.input for image in images])) if images else []
+        inputs = np.stack([image.input for image in images]) if images else None
+        predictions = [] if inputs is None else predictor.classify(inputs)
+        if with_features and inputs is not None:
+            _, values = predictor.probabilities_and_features(inputs)
+            for image, features in zip(images, values, strict=True):
+                image.row["features"] = features
         for image, prediction in zip(images, predictions, strict=True):
             image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
             image.row["probabilities"], image.row["top"] = prediction.probabilities, prediction.top(top)
@@ -267,17 +309,26 @@ def _images_of(path: str) -> tuple[list[File], list[str]]:
     return found or [File(path, Path(path).name, reason)], others
 
 
-def _check_tables(csv_path: str | None, json_path: str | None, files: Sequence[File]) -> None:
-    """Raises ConfigError if a table would overwrite an image, a folder or the other; makes their folders."""
-    if csv_path == json_path == "-":
-        raise ConfigError("--csv=- and --json=- would both write to standard output: give a file")
-    if csv_path and json_path and os.path.realpath(csv_path) == os.path.realpath(json_path):
-        raise ConfigError(f"--csv and --json would both write {csv_path}: give two files")
+def _check_outputs(paths: Mapping[str, str | None], files: Sequence[File]) -> None:
+    """Raises ConfigError if an output would overwrite an image, a folder or another; makes their folders.
+
+    `paths` are by flag.
+    """
+    given = {flag: path for flag, path in paths.items() if path}
+    seen: dict[str, str] = {}
     images = {os.path.realpath(file.path) for file in files}  # Path.resolve raises for link loops
-    for path in (csv_path, json_path):
-        if path in (None, "-"):
+    for flag, path in given.items():
+        place = path if path == "-" else os.path.realpath(path)
+        if place in seen and path == "-":
+            raise ConfigError(
+                f"--{seen[place]}=- and --{flag}=- would both write to standard output: give a file"
+            )
+        if place in seen:
+            raise ConfigError(f"--{seen[place]} and --{flag} would both write {path}: give two files")
+        seen[place] = flag
+        if path == "-":
             continue
-        if is_image_name(path) or os.path.realpath(path) in images:
+        if is_image_name(path) or place in images:
             raise ConfigError(f"{path} is an image: give another file for the table")
         if Path(path).is_dir():
             raise ConfigError(f"{path} is a folder: give a file for the table")

@@ -8,17 +8,16 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jinja2
 import markupsafe
 import PIL
 
+from jaxnets.commands.model_card import ModelCard
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.interop.weights import Preprocessing
 from jaxnets.io import atomic_write, require_folder, user_cache_folder
 
 PAGE, MODEL = "index.html", "model.onnx"
@@ -31,26 +30,8 @@ MAX_EMBEDDED = 30_000_000
 """Bytes of the largest model that is part of the page, which then opens without a server."""
 
 
-class Card(NamedTuple):
-    """What the page says about the network: `leaky` and `disclaimer` are warnings, "" if there is none."""
-
-    title: str
-    facts: Mapping[str, str]
-    limits: Sequence[str]
-    leaky: str
-    disclaimer: str
-
-
 def page_files(
-    model: bytes,
-    runtime: Mapping[str, bytes],
-    card: Card,
-    given: Preprocessing,
-    *,
-    classes: Sequence[str],
-    channels: int,
-    calibrated: bool,
-    no_map: str,
+    model: bytes, runtime: Mapping[str, bytes], card: ModelCard, *, no_map: str
 ) -> dict[str, bytes]:
     """Makes the page: its files by name, with the runtime's if the model is too large to be part of it.
 
@@ -58,21 +39,17 @@ def page_files(
         model: an ONNX file: images uint8[B, H, W, C] -> probabilities [B, K], and maps [B, h, w, K] or not.
         runtime: what `runtime_files` returns.
         card: about the network.
-        given: the network's preprocessing.
-        classes: their names.
-        channels: 1 or 3.
-        calibrated: the probabilities are.
         no_map: why there are no maps, or "".
     """
-    files = {"model": MODEL, **FILES}
+    files, given = {"model": MODEL, **FILES}, card.preprocessing
     settings = {
-        "classes": classes,
-        "channels": channels,
+        "classes": card.classes,
+        "channels": card.weights.input_shape[-1],
         "size": given.image_size,
         "method": given.resize,
         "crop": given.crop,
         "pillow": int(PIL.__version__.partition(".")[0]),
-        "calibrated": calibrated,
+        "calibrated": card.weights.temperature is not None,
         "no_map": no_map,
         "files": files,
     }
@@ -125,16 +102,3 @@ def _download(folder: Path) -> None:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ConfigError(f"--format=web: npm cannot download {wanted} ({reason})")
-
-
-def facts(result: Mapping[str, Any] | None, about: Mapping[str, str]) -> dict[str, str]:
-    """The lines of the page's table; `about` has those that any network has."""
-    lines = dict(about)
-    if result is not None and result["test_accuracy"] is not None:
-        low, high = result["test_interval"]
-        is_pooled = "cross_validation" in result
-        lines["accuracy in cross-validation" if is_pooled else "test accuracy"] = (
-            f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}] "
-            f"(95 %, {result['interval_method']}), {result['test_examples']:,} images"
-        )
-    return lines

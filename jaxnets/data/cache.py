@@ -26,6 +26,7 @@ from jaxnets.runtime.processes import worker_pool
 FORMAT = 2
 DRAWN_AT_A_TIME, FEWEST_DRAWN_BY_PROCESSES = 50, 500
 """Images of a call to a process that draws; for fewer images no processes are started."""
+ZEROS = bytes(1 << 20)
 DESCRIPTION, UNFINISHED = "cache.json", ".unfinished"
 ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
@@ -73,10 +74,7 @@ def _build(
         unfinished.mkdir(parents=True)
         target = unfinished / file.name
         array = np.lib.format.open_memmap(target, mode="w+", dtype=dtype, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            # A full disk raises here; while writing to the map it would kill the process.
-            with target.open("r+b") as opened:
-                os.posix_fallocate(opened.fileno(), 0, array.offset + array.nbytes)
+        _allocate(target, array.offset, array.nbytes)
         start = time.perf_counter()
         fill(array)
         seconds = time.perf_counter() - start
@@ -90,6 +88,17 @@ def _build(
         raise MachineError(f"the cache {folder} cannot be written ({error.strerror}): {remedy}") from error
     finally:
         _remove(unfinished)
+
+
+def _allocate(file: Path, start: int, size: int) -> None:
+    """Allocates `size` bytes: a full disk raises here, while writing to the map would kill the process."""
+    with file.open("r+b") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, start + size)
+            return
+        opened.seek(start)  # macOS
+        for position in range(0, size, len(ZEROS)):
+            opened.write(ZEROS[: size - position])
 
 
 def _open_valid(file: Path, about: Mapping[str, Any]) -> CachedMemmap | None:

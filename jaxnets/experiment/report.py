@@ -19,6 +19,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import page
 from jaxnets.evaluation.report.measure import measure
+from jaxnets.experiment.feature_map import make_feature_map
 from jaxnets.experiment.leakage import format_split
 from jaxnets.experiment.restore import Restored
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
@@ -80,6 +81,7 @@ def write_report(
             if name not in ("classes", "command") and value is not None
         },
         commands=_commands(run, part),
+        feature_map=make_feature_map(config, data, restored, part),
     )
     return _write(run.path, content)
 

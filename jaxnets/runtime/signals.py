@@ -24,6 +24,7 @@ REPEAT_SECONDS = 0.5
 """A repeated signal within this time is ignored: timeout(1) and systemd signal the process and its group."""
 PRINT_SECONDS, CLEAN_UP_SECONDS = 1.0, 5.0
 """How long an exiting process waits for a reader of its output, and for clean-ups, which may block too."""
+CHILDREN = "/proc/self/task/*/children"  # Linux
 
 
 class _State:
@@ -193,15 +194,29 @@ def _receive(number: int) -> None:
 
 def _end(number: int) -> None:
     _run_for(_clean_up, CLEAN_UP_SECONDS)
-    for path in glob.glob("/proc/self/task/*/children"):  # Linux
-        with contextlib.suppress(OSError), open(path) as children:
-            for child in children.read().split():
-                os.kill(int(child), signal.SIGTERM)
+    for child in _children():
+        with contextlib.suppress(OSError):
+            os.kill(child, signal.SIGTERM)
     reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     if hint := next(reversed(_state.hints), ""):
         reason = f"{reason}; {hint}"
     _run_for(lambda: _print_last_line(reason), PRINT_SECONDS)
     os._exit(EXIT_CODE + number)
+
+
+def _children() -> list[int]:
+    """The numbers of this process's children; [] if they cannot be found."""
+    found: list[str] = []
+    for path in glob.glob(CHILDREN):
+        with contextlib.suppress(OSError), open(path) as children:
+            found += children.read().split()
+    if sys.platform != "linux":
+        import subprocess
+
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["pgrep", "-P", str(os.getpid())]
+            found += subprocess.run(command, capture_output=True, text=True, timeout=1).stdout.split()
+    return [int(child) for child in found]
 
 
 def _clean_up() -> None:

@@ -15,6 +15,8 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -171,7 +173,21 @@ def processor() -> str:
 
 
 def _cpuinfo() -> list[str]:
-    return CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+    """Lines such as "model name: AMD EPYC" and "flags: avx avx2"; [] if they are unknown."""
+    if CPUINFO.is_file():
+        return CPUINFO.read_text().splitlines()
+    return [
+        f"model name: {_sysctl('machdep.cpu.brand_string')}",
+        f"flags: {_sysctl('machdep.cpu.features', 'machdep.cpu.leaf7_features').lower()}",
+    ]
+
+
+def _sysctl(*names: str) -> str:
+    """Values of macOS's kernel; "" for names that this processor does not have, and elsewhere."""
+    if sys.platform != "darwin":
+        return ""
+    done = subprocess.run(["/usr/sbin/sysctl", "-n", *names], capture_output=True, text=True, check=False)
+    return " ".join(done.stdout.split())
 
 
 def retain_freed_memory() -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import jaxnets
+from jaxnets.commands import model_card
 from jaxnets.commands.cross_validate import Options, cross_validate, make_rows
-from jaxnets.commands.export import model_card
 from jaxnets.errors import CheckpointError, ConfigError, DataError
 from jaxnets.evaluation.predictions import load_predictions, predictions_name
 from jaxnets.experiment.restore import read_weights_or_run
@@ -122,7 +122,8 @@ def test_the_final_network_has_the_accuracy_of_the_cross_validation(
             jaxnets.load(finished / "final-s0", **missing)
     weights = read_weights_or_run(finished / "final-s0")
     assert weights.preprocessing is not None
-    card = model_card(weights, weights.preprocessing, final)
+    described = model_card.describe(weights, weights.preprocessing, final, has_logits=True)
+    card = model_card.to_markdown(described, loading="stablehlo")
     assert "| accuracy in 3-fold cross-validation | " in card
     assert "It was trained on all images. Accuracy and temperature are those of 3 networks" in card
 

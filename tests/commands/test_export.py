@@ -14,15 +14,17 @@ import pytest
 import safetensors.numpy
 from jax import export as jax_export
 from onnx import reference
+from PIL import Image
 
 import jaxnets
+from benchmarks.oracles import has_torch, load
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
-from jaxnets.commands import import_weights
+from jaxnets.commands import import_weights, model_card
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
-from jaxnets.interop import foreign
+from jaxnets.interop import foreign, timm_folder
 from jaxnets.interop.foreign import PRESETS, Options
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, structure, unflatten, write_weights
 
@@ -233,13 +235,14 @@ def test_the_metadata_of_an_onnx_file(trained: Path, tmp_path: Path) -> None:
     assert found["leakage"] == result["leakage"]["test"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "onnxruntime.InferenceSession" in card
-    assert "the probabilities of this file are calibrated" in card
+    assert "Confidences are calibrated: the logits are divided by" in card
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"file_format": "onnx", "layout": "torch"}, "--layout=torch is for --format=stablehlo"),
+        ({"file_format": "web", "layout": "timm"}, "--layout=timm is for --format=stablehlo"),
         ({"raw": True}, "--raw is for --format=onnx"),
         ({"file_format": "web", "raw": True}, "--raw is for --format=onnx"),
     ],
@@ -249,3 +252,133 @@ def test_options_of_other_formats_raise(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         exporting.export(trained, tmp_path / "out", **options)
+
+
+@pytest.fixture
+def resnet_folder(tmp_path: Path) -> Path:
+    """A weights folder of a small network that timm has, in form only."""
+    weights = _random_weights("resnet18", (32, 32, 3))
+    named = dataclasses.replace(weights, classes=("a", "b: c", "<d>"), temperature=1.5)
+    given = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "stretch")
+    write_weights(tmp_path / "given", dataclasses.replace(named, preprocessing=given))
+    return tmp_path / "given"
+
+
+def _front_matter(card: str) -> dict[str, Any]:
+    """Each line has a key, and JSON, which is valid YAML."""
+    lines = card.split("---\n")[1].splitlines()
+    return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in lines)}
+
+
+def test_a_folder_for_timm_describes_the_network(resnet_folder: Path, tmp_path: Path) -> None:
+    out = exporting.export(resnet_folder, tmp_path / "out", layout="timm")
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    config = json.loads((out / "config.json").read_text())
+    assert (config["architecture"], config["num_classes"], config["temperature"]) == ("resnet18", 3, 1.5)
+    assert config["label_names"] == ["a", "b: c", "<d>"]
+    described = config["pretrained_cfg"]
+    assert (described["first_conv"], described["classifier"]) == ("conv1", "fc")
+    assert (described["crop_mode"], described["crop_pct"], described["input_size"]) == (
+        "squash",
+        1,
+        [3, 32, 32],
+    )
+    card = (out / "README.md").read_text()
+    assert "model-index" not in _front_matter(card)
+    assert "license" not in _front_matter(card)
+    assert "divide the logits by 1.5" in card
+    assert "timm.create_model" in card
+
+
+def test_a_folder_for_timm_is_imported_again(resnet_folder: Path, tmp_path: Path) -> None:
+    out = exporting.export(resnet_folder, tmp_path / "out", layout="timm")
+    file, given = str(out / "model.safetensors"), folders.read_weights_or_run(resnet_folder)
+    imported = import_weights.import_weights(file, tmp_path / "imported", Options(image_size=32))
+    assert imported.preprocessing is not None
+    assert given.preprocessing is not None
+    assert imported.preprocessing.mean == given.preprocessing.mean
+    original = flatten(given.variables)
+    for path, array in flatten(imported.variables).items():
+        np.testing.assert_array_equal(array, original[path], err_msg=path)
+
+
+def test_the_front_matter_has_the_result_of_the_run(trained: Path) -> None:
+    weights = folders.read_weights_or_run(trained)
+    weights = dataclasses.replace(weights, source={**weights.source, "license": "Apache-2.0"})
+    result = json.loads((trained / "result.json").read_text())
+    result["leakage"]["test"] = 0.25
+    assert weights.preprocessing is not None
+    card = model_card.describe(weights, weights.preprocessing, result, has_logits=True)
+    fields = _front_matter(model_card.to_markdown(card, loading="timm"))
+    assert fields["license"] == "apache-2.0"
+    assert fields["pipeline_tag"] == "image-classification"
+    (index,) = fields["model-index"]
+    (measured,) = index["results"]
+    (metric,) = measured["metrics"]
+    assert measured["dataset"]["type"] == "synthetic_tissue"
+    assert metric["value"] == result["test_accuracy"]
+    assert "LEAKY" in metric["name"]
+
+
+def test_exports_replace_each_other_and_nothing_else(resnet_folder: Path, tmp_path: Path) -> None:
+    out = exporting.export(resnet_folder, tmp_path / "out")
+    exporting.export(resnet_folder, out, layout="timm")
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    exporting.export(resnet_folder, out, file_format="onnx")
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "model.onnx"]
+    downloaded = tmp_path / "downloaded"
+    downloaded.mkdir()
+    safetensors.numpy.save_file({"fc.weight": np.zeros(3)}, downloaded / "model.safetensors")
+    with pytest.raises(ConfigError, match="is not empty and not an export"):
+        exporting.export(resnet_folder, downloaded, layout="timm")
+
+
+def test_a_network_that_timm_lacks_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="timm does not have lenet5: it has resnet18, "):
+        exporting.export(trained, tmp_path / "out", layout="timm")
+    weights = _random_weights("resnet50", (32, 32, 3), stage_sizes=(1, 1), width=4)
+    with pytest.raises(CheckpointError, match="omit --layout=timm"):
+        timm_folder.timm_files(weights, Preprocessing(32, (0.5,) * 3, (0.5,) * 3))
+
+
+def _timm_logits(folder: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """What timm's own transform and network make of an image: the input [H, W, C] and the logits [K]."""
+    import torch
+
+    load("torchvision_import").import_torchvision()
+    import timm
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    inputs = transform(image)
+    with torch.no_grad():
+        return inputs.permute(1, 2, 0).numpy(), model(inputs[None])[0].numpy()
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(not has_torch(), reason="needs PyTorch and timm")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *((name, {}) for name in timm_folder.ARCHITECTURES if name not in ("xception", "efficientnet_b0")),
+        ("xception", {"variant": "timm"}),
+        *(("efficientnet_b0", {"variant": variant}) for variant in ("torchvision", "keras")),
+        ("inception_v3", {"auxiliary_heads": True}),
+    ],
+)
+def test_timm_loads_every_network_and_computes_the_same(
+    name: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    size = 299 if fields.get("auxiliary_heads") else 96
+    given = Preprocessing(size, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    weights = dataclasses.replace(_random_weights(name, (size, size, 3), **fields), preprocessing=given)
+    write_weights(tmp_path / "given", weights)
+    out = exporting.export(tmp_path / "given", tmp_path / "out", layout="timm")
+    pixels = np.random.default_rng(1).integers(0, 256, (150, 150, 3), np.uint8)
+    inputs, logits = _timm_logits(out, Image.fromarray(pixels))
+    network: Any = jaxnets.load(tmp_path / "given")
+    ours = network.preprocess.read(pixels)
+    np.testing.assert_allclose(inputs, (ours / 255 - given.mean) / given.std, atol=1e-5)
+    direct: Any = models.create(weights.model).apply(weights.variables, inputs[None], train=False)
+    np.testing.assert_allclose(logits, direct[0], rtol=0, atol=2e-5 * np.abs(direct).max())

@@ -361,7 +361,7 @@ def test_predictions_of_medical_data_have_a_disclaimer(
     assert sources.DISCLAIMER not in capsys.readouterr().out + (out / "README.md").read_text()
     monkeypatch.setattr(sources, "MEDICAL", {"synthetic_tissue"})
     exporting.export(trained, out)
-    assert f"- {sources.DISCLAIMER} It was not" in (out / "README.md").read_text()
+    assert f"**{sources.DISCLAIMER}** It was not" in (out / "README.md").read_text()
     for directory in (trained, out):
         capsys.readouterr()
         predict.predict_files(str(directory), given)

@@ -1,5 +1,6 @@
 """The page that classifies pictures in a browser: its files, its text, and the runtime that it needs."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -11,9 +12,10 @@ import onnx
 import pytest
 
 from jaxnets.commands import export as exporting
-from jaxnets.commands import web
+from jaxnets.commands import model_card, web
 from jaxnets.data import sources
 from jaxnets.errors import CheckpointError, ConfigError
+from jaxnets.experiment.restore import read_weights_or_run
 
 RUNTIME = {"runtime": b"export const env = {};", "wasm": b"\0asm"}
 
@@ -78,13 +80,13 @@ def test_warnings_stand_on_the_page(
     assert "LEAKY: 25.0 % of the test images have a near-duplicate in training." in words
 
 
-def test_class_names_cannot_end_the_script() -> None:
-    given = exporting.Preprocessing(8, (0.5,), (0.5,))
-    card = web.Card("<b>title</b>", {"data": "<i>"}, ["<u>"], "", "")
-    options = {"channels": 1, "calibrated": False, "no_map": ""}
-    files = web.page_files(b"model", RUNTIME, card, given, classes=["</script><b>"], **options)
-    page = files["index.html"].decode()
-    assert _settings(page)["classes"] == ["</script><b>"]
+def test_class_names_cannot_end_the_script(trained: Path) -> None:
+    weights = dataclasses.replace(read_weights_or_run(trained), classes=("</script><b>", "b", "c"))
+    assert weights.preprocessing is not None
+    card = model_card.describe(weights, weights.preprocessing, None, has_logits=False)
+    card = dataclasses.replace(card, title="<b>title", facts={"data": "<i>"}, limits=["<u>"])
+    page = web.page_files(b"model", RUNTIME, card, no_map="")["index.html"].decode()
+    assert _settings(page)["classes"] == ["</script><b>", "b", "c"]
     for tag in ("</script><b>", "<b>title", "<i>", "<u>"):
         assert tag not in page
 

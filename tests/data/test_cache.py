@@ -218,3 +218,20 @@ def test_full_disk_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(MachineError, match=r"No space left on device\): free disk space"):
         open_cache(SyntheticTissue(3, 16), tmp_path, 16)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_without_fallocate_zeros_reserve_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, which has no posix_fallocate."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(cache, "ZEROS", bytes(1000))
+    expected, reserved = np.arange(50_001, dtype=np.int16), []
+
+    def fill(array: np.ndarray) -> None:
+        (file,) = tmp_path.glob("two*/images.npy")
+        reserved.append(file.stat().st_blocks * 512)
+        array[:] = expected
+
+    shape = expected.shape
+    found = cached_memmap(tmp_path / "two", "images", fill, shape=shape, dtype=np.int16, about={})
+    np.testing.assert_array_equal(found.array, expected)
+    assert reserved[0] >= expected.nbytes

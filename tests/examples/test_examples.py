@@ -19,9 +19,10 @@ Run = Callable[..., str]
 def run(repository: Path, tmp_path: Path) -> Run:
     """Returns a function that runs a Python program of the repository and returns its output."""
 
-    def run_program(program: str, *arguments: str, exit_code: int = 0) -> str:
+    def run_program(program: str, *arguments: str, exit_code: int = 0, path: str = "") -> str:
         command = [sys.executable, program, *arguments]
-        done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), path])}
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
         assert done.returncode == exit_code, done.stderr
         return done.stdout if exit_code == 0 else done.stderr
 
@@ -79,12 +80,18 @@ def test_own_data_is_read_from_a_csv_file(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_callback_is_named_on_the_command_line(run: Run, tmp_path: Path) -> None:
-    small = [f"--config.{field}" for field in ("data.num_examples=60", "data.image_size=16")]
+def test_a_callback_is_named_on_the_command_line(run: Run, tmp_path: Path, repository: Path) -> None:
+    easy = (repository / "examples" / "custom_callback.py").read_text().replace("= 0.99", "= -1.0")
+    (tmp_path / "easy_callback.py").write_text(easy)
+    small = [
+        f"--config.{field}" for field in ("data.num_examples=60", "data.image_size=16", "train.epochs=5")
+    ]
     shared = ("scripts/train.py", "--config=configs/lung_resnet.py:smoke", f"--config.data.root={tmp_path}")
     network = ("--config.model.name=lenet5", "--config.model.kernel_size=3", f"--workdir={tmp_path / 'run'}")
-    callback = "--callbacks=examples.custom_callback:LogToWandb"
-    assert "'validation/loss'" in run(*shared, *network, *small, callback)
+    run(*shared, *network, *small, "--callbacks=easy_callback:StopWhenGood", path=str(tmp_path))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["stopped_early"] == "accuracy above -1.0 at two evaluations"
+    assert result["epochs"] == 2
 
 
 @pytest.mark.parametrize(

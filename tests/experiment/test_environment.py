@@ -1,5 +1,8 @@
 """Implementation names and determinism fingerprints."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,35 @@ def test_hardware_names_the_simd_level(
     config.model.name = "lenet5"
     determinism_fingerprint = environment.determinism_fingerprint(config=config, execution={})
     assert determinism_fingerprint["processor"] == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"brand_string": "Intel(R) Core(TM) i7", "leaf7_features": "RDWRFSGS AVX2"},
+            "Intel(R) Core(TM) i7, AVX2",
+        ),
+        ({"brand_string": "Apple M4"}, "Apple M4"),
+    ],
+)
+def test_the_processor_of_macos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, str], message: str
+) -> None:
+    """Its kernel answers `sysctl`; this test draws the answers."""
+
+    def run(command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
+        names = [name.removeprefix("machdep.cpu.") for name in command[2:]]
+        found = "".join(f"{values[name]}\n" for name in names if name in values)
+        return subprocess.CompletedProcess(command, 0 if found else 1, found)
+
+    monkeypatch.setattr(xla, "CPUINFO", tmp_path / "missing")
+    assert xla.processor() == (platform.processor() or platform.machine())
+    elsewhere = xla.cache_conditions()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(xla.subprocess, "run", run)
+    assert xla.processor() == message
+    assert xla.cache_conditions() != elsewhere
 
 
 def test_the_fingerprint_changes_with_the_file_of_a_registered_network(

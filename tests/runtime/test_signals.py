@@ -218,8 +218,12 @@ def test_cleanup_runs_before_the_exit(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_child_processes_are_stopped() -> None:
+@pytest.mark.parametrize(
+    "setting", ["", "signals.CHILDREN = ''; sys.platform = 'darwin'\n"], ids=["/proc", "pgrep"]
+)
+def test_child_processes_are_stopped(setting: str) -> None:
     program = (
+        f"{setting}"
         "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\n"
         "print(child.pid, flush=True)\nchild.wait()\ntime.sleep(60)\n"
     )

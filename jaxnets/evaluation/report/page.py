@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -37,6 +37,13 @@ class Card:
     true_confidence: float
 
 
+class FeatureMap(NamedTuple):
+    """Charts of the principal components of images' features, and what the chart by group shows."""
+
+    charts: Sequence[plots.Chart]
+    text: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Content:
     """The content of a page."""
@@ -58,6 +65,7 @@ class Content:
     manifest: Mapping[str, str]
     commands: Mapping[str, str]  # shell commands by their descriptions
     runs: Sequence[Mapping[str, Any]] = ()  # the runs of a cross-validation, as in result.json
+    feature_map: FeatureMap | None = None
 
 
 def render(content: Content) -> str:

@@ -32,8 +32,21 @@ class Bar(NamedTuple):
     description: str
 
 
+class Mark(NamedTuple):
+    """A dot or a cross in pixel coordinates, with a description and a colour of a web page."""
+
+    x: float
+    y: float
+    colour: str
+    description: str
+    is_cross: bool = False
+
+
 class Chart(NamedTuple):
-    """A chart in pixel coordinates, `WIDTH` by `HEIGHT`, perhaps with a diagonal of equal values."""
+    """A chart in pixel coordinates, `WIDTH` by `HEIGHT`, perhaps with a diagonal of equal values.
+
+    `legend` names colours of marks.
+    """
 
     title: str
     x_label: str
@@ -43,6 +56,8 @@ class Chart(NamedTuple):
     lines: list[Line]
     bars: Sequence[Bar] = ()
     diagonal: bool = False
+    marks: Sequence[Mark] = ()
+    legend: Sequence[tuple[str, str]] = ()
 
 
 class _Axes(NamedTuple):
@@ -121,6 +136,26 @@ def reliability_chart(confidence: np.ndarray, accuracy: np.ndarray, count: np.nd
         bars,
         diagonal=True,
     )
+
+
+def scatter_chart(
+    title: str,
+    points: np.ndarray,
+    colours: Sequence[str],
+    descriptions: Sequence[str],
+    is_cross: np.ndarray,
+    *,
+    axes: Sequence[str],
+    legend: Sequence[tuple[str, str]],
+) -> Chart:
+    """Points [N, 2] as dots, or as crosses where bool[N] `is_cross` is true; `axes` are labels of x and y."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = np.maximum(0.03 * (high - low), 1e-9)
+    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+    places = _Axes((left, right), (bottom, top)).place(points)
+    rows = zip(places.tolist(), colours, descriptions, is_cross.tolist(), strict=True)
+    marks = [Mark(x, y, colour, description, cross) for (x, y), colour, description, cross in rows]
+    return Chart(title, axes[0], axes[1], [], [], [], marks=marks, legend=legend)
 
 
 def _thin(points: np.ndarray) -> np.ndarray:

@@ -15,12 +15,14 @@ from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report.measure import NAMES, measure
 from jaxnets.evaluation.report.page import (
     Content,
+    FeatureMap,
     card,
     format_metric,
     most_confident_mistakes,
     most_uncertain,
     render,
 )
+from jaxnets.evaluation.report.plots import scatter_chart
 
 BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
 
@@ -145,6 +147,25 @@ def test_sections_have_the_names_of_the_field(read_page, three_classes: tuple[Co
         "Most uncertain images",
         "Reproduce",
     ]
+
+
+def test_a_map_has_a_dot_or_a_cross_for_each_image(
+    read_page, three_classes: tuple[Content, Predictions]
+) -> None:
+    points = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]])
+    names, crosses = ["a.png", "b.png", "<i>.png"], np.array([False, False, True])
+    legend, axes = [("#ff0000", "a & b")], ("component 1 (80 %)", "component 2 (5 %)")
+    chart = scatter_chart("By class", points, ["#ff0000"] * 3, names, crosses, axes=axes, legend=legend)
+    shown = dataclasses.replace(three_classes[0], feature_map=FeatureMap([chart], "What it shows."))
+    section = render(shown).partition("Map of the features")[2].partition("</section>")[0]
+    assert section.count("<circle") == 2
+    assert section.count("<path") == 1
+    assert "<title>b.png</title>" in section
+    assert "<title>&lt;i&gt;.png (training)</title>" in section
+    assert "component 1 (80 %)" in section
+    assert "What it shows." in section
+    assert "a &amp; b" in section
+    assert "Map of the features" not in render(three_classes[0])
 
 
 def test_disclaimer_is_shown_only_if_given(read_page, three_classes: tuple[Content, Predictions]) -> None:
