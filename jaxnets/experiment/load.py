@@ -49,7 +49,7 @@ def open_network(
         calibrated: divide the logits by the temperature that was fitted on validation images, if any.
         coverage: add prediction sets, calibrated on the run's validation predictions.
         ood: add scores of images unlike the training images, from the run's ood.npz.
-        test_time_augmentation: average probabilities over the eight turns and mirrors of each image.
+        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
         kernels: C++ kernels to use instead of those of the process.
 
     Returns:
@@ -57,8 +57,8 @@ def open_network(
         not the state that the run was tested with.
 
     Raises:
-        ConfigError: the directory has no validation images for `coverage` or `ood`, or these are combined
-            with `test_time_augmentation`, or the package of the weights is not installed.
+        ConfigError: the directory has no validation images for `coverage` or `ood`, these are combined with
+            `test_time_augmentation`, or the package of the weights is not installed.
         DataError: there are too few groups of validation images.
         CheckpointError: the directory is no network's, a file is damaged or missing, no checkpoint is valid,
             or the weights are incomplete or do not specify their preprocessing.
@@ -66,11 +66,9 @@ def open_network(
     xla.check_not_forked()
     if coverage is not None and not 0 < coverage < 1:
         raise ConfigError(f"--coverage={coverage:g} must be between 0 and 1, such as 0.9")
-    if test_time_augmentation and (coverage is not None or ood):
+    if test_time_augmentation and (ood or coverage is not None):
         wanted = "--ood" if coverage is None else "--coverage"
-        raise ConfigError(
-            f"{wanted} is calibrated on single images: leave out --test_time_augmentation, or {wanted}"
-        )
+        raise ConfigError(f"{wanted} is calibrated without --test_time_augmentation: leave out one of them")
     minimum, distance = None, None
     from_pip = imagenet.is_name(str(directory))
     if from_pip or is_weights_folder(directory):

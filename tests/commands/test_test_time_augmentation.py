@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 import jaxnets
 from jaxnets.commands import predict
 from jaxnets.commands.evaluate import evaluate
+from jaxnets.errors import ConfigError
 from jaxnets.evaluation.predictions import load_predictions
 from jaxnets.evaluation.turns import TURNS, turn
 from jaxnets.experiment.data import open_dataset
@@ -63,3 +65,9 @@ def test_evaluation_reports_both_results(
     assert json.loads((run / "report" / "metrics.json").read_text())["test_time_augmentation"] == averaged
     assert "mean over 8 turns and mirrors of each image" in capsys.readouterr().out
     assert "mean over the eight turns and mirrors" in (run / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("options", [{"coverage": 0.9}, {"ood": True}])
+def test_calibrated_sets_and_scores_exclude_turns(trained: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is calibrated without --test_time_augmentation: leave out one"):
+        jaxnets.load(trained, test_time_augmentation=True, **options)
