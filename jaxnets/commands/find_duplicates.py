@@ -52,7 +52,7 @@ def find_duplicates(
     if target.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"--out={out} is inside {root}: give a path outside of the images' folder")
     opencv()
-    listing = list_images(root, max_pixels=max_pixels)
+    listing = list_images([root], max_pixels=max_pixels)
     images = listing.images
     others = f", {listing.others:,} other files skipped" if listing.others else ""
     if listing.beside:
@@ -108,7 +108,7 @@ class Evidence:
     """What was found in the images: its counts, and pairs to look at."""
 
     images: ImageFiles
-    found: search.Found
+    found: search.Duplicates
     settings: Settings
 
     def summary(self) -> dict[str, Any]:

@@ -60,15 +60,34 @@ class Overlap:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """Every image's original and group, int[N], and the evidence for them."""
+class Duplicates:
+    """What a search of N images found.
 
+    Attributes:
+        files: the names of the images.
+        originals: int[N], equal for copies of one photograph.
+        groups: int[N], equal for images that share content: copies, and photographs that overlap.
+        pairs: records of `verification.PAIR`: verified pairs of images (`first` < `second`) and evidence.
+        overlaps: pairs of originals with verified pairs, joined into one group or not.
+        compared: the number of pairs that were compared.
+        keypoints: int[N], the number of keypoints.
+        is_test: bool[N], images of the folders that were given as `against`.
+    """
+
+    files: tuple[str, ...]
     originals: np.ndarray
     groups: np.ndarray
-    overlaps: list[Overlap]
     pairs: np.ndarray
+    overlaps: list[Overlap]
     compared: int
     keypoints: np.ndarray
+    is_test: np.ndarray
+
+    @property
+    def leaked(self) -> np.ndarray:
+        """The indices of the test images in a group with another image that is not a test image."""
+        others = self.groups[~self.is_test]
+        return np.flatnonzero(self.is_test & np.isin(self.groups, others))
 
 
 class TaskRunner:
@@ -133,7 +152,9 @@ def run_task(
     return time.thread_time() - start, unreadable
 
 
-def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> Found:
+def search(
+    images: ImageFiles, settings: Settings, runner: TaskRunner, is_test: np.ndarray | None = None
+) -> Duplicates:
     """Finds copies, then overlaps of a few images per original, then verifies these with more images."""
     folder, stage, labels = runner.folder, runner.stage, images.labels
     paths = [images.root / file for file in images.files]
@@ -159,7 +180,16 @@ def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> Found:
     originals = find_originals(pairs, identical, settings)
     overlaps = find_overlaps(pairs, originals, settings)
     groups, compared = find_groups(originals, overlaps), len(tried) + len(new)
-    return Found(originals, groups, overlaps, pairs, compared, keypoints=records.field("count"))
+    return Duplicates(
+        files=images.files,
+        originals=originals,
+        groups=groups,
+        pairs=pairs,
+        overlaps=overlaps,
+        compared=compared,
+        keypoints=records.field("count"),
+        is_test=np.zeros(len(images), bool) if is_test is None else is_test,
+    )
 
 
 def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:

@@ -1,0 +1,76 @@
+"""Searches folders for near-duplicates, with intermediate results in a locked folder."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxnets.data.images import MAX_PIXELS
+from jaxnets.data.near_duplicates import search
+from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.sources.image_folder import ImageFiles, ImageListing, list_images
+from jaxnets.experiment import workdir as run_directory
+from jaxnets.runtime import console
+from jaxnets.runtime.processes import worker_pool
+
+
+def find_duplicates(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    against: Sequence[str | os.PathLike[str]] = (),
+    workdir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    settings: Settings | None = None,
+) -> search.Duplicates:
+    """As `jaxnets.find_duplicates`, for a sequence of paths."""
+    opencv()
+    listing = list_images([*map(Path, paths), *map(Path, against)], max_pixels=max_pixels)
+    log_listing(listing)
+    is_test = is_below(listing.images, [Path(path) for path in against])
+    with contextlib.ExitStack() as stack:
+        folder = workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxnets-"))
+        return search_images(
+            listing.images, Path(folder), is_test=is_test, workers=workers, settings=settings or Settings()
+        )
+
+
+def search_images(
+    images: ImageFiles,
+    workdir: Path,
+    *,
+    flag: str = "workdir",
+    is_test: np.ndarray | None = None,
+    workers: int | None = None,
+    settings: Settings,
+) -> search.Duplicates:
+    """Searches images; stores finished tasks in a subfolder of `workdir`, which it locks, and reuses them.
+
+    `flag` is the option to name in errors about `workdir`.
+    """
+    with run_directory.lock_workdir(workdir, flag):
+        with console.phase("hash") as phase:
+            folder = workdir / search.cache_key(images, settings)
+            phase.text = f"work files in {folder}"
+        folder.mkdir(exist_ok=True)
+        with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
+            return search.search(images, settings, search.TaskRunner(pool, folder), is_test)
+
+
+def is_below(images: ImageFiles, paths: Sequence[Path]) -> np.ndarray:
+    """bool[N]: the images whose names begin with one of `paths`."""
+    ends = tuple(f"{path.as_posix()}/" for path in paths)
+    names = {path.as_posix() for path in paths}
+    return np.array([file in names or file.startswith(ends) for file in images.files])
+
+
+def log_listing(listing: ImageListing) -> None:
+    """Logs the numbers of images and of skipped files."""
+    images = listing.images
+    others = f", {listing.others:,} other files skipped" if listing.others else ""
+    if listing.beside:
+        others += f", {listing.beside:,} images outside of class folders skipped, as in training"
+    console.log("images", f"{len(images):,} in {len(images.classes)} classes{others}")
