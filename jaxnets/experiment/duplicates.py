@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,31 +33,25 @@ def find_duplicates(
     is_test = is_below(listing.images, [Path(path) for path in against])
     with contextlib.ExitStack() as stack:
         folder = workdir or stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxnets-"))
-        return search_images(
-            listing.images, Path(folder), is_test=is_test, workers=workers, settings=settings or Settings()
-        )
+        settings = settings or Settings()
+        runner = stack.enter_context(task_runner(listing.images, Path(folder), workers, settings))
+        return search.search(listing.images, settings, runner, is_test)
 
 
-def search_images(
-    images: ImageFiles,
-    workdir: Path,
-    *,
-    flag: str = "workdir",
-    is_test: np.ndarray | None = None,
-    workers: int | None = None,
-    settings: Settings,
-) -> search.Duplicates:
-    """Searches images; stores finished tasks in a subfolder of `workdir`, which it locks, and reuses them.
+@contextlib.contextmanager
+def task_runner(
+    images: ImageFiles, workdir: Path, workers: int | None, settings: Settings, *, flag: str = "workdir"
+) -> Iterator[search.TaskRunner]:
+    """Runs tasks of a search of `images` in a pool of processes, and stores results below `workdir`.
 
-    `flag` is the option to name in errors about `workdir`.
+    The folder is locked; `flag` is the option to name in errors about it.
     """
     with run_directory.lock_workdir(workdir, flag):
         with console.phase("hash") as phase:
             folder = workdir / search.cache_key(images, settings)
             phase.text = f"work files in {folder}"
-        folder.mkdir(exist_ok=True)
         with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
-            return search.search(images, settings, search.TaskRunner(pool, folder), is_test)
+            yield search.TaskRunner(pool, folder)
 
 
 def is_below(images: ImageFiles, paths: Sequence[Path]) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from jaxnets.data.groups import in_order
 from jaxnets.data.images import all_unreadable, read_image
-from jaxnets.data.near_duplicates import features
+from jaxnets.data.near_duplicates import candidates, features
 from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.near_duplicates.verification import PAIR, verify
 from jaxnets.data.sources.image_folder import ImageFiles
@@ -28,7 +28,7 @@ from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 
-ALGORITHM_VERSION = 1  # incremented when results of earlier versions must not be reused
+ALGORITHM_VERSION = 2  # incremented when results of earlier versions must not be reused
 IMAGES, ROWS, PAIRS = 250, 500, 2_000  # per task: images to describe or compare, pairs to verify
 
 Computed = tuple[np.ndarray, list[str]]
@@ -71,6 +71,7 @@ class Duplicates:
         overlaps: pairs of originals with verified pairs, joined into one group or not.
         compared: the number of pairs that were compared.
         keypoints: int[N], the number of keypoints.
+        contents: int[N], equal for images with the same pixels.
         is_test: bool[N], images of the folders that were given as `against`.
     """
 
@@ -81,6 +82,7 @@ class Duplicates:
     overlaps: list[Overlap]
     compared: int
     keypoints: np.ndarray
+    contents: np.ndarray
     is_test: np.ndarray
 
     @property
@@ -157,6 +159,7 @@ def search(
 ) -> Duplicates:
     """Finds copies, then overlaps of a few images per original, then verifies these with more images."""
     folder, stage, labels = runner.folder, runner.stage, images.labels
+    folder.mkdir(exist_ok=True)
     paths = [images.root / file for file in images.files]
     stage("describe", IMAGES, describe_images, paths, images.max_pixels, settings)
     records = FeatureFiles(folder)
@@ -170,8 +173,15 @@ def search(
     pairs = verified("copies", tried)
     originals = find_originals(pairs, identical, settings)
     chosen = np.concatenate(representatives(pairs, originals, settings.representatives, settings))
-    alike = stage("words", len(chosen), _overlaps, chosen, folder, originals, labels, settings)
-    new = exclude(np.concatenate(alike), tried)
+    stage("vocabulary", len(chosen), _make_vocabulary, chosen, folder, settings)
+    stage("words", IMAGES, _visual_words, chosen, folder, settings)
+    index = (folder, originals[chosen], labels[chosen], settings)
+    alike = [
+        np.zeros((0, 2), np.int32),
+        *stage("overlapping", ROWS, _overlaps, np.arange(len(chosen)), *index),
+    ]
+    new = np.sort(chosen[np.concatenate(alike)], axis=1)
+    new = exclude(np.unique(new, axis=0).astype(np.int32), tried)
     pairs, tried = np.concatenate([pairs, verified("overlaps", new)]), np.concatenate([tried, new])
     originals = find_originals(pairs, identical, settings)
     more = representatives(pairs, originals, settings.overlap_members, settings)
@@ -188,6 +198,7 @@ def search(
         overlaps=overlaps,
         compared=compared,
         keypoints=records.field("count"),
+        contents=identical,
         is_test=np.zeros(len(images), bool) if is_test is None else is_test,
     )
 
@@ -299,16 +310,45 @@ def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) 
 
 
 def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return features.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
+    return candidates.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
+
+
+def _make_vocabulary(images: np.ndarray, folder: Path, settings: Settings) -> Computed:
+    """The visual words of a sample of the keypoints of `images`."""
+    records = _open_features(folder)
+    counts = records.field("count")[images]
+    size = min(settings.words, int(counts.sum()) // candidates.MIN_PER_WORD)
+    if not size:
+        return np.zeros((0, features.DESCRIPTOR), np.float32), []
+    ends = np.cumsum(counts)
+    most = candidates.SAMPLE_PER_WORD * size
+    chosen = np.sort(np.random.default_rng(0).permutation(ends[-1])[:most])
+    image = np.searchsorted(ends, chosen, side="right")
+    keypoint = chosen - (ends - counts)[image]
+    found = zip(images[image].tolist(), keypoint.tolist(), strict=True)
+    descriptors = np.array([records[row]["descriptors"][place] for row, place in found])
+    return candidates.make_vocabulary(descriptors, size), []
+
+
+def _visual_words(images: np.ndarray, folder: Path, settings: Settings) -> Computed:
+    records, vocabulary = _open_features(folder), np.load(folder / "vocabulary-00000.npy")
+    chosen = np.array([records[image] for image in images.tolist()])
+    return candidates.visual_words(chosen, vocabulary, settings), []
 
 
 def _overlaps(
-    images: np.ndarray, folder: Path, originals: np.ndarray, labels: np.ndarray, settings: Settings
+    rows: np.ndarray, folder: Path, owners: np.ndarray, labels: np.ndarray, settings: Settings
 ) -> Computed:
-    records = _open_features(folder)
-    chosen = np.array([records[image] for image in images.tolist()])
-    pairs = images[features.candidate_overlaps(chosen, originals[images], labels[images], settings)]
-    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
+    """Pairs of positions in `owners` and `labels`, the originals and classes of the images with words."""
+    return _open_words(folder, owners.tobytes(), labels.tobytes()).candidates(rows, settings), []
+
+
+@functools.lru_cache(maxsize=1)
+def _open_words(folder: Path, owners: bytes, labels: bytes) -> candidates.WordIndex:
+    words = np.concatenate([np.load(path) for path in sorted(folder.glob("words-*.npy"))])
+    size = len(np.load(folder / "vocabulary-00000.npy"))
+    arrays = (np.frombuffer(data, kind) for data, kind in ((owners, np.int64), (labels, np.int32)))
+    return candidates.WordIndex.build(words, *arrays, size)
 
 
 def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
