@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.groups import Groups
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.near_duplicates.features import Settings, opencv
 from jaxnets.data.near_duplicates.search import TaskRunner, search
@@ -110,9 +109,7 @@ def _write(outputs: Mapping[str, Path], summary: Summary, numbers: dict[str, Any
         path.parent.mkdir(parents=True, exist_ok=True)
         if flag in contents:
             atomic_write(path, contents[flag])
-    found, target = summary.found, outputs["--out"]
-    labels = zip(map(str, found.originals), map(str, found.groups), strict=True)
-    Groups(str(target), dict(zip(found.files, labels, strict=True))).write(target)
+    summary.found.to_groups(str(outputs["--out"])).write(outputs["--out"])
     _log(numbers)
     console.log("saved", ", ".join(map(str, outputs.values())))
 

@@ -178,7 +178,10 @@ def make_split(
     """
     if kind == "grouped" and groups is None:
         problem = f"--config.data.split=grouped needs groups, and those of {source.name} are unknown"
-        remedy = f"run {command('find_duplicates')} DIR and give --config.data.groups=FILE"
+        remedy = (
+            f"set --config.data.find_groups=True, or run {command('find_duplicates')} DIR and give "
+            "--config.data.groups=FILE"
+        )
         raise ConfigError(f"{problem}: {remedy}, or use --config.data.split=random")
     try:
         if kind == "official":

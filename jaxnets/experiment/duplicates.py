@@ -2,16 +2,20 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxnets.data.groups import Groups, read_groups
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.data.near_duplicates import search
 from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFiles, ImageListing, list_images
+from jaxnets.errors import ConfigError
 from jaxnets.experiment import workdir as run_directory
 from jaxnets.runtime import console
 from jaxnets.runtime.processes import worker_pool
@@ -52,6 +56,26 @@ def task_runner(
             phase.text = f"work files in {folder}"
         with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
             yield search.TaskRunner(pool, folder)
+
+
+def find_groups(source: Source, cache: Path) -> Groups:
+    """The groups of a source of image files: found once, then read from a table in the folder `cache`.
+
+    Raises ConfigError for other sources or if OpenCV is missing, DataError for unreadable images.
+    """
+    if not isinstance(source, ImageFiles):
+        raise ConfigError(
+            f"--config.data.find_groups=True searches image files, but {source.name} is not made of them: "
+            "leave it out"
+        )
+    opencv()
+    settings = Settings()
+    table = cache / f"groups-{search.cache_key(source, settings)}.csv"
+    if not table.exists():
+        with task_runner(source, cache, None, settings, flag="--config.data.cache_root") as runner:
+            search.search(source, settings, runner).to_groups(str(table)).write(table)
+        shutil.rmtree(runner.folder)
+    return read_groups(table)
 
 
 def is_below(images: ImageFiles, paths: Sequence[Path]) -> np.ndarray:

@@ -97,7 +97,10 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
     if data.group_ids is None or not known:
         hint, folder = "", getattr(data.source, "root", None)  # of a source of image files
         if folder is not None:
-            hint = f"; run {command('find_duplicates')} {folder} and pass --config.data.groups=FILE"
+            hint = (
+                "; set --config.data.find_groups=True, or run "
+                f"{command('find_duplicates')} {folder} and pass --config.data.groups=FILE"
+            )
         return f"unknown: no duplicate groups for {data.source.name}{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
     leaky = any(known.values())

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from jaxnets.data.groups import in_order
+from jaxnets.data.groups import Groups, in_order
 from jaxnets.data.images import all_unreadable, read_image
 from jaxnets.data.near_duplicates import candidates, features
 from jaxnets.data.near_duplicates.features import Settings
@@ -90,6 +90,11 @@ class Duplicates:
         """The indices of the test images in a group with another image that is not a test image."""
         others = self.groups[~self.is_test]
         return np.flatnonzero(self.is_test & np.isin(self.groups, others))
+
+    def to_groups(self, name: str) -> Groups:
+        """The table of groups; errors refer to it as `name`."""
+        labels = zip(map(str, self.originals), map(str, self.groups), strict=True)
+        return Groups(name, dict(zip(self.files, labels, strict=True)))
 
 
 class TaskRunner:
