@@ -51,6 +51,14 @@ class Settings:
     iterations: int = 250
     stretch: float = 4.0
 
+    # Small images: the shorter side in pixels of the image file, candidates per image in its class (half as
+    # many in the others) and their minimum similarity, maximum zoom, minimum correlation of details.
+    small: int = 64
+    small_neighbours: int = 40
+    small_similarity: float = 0.5
+    small_stretch: float = 1.6
+    small_correlation: float = 0.75
+
     # Grouping: thresholds for recorded pairs, for copies, and for overlaps between originals.
     evidence_inliers: int = 8
     certain_inliers: int = 36  # no further attempts at this pair
@@ -83,6 +91,7 @@ def feature_type(settings: Settings) -> np.dtype:
             ("angles", np.float32, (settings.keypoints,)),
             ("scales", np.float32, (settings.keypoints,)),
             ("count", np.int32),
+            ("is_small", np.bool_),  # compared by `correlation` instead, without keypoints
             ("size", np.float32, (2,)),
             ("spectrum", np.float32, (settings.rings, settings.frequencies)),
             ("pixels", np.uint64, (2,)),  # a digest of shape and pixels
@@ -96,9 +105,12 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     grey = scaled(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings)
     record = np.zeros((), feature_type(settings))
     record["size"] = grey.shape[::-1]
-    record["spectrum"] = _spectrum(grey, settings)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16)
     record["pixels"] = np.frombuffer(digest.digest(), np.uint64)
+    record["is_small"] = min(image.shape[:2]) < settings.small
+    if record["is_small"]:
+        return record
+    record["spectrum"] = _spectrum(grey, settings)
     sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     # OpenCV may return a few more keypoints with equal response.

@@ -9,6 +9,7 @@ PAIR = np.dtype(
         ("first", np.int32),
         ("second", np.int32),
         ("inliers", np.int32),
+        ("correlation", np.float32),  # of details, for small images; else 0
         ("matrix", np.float64, (2, 3)),  # from the first image's pixels to the second's
         ("centre", np.float32),  # distance of the mapped centres, pixels
         ("share", np.float32),  # fraction of the smaller image's area in both
