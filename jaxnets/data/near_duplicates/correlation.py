@@ -5,6 +5,8 @@ dark ground correlate, their details do not. An affine map is fitted by maximisi
 Evangelidis and Psarakis, IEEE TPAMI 2008).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jaxnets.data.near_duplicates.candidates import most_similar
@@ -17,6 +19,8 @@ _CELLS = 8  # of the descriptor, along a side
 _COARSE, _BLUR = 4.0, 1.2  # standard deviations in pixels: what is removed, and what is smoothed
 _FINE_COARSE, _FINE_BLUR = 3.0, 0.7
 _BORDER = 2  # pixels of a border that are not compared
+_INNER = np.pad(np.ones((SIDE - 2 * _BORDER,) * 2, np.float32), _BORDER)
+_LEAST_COMMON = 1 / 3  # of the area
 _ITERATIONS = 30
 
 SMALL = np.dtype(
@@ -65,57 +69,84 @@ def small_candidates(
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def correlate(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
-    """Fits an affine map between two SMALL records, mirrored or not.
+class Views(NamedTuple):
+    """A SMALL record, and its grey image blurred, and its fine details: float32[SIDE, SIDE]."""
 
-    Returns a PAIR record without the indices; None if the details correlate by less than
-    `small_correlation`, or the map zooms or cuts off too much.
+    record: np.ndarray
+    blurred: np.ndarray
+    details: np.ndarray
+
+
+def views(record: np.ndarray) -> Views:
+    """The views of a SMALL record that `correlate` compares."""
+    grey = record["grey"].astype(np.float32)
+    return Views(record, opencv().GaussianBlur(grey, (0, 0), 1.0), _details(grey, _FINE_COARSE, _FINE_BLUR))
+
+
+def correlate(first: Views, second: Views, settings: Settings) -> np.ndarray:
+    """Fits an affine map between two small images, mirrored or not.
+
+    Returns a PAIR record without the indices, with the correlation of details; 0 if there is no map, or one
+    that zooms or cuts off too much.
     """
-    straight = float(first["descriptor"][0] @ second["descriptor"][0])
-    flip = float(first["descriptor"][1] @ second["descriptor"][0]) > straight
-    here, there = first["grey"].astype(np.float32), second["grey"].astype(np.float32)
-    matrix = _fit(here, there[:, ::-1] if flip else there)
+    here, there = first.record["descriptor"], second.record["descriptor"][0]
+    flip = here[1] @ there > here[0] @ there
+    record = np.zeros((), PAIR)
+    matrix = _fit(first.blurred, second.blurred[:, ::-1] if flip else second.blurred)
     if matrix is None:
-        return None
+        return record
     if flip:
         matrix = np.array([[-1, 0, SIDE - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
     zooms = np.linalg.svd(matrix[:2, :2], compute_uv=False)
     if zooms[0] > settings.small_stretch or zooms[1] < 1 / settings.small_stretch:
-        return None
-    correlation = detail_correlation(here, there, matrix[:2])
-    if correlation < settings.small_correlation:
-        return None
-    to_first, to_second = (_to_scaled(record["size"]) for record in (first, second))
-    record = np.zeros((), PAIR)
+        return record
+    sizes = [view.record["size"] for view in (first, second)]
+    to_first, to_second = map(_to_scaled, sizes)
+    record["correlation"] = max(0.0, _detail_correlation(first.details, second.details, matrix[:2]))
     record["matrix"] = (to_second @ matrix @ np.linalg.inv(to_first))[:2]
-    record["correlation"] = correlation
-    record["centre"] = centre_distance(record["matrix"], first["size"], second["size"])
-    record["share"] = common_fraction(record["matrix"], first["size"], second["size"])
+    record["centre"] = centre_distance(record["matrix"], *sizes)
+    record["share"] = common_fraction(record["matrix"], *sizes)
     return record
+
+
+def distinct(pairs: np.ndarray, images: int, settings: Settings) -> np.ndarray:
+    """The pairs of copies among all compared PAIR records of `images` small images.
+
+    Drawings such as digits correlate with many others. A pair counts only if the details of both images
+    correlate much less with their next candidates: with those of rank `small_rank`.
+    """
+    image = np.concatenate([pairs["first"], pairs["second"]])
+    values = np.concatenate([pairs["correlation"]] * 2)
+    order = np.lexsort((-values, image))
+    starts = np.searchsorted(image[order], np.arange(images + 1))
+    place = starts[:-1] + settings.small_rank
+    others = np.zeros(images, np.float32)
+    has_others = place < starts[1:]
+    others[has_others] = values[order[place[has_others]]]
+    other = np.maximum(others[pairs["first"]], others[pairs["second"]])
+    is_strong = pairs["correlation"] >= settings.small_correlation
+    return pairs[is_strong & (1 - pairs["correlation"] <= settings.small_ratio * (1 - other))]
 
 
 def _fit(here: np.ndarray, there: np.ndarray) -> np.ndarray | None:
     """The affine map, float64[3, 3], of the largest correlation near the identity; None if there is none."""
     cv2 = opencv()
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, 1e-4)
-    start, blurred = np.eye(2, 3, dtype=np.float32), [cv2.GaussianBlur(x, (0, 0), 1.0) for x in (here, there)]
+    start = np.eye(2, 3, dtype=np.float32)
     try:
-        _, found = cv2.findTransformECC(*blurred, start, cv2.MOTION_AFFINE, criteria, None, 1)
+        _, found = cv2.findTransformECC(here, there, start, cv2.MOTION_AFFINE, criteria, None, 1)
     except cv2.error:  # it does not converge
         return None
     return np.concatenate([found.astype(np.float64), [[0, 0, 1]]])
 
 
-def detail_correlation(here: np.ndarray, there: np.ndarray, matrix: np.ndarray) -> float:
-    """The correlation of the details of float32[SIDE, SIDE] images, the second mapped onto the first."""
+def _detail_correlation(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> float:
+    """The correlation of details, float32[SIDE, SIDE], the second ones mapped onto the first."""
     cv2 = opencv()
-    first, second = (_details(pixels, _FINE_COARSE, _FINE_BLUR) for pixels in (here, there))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     mapped = cv2.warpAffine(second, matrix, (SIDE, SIDE), flags=flags)
-    inner = np.zeros((SIDE, SIDE), np.float32)
-    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = 1
-    common = (cv2.warpAffine(inner, matrix, (SIDE, SIDE), flags=flags) > 0.99) & (inner > 0)
-    if common.mean() < 1 / 3:
+    common = (cv2.warpAffine(_INNER, matrix, (SIDE, SIDE), flags=flags) > 0.99) & (_INNER > 0)
+    if common.mean() < _LEAST_COMMON:
         return 0.0
     a, b = first[common], mapped[common]
     a, b = a - a.mean(), b - b.mean()

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from jaxnets.data.groups import Groups, in_order
 from jaxnets.data.images import all_unreadable
-from jaxnets.data.near_duplicates import features, tasks
+from jaxnets.data.near_duplicates import correlation, features, tasks
 from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.near_duplicates.tasks import Computed
 from jaxnets.data.near_duplicates.verification import PAIR
@@ -197,8 +197,12 @@ def _search_small(
     found = runner.stage(
         "similar", _num_rows(len(small)), tasks.similar, rows, runner.folder, labels, settings
     )
-    candidates = small[np.unique(np.concatenate(found), axis=0)].astype(np.int32)
-    return _stage_of_pairs("correlate", tasks.correlate_pairs, candidates, settings, runner), len(candidates)
+    candidates = np.unique(np.concatenate(found), axis=0)
+    compared = _stage_of_pairs("correlate", tasks.correlate_pairs, candidates, settings, runner)
+    pairs = correlation.distinct(compared, len(small), settings)
+    for end in ("first", "second"):
+        pairs[end] = small[pairs[end]]
+    return pairs, len(candidates)
 
 
 def _search_copies(

@@ -115,11 +115,11 @@ class Summary:
         pairs = found.pairs[is_same_original(found.pairs, self.settings)]
         original = found.originals[pairs["first"]]
         size = np.bincount(found.originals)[original]
-        order = np.lexsort((-pairs["inliers"], original, -size))
+        order = np.lexsort((-pairs["inliers"], -pairs["correlation"], original, -size))
         _, first = np.unique(original[order], return_index=True)
         chosen = order[np.sort(first)[: most - len(shown)]]
         return shown + [
-            Shown(pairs[row], f"copies: {pairs['inliers'][row]} inliers; {size[row]} images of this original")
+            Shown(pairs[row], f"copies: {_evidence(pairs[row])}; {size[row]} images of this original")
             for row in chosen.tolist()
         ]
 
@@ -140,7 +140,13 @@ class Summary:
         order = np.argsort(-found.pairs["inliers"][crossing], kind="stable")
         _, first = np.unique(test[order], return_index=True)
         chosen = crossing[order[np.sort(first)[:most]]]
-        return [Shown(found.pairs[row], f"{found.pairs['inliers'][row]} inliers") for row in chosen.tolist()]
+        return [Shown(found.pairs[row], _evidence(found.pairs[row])) for row in chosen.tolist()]
+
+
+def _evidence(pair: np.void) -> str:
+    if pair["correlation"]:
+        return f"correlation of details {pair['correlation']:.2f}"
+    return f"{pair['inliers']} inliers"
 
 
 def _show_overlap(overlap: Overlap) -> Shown:

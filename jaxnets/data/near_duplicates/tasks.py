@@ -6,6 +6,7 @@ Each returns its result, which becomes a file, and messages of images that canno
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from jaxnets.errors import DataError
 
 IMAGES = 250  # in each file of features
 
+T = TypeVar("T")
 Computed = tuple[np.ndarray, list[str]]
 """The result of a task, and messages of images that cannot be read."""
 
@@ -77,11 +79,11 @@ def similar(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settin
 
 
 def correlate_pairs(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
-    """PAIR[V]: maps between pairs of small images, int32[P, 2], without those that have none."""
+    """PAIR[P]: maps between pairs of small images, by their positions int32[P, 2] among these."""
     records = _open_small(folder)
-    places = np.searchsorted(records["index"], pairs)
+    views = functools.lru_cache(maxsize=4096)(lambda place: correlation.views(records[place]))
     fit = functools.partial(correlation.correlate, settings=settings)
-    return _pair_records(pairs, ((records[a], records[b]) for a, b in places.tolist()), fit), []
+    return _pair_records(pairs, ((views(a), views(b)) for a, b in pairs.tolist()), fit), []
 
 
 def copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
@@ -134,9 +136,7 @@ def verify_pairs(pairs: np.ndarray, folder: Path, settings: Settings) -> Compute
 
 
 def _pair_records(
-    pairs: np.ndarray,
-    records: Iterable[tuple[np.ndarray, np.ndarray]],
-    fit: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    pairs: np.ndarray, records: Iterable[tuple[T, T]], fit: Callable[[T, T], np.ndarray | None]
 ) -> np.ndarray:
     found = []
     for (first, second), (here, there) in zip(pairs.tolist(), records, strict=True):

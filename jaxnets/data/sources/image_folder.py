@@ -134,8 +134,9 @@ def list_images(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> Image
     """Lists image files, and the images in folders at any depth; links are followed only at the first level.
 
     Names are relative to the folder if there is one folder, else they begin with the given paths. A class is
-    a direct subfolder of one folder. If at least two of them contain images, images outside of them are
-    skipped as in training. Raises DataError if there are fewer than two images or one is listed twice.
+    a direct subfolder, of the same name in all folders. If at least two subfolders of a folder contain
+    images, its images outside of them are skipped as in training. Raises DataError if there are fewer than
+    two images or one is listed twice.
     """
     root = paths[0] if len(paths) == 1 and not paths[0].is_file() else Path()
     class_of: dict[str, str] = {}
@@ -147,7 +148,7 @@ def list_images(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> Image
             found, count, beside = _list_folder(path)
             others += count
             if path is not root:
-                found = {(path / file).as_posix(): (path / name).as_posix() for file, name in found.items()}
+                found = {(path / file).as_posix(): name for file, name in found.items()}
         if repeated := next(iter(found.keys() & class_of.keys()), None):
             raise DataError(f"{repeated} is listed twice: give each folder or file once")
         class_of |= found
