@@ -54,11 +54,11 @@ class Settings:
     # Small images: the shorter side in pixels of the image file, candidates per image in its class (half as
     # many in the others) and their minimum similarity, maximum zoom, minimum correlation of details.
     small: int = 64
-    small_neighbours: int = 20
-    small_similarity: float = 0.4
+    small_neighbours: int = 10
+    small_similarity: float = 0.45
     small_stretch: float = 1.6
     small_correlation: float = 0.88
-    small_rank: int = 15  # of the candidate that copies must correlate better than, and by which ratio
+    small_rank: int = 10  # of the candidate that copies must correlate better than, and by which ratio
     small_ratio: float = 0.3
 
     # Grouping: thresholds for recorded pairs, for copies, and for overlaps between originals.
