@@ -137,7 +137,7 @@ def _log(numbers: dict[str, Any]) -> None:
     )
     if plain := confidence["images_too_plain_to_compare"]:
         console.log("", f"{plain} images have too few keypoints to compare")
-    if "test_images" in leakage:
+    if leakage["test_images"]:
         console.log(
             "leakage",
             f"{'LEAKY: ' if leakage['test_images_with_near_duplicate'] else ''}"

@@ -231,11 +231,11 @@ def _search_overlaps(
     chosen = np.concatenate(representatives(pairs, originals, settings.representatives, settings))
     chosen = chosen[records.field("count")[chosen] > 0]
     if len(chosen):
-        stage("vocabulary", len(chosen), tasks.make_vocabulary, chosen, folder, settings)
+        stage("codebook", len(chosen), tasks.make_vocabulary, chosen, folder, settings)
         stage("words", tasks.IMAGES, tasks.visual_words, chosen, folder, settings)
         owners, labels, rows = originals[chosen], images.labels[chosen], np.arange(len(chosen))
         size = _num_rows(len(chosen))
-        found = stage("overlapping", size, tasks.overlaps, rows, folder, owners, labels, settings)
+        found = stage("rank", size, tasks.overlaps, rows, folder, owners, labels, settings)
         new = np.unique(np.sort(chosen[np.concatenate(found)], axis=1), axis=0).astype(np.int32)
         new = exclude(new, tried)
         verified = _stage_of_pairs("overlaps", tasks.verify_pairs, new, settings, runner)

@@ -83,15 +83,14 @@ class Summary:
             except DataError:  # a class is too small for three subsets
                 break
             fractions.append(leaked_fractions(split, found.groups)["test"])
-        given = {}
-        if found.is_test.any():
-            given = {
-                "test_images": int(found.is_test.sum()),
-                "test_images_with_near_duplicate": len(leaked),
-                "test_fraction": len(leaked) / int(found.is_test.sum()),
-                "test_files": {found.files[index]: self._training_file(index) for index in leaked.tolist()},
-            }
-        return {**given, "random_split_test_fraction": float(np.mean(fractions)) if fractions else None}
+        tested = int(found.is_test.sum())
+        return {
+            "test_images": tested,
+            "test_images_with_near_duplicate": len(leaked),
+            "test_fraction": len(leaked) / tested if tested else None,
+            "test_files": {found.files[index]: self._training_file(index) for index in leaked.tolist()},
+            "random_split_test_fraction": float(np.mean(fractions)) if fractions else None,
+        }
 
     def _training_file(self, index: int) -> str:
         """A near-duplicate of a test image in training, of the same original if possible."""

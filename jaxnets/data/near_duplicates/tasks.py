@@ -108,7 +108,7 @@ def make_vocabulary(images: np.ndarray, folder: Path, settings: Settings) -> Com
 
 
 def visual_words(images: np.ndarray, folder: Path, settings: Settings) -> Computed:
-    records, vocabulary = _open_features(folder), np.load(folder / "vocabulary-00000.npy")
+    records, vocabulary = _open_features(folder), np.load(folder / "codebook-00000.npy")
     chosen = np.array([records[image] for image in images.tolist()])
     return candidates.visual_words(chosen, vocabulary, settings), []
 
@@ -123,7 +123,7 @@ def overlaps(
 @functools.lru_cache(maxsize=1)
 def _open_words(folder: Path, owners: bytes, labels: bytes) -> candidates.WordIndex:
     words = np.concatenate([np.load(path) for path in sorted(folder.glob("words-*.npy"))])
-    size = len(np.load(folder / "vocabulary-00000.npy"))
+    size = len(np.load(folder / "codebook-00000.npy"))
     arrays = (np.frombuffer(data, kind) for data, kind in ((owners, np.int64), (labels, np.int32)))
     return candidates.WordIndex.build(words, *arrays, size)
 
