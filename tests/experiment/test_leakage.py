@@ -20,6 +20,7 @@ from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
+from jaxnets.experiment.resolve import load_config
 from jaxnets.experiment.run_directory import open_run
 
 COPIES = 4
@@ -134,11 +135,16 @@ def test_groups_are_found_before_the_split_and_cached(
     assert stored.name.startswith("groups-")
 
 
-def test_groups_are_found_in_image_files_only(opened: Callable[..., Opened], folder: Path) -> None:
-    with pytest.raises(ConfigError, match="data.groups is not set"):
-        opened(find_groups=True, groups=str(folder / "groups.csv"))
-    with pytest.raises(ConfigError, match="data.name is one of"):
-        opened(find_groups=True, name="mnist", path=None)
+def test_groups_are_found_in_image_files_only(
+    opened: Callable[..., Opened], repository: Path, tmp_path: Path
+) -> None:
+    fields = {"data.path": str(tmp_path), "data.find_groups": True}
+    with pytest.raises(ConfigError, match=r"data.groups=groups.csv.*leave it out"):
+        load_config(
+            str(repository / "configs" / "image_folder.py:scratch"), fields | {"data.groups": "groups.csv"}
+        )
+    with pytest.raises(ConfigError, match="synthetic_tissue is not made of them"):
+        opened(name="synthetic_tissue", find_groups=True, path=None)
 
 
 def test_a_random_split_of_near_duplicates_is_leaky(
