@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from jaxnets.data.near_duplicates.features import Settings, mirrored, root_sift
 
 MIN_PER_WORD, SAMPLE_PER_WORD, _ROUNDS = 4, 40, 20
+_LEAST_ENERGY = 1e-12  # of a spectrum
 _BLOCK = 20_000  # descriptors compared with all words at a time
 _ROTATIONS, _CELLS, _CELL = 12, 12, 0.25  # bins of votes; a cell's side is relative to the image's
 
@@ -26,12 +27,21 @@ def candidate_copies(
     `spectra` is float32[N, rings, frequencies], `labels` the classes int[N]. Pairs are unique and have the
     smaller index first; an image is not paired with itself.
     """
-    similarity = np.full((len(rows), len(spectra)), -np.inf, np.float32)
-    rings = spectra.shape[1]
+    count, rings, frequencies = spectra.shape
+    flat = spectra.reshape(count, -1)
+    energy = np.cumsum((spectra.astype(np.float64) ** 2).sum(2), axis=1)
+    energy = np.pad(energy, ((0, 0), (1, 0)))  # of the first rings
+    similarity = np.full((len(rows), count), -np.inf, np.float32)
     for shift in settings.ring_shifts:
-        here = spectra[rows, max(shift, 0) : rings + min(shift, 0)]
-        there = spectra[:, max(-shift, 0) : rings + min(-shift, 0)]
-        np.maximum(similarity, _unit_rows(here) @ _unit_rows(there).T, out=similarity)
+        (a, b), (c, d) = ((max(s, 0), rings + min(s, 0)) for s in (shift, -shift))
+        product = flat[rows, a * frequencies : b * frequencies] @ flat[:, c * frequencies : d * frequencies].T
+        lengths = (
+            np.sqrt(np.maximum(energy[:, d] - energy[:, c], _LEAST_ENERGY)) for c, d in ((a, b), (c, d))
+        )
+        here, there = (values.astype(np.float32) for values in lengths)
+        product /= here[rows, None]
+        product /= there
+        np.maximum(similarity, product, out=similarity)
     similarity[np.arange(len(rows)), rows] = -np.inf
     pairs = most_similar(similarity, rows, labels, settings.neighbours, settings.neighbours_across)
     return np.unique(np.sort(pairs, axis=1), axis=0)
@@ -192,16 +202,11 @@ def most_similar(
     for mask, wanted in ((own, within), (~own, across)):
         if count := min(wanted, similarity.shape[1]):
             masked = np.where(mask, similarity, -np.inf)
-            columns = np.argpartition(-masked, count - 1, axis=1)[:, :count]
+            columns = np.argpartition(masked, -count, axis=1)[:, -count:]
             finite = np.isfinite(np.take_along_axis(masked, columns, axis=1))
             first = np.repeat(rows, count)[finite.ravel()]
             pairs.append(np.stack([first, columns[finite]], 1).astype(np.int32))
     return np.concatenate(pairs)
-
-
-def _unit_rows(spectra: np.ndarray) -> np.ndarray:
-    flat = spectra.reshape(len(spectra), -1)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
 
 
 def _counts(words: np.ndarray, size: int) -> csr_array:

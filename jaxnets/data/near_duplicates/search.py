@@ -29,7 +29,7 @@ from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 
 ALGORITHM_VERSION = 2  # incremented when results of earlier versions must not be reused
-ROWS, PAIRS = 500, 2_000  # per task: images to compare with all others, pairs to verify
+ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs to verify
 SIMILARITIES = 20_000_000  # per task, 4 bytes each
 
 
