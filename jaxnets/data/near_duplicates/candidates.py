@@ -135,7 +135,7 @@ class WordIndex:
             others = others[np.argsort(-self.votes(row, others), kind="stable")]
             same = self.labels[others] == self.labels[row]
             most = settings.overlap_verified
-            best = np.concatenate([others[same][:most], others[~same][: most // 2]])
+            best = np.concatenate([others[same][:most], others[~same][: most // 4]])
             chosen.append(np.stack([np.full(len(best), row, np.int32), best], 1))
         return np.concatenate(chosen)
 

@@ -21,7 +21,7 @@ _FINE_COARSE, _FINE_BLUR = 3.0, 0.7
 _BORDER = 2  # pixels of a border that are not compared
 _INNER = np.pad(np.ones((SIDE - 2 * _BORDER,) * 2, np.float32), _BORDER)
 _LEAST_COMMON = 1 / 3  # of the area
-_ITERATIONS = 30
+_ITERATIONS = 8  # of 292 judged copies in CIFAR-10, all reach with 6 the correlation that they have with 30
 
 SMALL = np.dtype(
     [

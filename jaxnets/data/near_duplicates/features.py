@@ -40,8 +40,8 @@ class Settings:
     # as many in the others), the minimum per image and the maximum in total.
     representatives: int = 2
     words: int = 2048
-    overlap_neighbours: int = 100  # by words; the thinnest overlap of lung_aca was the 25th
-    overlap_verified: int = 20  # of these, by votes for one map; half as many in the other classes
+    overlap_neighbours: int = 300  # by words
+    overlap_verified: int = 50  # of these, by votes for one map; a quarter as many in the other classes
     overlap_least: int = 10
     overlap_budget: int = 300_000
 

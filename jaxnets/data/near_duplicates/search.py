@@ -238,7 +238,8 @@ def _search_overlaps(
         found = stage("rank", size, tasks.overlaps, rows, folder, owners, labels, settings)
         new = np.unique(np.sort(chosen[np.concatenate(found)], axis=1), axis=0).astype(np.int32)
         new = exclude(new, tried)
-        verified = _stage_of_pairs("overlaps", tasks.verify_pairs, new, settings, runner)
+        verify = functools.partial(tasks.verify_pairs, quick=False)  # hardly any are copies
+        verified = _stage_of_pairs("overlaps", verify, new, settings, runner)
         pairs, tried = np.concatenate([pairs, verified]), np.concatenate([tried, new])
     originals = find_originals(pairs, contents, settings)
     more = representatives(pairs, originals, settings.overlap_members, settings)
@@ -334,7 +335,9 @@ def find_groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
 
 def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
-    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), features.opencv().__version__]
+    sizes = (tasks.IMAGES, ROWS, PAIRS, SIMILARITIES)
+    versions = (ALGORITHM_VERSION, features.opencv().__version__)
+    key = [versions, sizes, images.fingerprint, dataclasses.asdict(settings)]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 

@@ -128,10 +128,10 @@ def _open_words(folder: Path, owners: bytes, labels: bytes) -> candidates.WordIn
     return candidates.WordIndex.build(words, *arrays, size)
 
 
-def verify_pairs(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
+def verify_pairs(pairs: np.ndarray, folder: Path, settings: Settings, *, quick: bool = True) -> Computed:
     """PAIR[V]: maps between pairs of images, int32[P, 2], without those that have none."""
     records = _open_features(folder)
-    fit = functools.partial(verify, settings=settings)
+    fit = functools.partial(verify, settings=settings, quick=quick)
     return _pair_records(pairs, ((records[a], records[b]) for a, b in pairs.tolist()), fit), []
 
 

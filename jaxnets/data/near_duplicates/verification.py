@@ -20,17 +20,19 @@ _STRONGEST = 128  # keypoints that are tried first
 _TILES = 8  # of the checkerboard along a side
 
 
-def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
+def verify(
+    first: np.ndarray, second: np.ndarray, settings: Settings, *, quick: bool = True
+) -> np.ndarray | None:
     """Fits the best affine map from one image's features to another's, with or without mirroring.
 
-    Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`. A quarter of the
-    comparisons suffices for most copies, so the strongest keypoints are tried first.
+    Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`. With `quick` the
+    strongest keypoints are tried first: for most copies they suffice.
     """
-    for most, enough in ((_STRONGEST, settings.certain_inliers), (settings.keypoints, 0)):
-        record = _verify(first, second, most, settings)
-        if record is not None and record["inliers"] >= enough:
+    if quick:
+        record = _verify(first, second, _STRONGEST, settings)
+        if record is not None and record["inliers"] >= settings.certain_inliers:
             return record
-    return None
+    return _verify(first, second, settings.keypoints, settings)
 
 
 def _verify(first: np.ndarray, second: np.ndarray, most: int, settings: Settings) -> np.ndarray | None:

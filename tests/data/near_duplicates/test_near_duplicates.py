@@ -197,11 +197,11 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
     assert {tuple(sorted(pair)) for pair in pairs.tolist()} == beside
     assert len(found(np.zeros(8, int), np.zeros(8, int))) == 0
     # Neighbours of other classes are counted separately, so they do not displace those of the same class.
-    few = dataclasses.replace(few, overlap_verified=2)
+    few = dataclasses.replace(few, overlap_verified=4)
     labels = np.arange(8) % 2
     crossing = found(np.arange(8), labels)
     assert beside <= {tuple(sorted(pair)) for pair in crossing.tolist()}
-    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 2
+    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 3
 
 
 def test_votes_agree_on_the_map_of_an_overlap(fields: list[np.ndarray]) -> None:
@@ -220,7 +220,7 @@ def test_votes_agree_on_the_map_of_an_overlap(fields: list[np.ndarray]) -> None:
 
 
 def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
-    assert candidates.neighbours(500, SETTINGS) == (100, 50)
+    assert candidates.neighbours(500, SETTINGS) == (300, 150)
     assert candidates.neighbours(10_000, SETTINGS) == (30, 15)
     assert candidates.neighbours(10**6, SETTINGS) == (10, 5)
 
