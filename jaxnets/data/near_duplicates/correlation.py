@@ -98,7 +98,9 @@ def correlate(first: Views, second: Views, settings: Settings) -> np.ndarray:
     if flip:
         matrix = np.array([[-1, 0, SIDE - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
     zooms = np.linalg.svd(matrix[:2, :2], compute_uv=False)
-    if zooms[0] > settings.small_stretch or zooms[1] < 1 / settings.small_stretch:
+    if zooms[0] > min(settings.small_stretch, settings.small_unequal * zooms[1]):
+        return record
+    if zooms[1] < 1 / settings.small_stretch:
         return record
     sizes = [view.record["size"] for view in (first, second)]
     to_first, to_second = map(_to_scaled, sizes)

@@ -52,14 +52,16 @@ class Settings:
     stretch: float = 4.0
 
     # Small images: the shorter side in pixels of the image file, candidates per image in its class (half as
-    # many in the others) and their minimum similarity, maximum zoom, minimum correlation of details.
+    # many in the others) and their minimum similarity, maximum zoom and ratio of the zooms along two axes (a
+    # silhouette can be stretched onto another), minimum correlation of details. Chosen on part of CIFAR-10.
     small: int = 64
     small_neighbours: int = 10
     small_similarity: float = 0.45
-    small_stretch: float = 1.6
-    small_correlation: float = 0.88
+    small_stretch: float = 1.35
+    small_unequal: float = 1.2
+    small_correlation: float = 0.9
     small_rank: int = 10  # of the candidate that copies must correlate better than, and by which ratio
-    small_ratio: float = 0.3
+    small_ratio: float = 0.25
 
     # Grouping: thresholds for recorded pairs, for copies, and for overlaps between originals.
     evidence_inliers: int = 8
