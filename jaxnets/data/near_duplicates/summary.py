@@ -76,13 +76,13 @@ class Summary:
     def _leakage(self) -> dict[str, Any]:
         """The fraction of test images with a near-duplicate in training: as given, and in a random split."""
         found, leaked = self.found, self.found.leaked
-        fractions = []
+        fractions: list[float] = []
         for seed in range(_SEEDS):
             try:
                 split = random_split(self.images.labels, RANDOM_FRACTIONS, seed)
             except DataError:  # a class is too small for three subsets
                 break
-            fractions.append(leaked_fractions(split, found.groups)["test"])
+            fractions.append(leaked_fractions(split, found.groups)["test"] or 0.0)
         tested = int(found.is_test.sum())
         return {
             "test_images": tested,

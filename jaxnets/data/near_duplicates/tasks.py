@@ -124,8 +124,9 @@ def overlaps(
 def _open_words(folder: Path, owners: bytes, labels: bytes) -> candidates.WordIndex:
     words = np.concatenate([np.load(path) for path in sorted(folder.glob("words-*.npy"))])
     size = len(np.load(folder / "codebook-00000.npy"))
-    arrays = (np.frombuffer(data, kind) for data, kind in ((owners, np.int64), (labels, np.int32)))
-    return candidates.WordIndex.build(words, *arrays, size)
+    return candidates.WordIndex.build(
+        words, np.frombuffer(owners, np.int64), np.frombuffer(labels, np.int32), size
+    )
 
 
 def verify_pairs(pairs: np.ndarray, folder: Path, settings: Settings, *, quick: bool = True) -> Computed:
