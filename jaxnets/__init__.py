@@ -9,11 +9,14 @@ print(network.predict("slide.png")[0].label)
 import contextlib
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ml_collections.config_dict import ConfigDict
 
+    from jaxnets.data.near_duplicates.features import Settings
+    from jaxnets.data.near_duplicates.search import Duplicates
     from jaxnets.evaluation.result import Result
     from jaxnets.experiment.predictor import Predictor, Regressor
 
@@ -99,3 +102,45 @@ def train(
             xla.retain_freed_memory()
         with background.enabled() if kernels else contextlib.nullcontext():
             return train.train(config, overrides, train.Options(**options))
+
+
+def find_duplicates(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    against: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    workdir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    max_pixels: int = 100_000_000,
+    settings: "Settings | None" = None,
+) -> "Duplicates":
+    """Finds near-duplicate images: copies of one photograph, and photographs that overlap.
+
+    The result has `files`; `originals` and `groups`, int[N], equal for copies and for images that share
+    content; and `pairs`, the verified pairs with their evidence. Split by `groups`.
+
+    Args:
+        paths: a folder of images, or several folders and files. With one folder, `files` are relative to it.
+        against: folders and files of test images; `Duplicates.leaked` are those with a near-duplicate in
+            `paths`.
+        workdir: a folder of intermediate results, with which a search that was stopped resumes; it needs
+            50 kB per image. None: a temporary folder.
+        workers: number of processes; None: one per core.
+        max_pixels: maximum number of pixels per image.
+        settings: thresholds and sizes; None: the defaults.
+
+    Raises:
+        ConfigError: OpenCV is not installed.
+        DataError: a path does not exist, an image cannot be read, or there are fewer than two images.
+        MachineError: `workdir` is locked or cannot be written.
+    """
+    from jaxnets.experiment import duplicates
+
+    one = lambda value: [value] if isinstance(value, str | os.PathLike) else list(value)  # noqa: E731
+    return duplicates.find_duplicates(
+        one(paths),
+        against=one(against),
+        workdir=workdir,
+        workers=workers,
+        max_pixels=max_pixels,
+        settings=settings,
+    )

@@ -137,7 +137,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "data.groups": optional(
         str,
-        "CSV of groups (file,original,group, or of LC25000-clean); None: our groups of LC25000",
+        "CSV of groups (file,original,group, or of LC25000-clean); None: our groups of LC25000 and CIFAR-10",
         used=when.IMAGES,
     ),
     "data.group_pattern": optional(
@@ -145,11 +145,25 @@ FIELDS: Mapping[str, Field] = {
         "regular expression whose brackets capture the group (such as the patient) in each file's path",
         used=when.source_has("group_pattern"),
     ),
+    "data.find_groups": field(
+        False,
+        "search the image files for near-duplicates before the split (extra `duplicates`)",
+        used=when.all_of(
+            when.source_has("group_pattern"),
+            when.field_is(
+                "data.groups", lambda groups: groups is None, "data.groups is not set", "leave it out"
+            ),
+        ),
+    ),
     "data.group_level": choice(
         "group",
         ("group", "original"),
         "what a group is: photographs that overlap, or one original photograph",
-        used=when.any_of(when.one_of("data.name", "lc25000_lung"), when.given("data.groups", "FILE")),
+        used=when.any_of(
+            when.one_of("data.name", "lc25000_lung", "cifar10"),
+            when.given("data.groups", "FILE"),
+            when.positive("data.find_groups", True),
+        ),
     ),
     "data.folds": field(
         0, "number of folds of a cross-validation; 0: split by data.fractions", ge=0, used=when.RANDOM_SPLIT

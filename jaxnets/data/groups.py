@@ -74,10 +74,12 @@ def read_groups(path: Path) -> Groups:
     return _parse(str(path), tables)
 
 
-def shipped_groups(source_name: str) -> Groups:
-    """The groups of a source with `ships_groups`."""
+def shipped_groups(source_name: str, files: Sequence[str] = ()) -> Groups:
+    """The groups of a source with `ships_groups`; of `files` that its table lacks, each is its own group."""
     name = f"{source_name}_groups.csv.gz"
-    return _parse(name, [resources.files("jaxnets.data") / name])
+    listed = _parse(name, [resources.files("jaxnets.data") / name]).members
+    alone = {file: (file, file) for file in files if file not in listed}
+    return Groups(name, {**listed, **alone})
 
 
 def in_order(labels: Iterable[Hashable]) -> np.ndarray:

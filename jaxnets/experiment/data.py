@@ -64,17 +64,24 @@ def with_cache(config: config_dict.ConfigDict, data: Dataset) -> Dataset:
 def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
     """The config's split, and the group ids of near-duplicates: int64[N], or None if unknown.
 
-    Group ids of LC25000 always come from the shipped table, whichever table defines the split: another one
-    may separate overlapping photographs. Raises the errors of `read_groups` and `make_split`.
+    Group ids of LC25000 and CIFAR-10 always come from the shipped tables, whichever table defines the split:
+    another one may separate overlapping photographs. Raises the errors of `read_groups`, of
+    `jaxnets.experiment.duplicates.find_groups` and of `make_split`.
     """
     groups = group_ids = source.groups
-    if groups is not None and config.data.groups:
-        raise ConfigError(f"the groups of {source.name} are known: remove --config.data.groups")
-    if config.data.groups or source.ships_groups:
+    given = "groups" if config.data.groups else "find_groups"
+    if groups is not None and config.data[given]:
+        raise ConfigError(f"the groups of {source.name} are known: remove --config.data.{given}")
+    if config.data.groups or config.data.find_groups or source.ships_groups:
         from jaxnets.data.groups import read_groups, shipped_groups  # most data have none
 
-        shipped = shipped_groups(source.name) if source.ships_groups else None
-        table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
+        shipped = shipped_groups(source.name, source.files) if source.ships_groups else None
+        if config.data.find_groups:
+            from jaxnets.experiment.duplicates import find_groups
+
+            table = find_groups(source, cache_root(config) / "near_duplicates")
+        else:
+            table = read_groups(Path(config.data.groups)) if config.data.groups else shipped
         assert table is not None
         originals, overlapping = table.match(source.files)
         groups = originals if config.data.group_level == "original" else overlapping

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxnets
 from jaxnets.commands.find_duplicates import find_duplicates
 from jaxnets.data.groups import read_groups
 from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
-from jaxnets.errors import ConfigError, DataError
+from jaxnets.errors import CheckFailedError, ConfigError, DataError
 
 pytest.importorskip("cv2")
 
@@ -74,12 +75,16 @@ def test_rotated_mirrored_and_overlapping_copies_are_found(
     duplicates = _write_duplicates(tmp_path / "images", 10)
     out = tmp_path / "tables" / "groups.csv"
     search = lambda: find_duplicates(  # noqa: E731
-        [str(tmp_path / "images")], out=str(out), workers=1, settings=SETTINGS
+        [str(tmp_path / "images")],
+        out=str(out),
+        json_path=str(tmp_path / "found.json"),
+        workers=1,
+        settings=SETTINGS,
     )
     search()
     assert _groups(out, 0) == [duplicates["original"], duplicates["across"]]
     assert _groups(out, 1) == [duplicates["original"], duplicates["overlap"]]
-    report = json.loads(out.with_suffix(".json").read_text())
+    report = json.loads((tmp_path / "found.json").read_text())
     assert report["overlaps"]["joined_across_classes"] + report["overlaps"]["joined"] >= 1
     assert report["settings"]["side"] == SIZE
     left_out = "1 other files skipped, 1 images outside of class folders skipped, as in training"
@@ -96,8 +101,73 @@ def test_rotated_mirrored_and_overlapping_copies_are_found(
         search()
     assert out.read_bytes() == text
     out.rename(tmp_path / "mine.csv")
-    with pytest.raises(ConfigError, match=r"groups-largest.jpg exists|groups.json exists"):
+    with pytest.raises(ConfigError, match="duplicates.html exists"):
         search()
+
+
+def _write_leak(folder: Path) -> None:
+    """Writes training images and test images, one of which is a rotated training image."""
+    source = SyntheticTissue(7, 240, seed=11)
+    for index in range(7):
+        part = "train" if index < 4 else "test"
+        _save(_crop(source[index]["image"], 24), folder / part / f"{index}.png")
+    _save(_crop(source[2]["image"], 24, 137), folder / "test" / "turned.jpg")
+
+
+def test_leaked_test_images_are_found_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_leak(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = {"against": ["test"], "out": "groups.csv", "workers": 1, "settings": SETTINGS}
+    find_duplicates(["train"], **options)
+    assert _groups(Path("groups.csv"), 1) == [{"train/2.png", "test/turned.jpg"}]
+    assert "LEAKY: 1 of 4 test images (25.00 %) have a near-duplicate" in capsys.readouterr().out
+    page = Path("duplicates.html").read_text()
+    assert '<b data-number="test_fraction">25.00 %</b>' in page
+    part = page.split("Test images with a near-duplicate in training</h2>")[1].split("<h2>")[0]
+    assert part.count("data:image/jpeg;base64") == 4
+    assert "test/turned.jpg" in part
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    message = r"1 of 4 test images have .* \(test/turned.jpg is like train/2.png\)"
+    with pytest.raises(CheckFailedError, match=message):
+        find_duplicates(["train"], fail_on_leak=True, json_path="-", **options)
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["leakage"]["test_files"] == {"test/turned.jpg": "train/2.png"}
+    Path("test/turned.jpg").unlink()
+    find_duplicates(["train"], fail_on_leak=True, **{**options, "out": "clean.csv", "html": "clean.html"})
+    assert "0 of 3 test images (0.00 %) have" in capsys.readouterr().out
+
+
+def test_several_folders_from_python(tmp_path: Path) -> None:
+    _write_leak(tmp_path)
+    train, test = tmp_path / "train", tmp_path / "test"
+    found = jaxnets.find_duplicates([train], against=test, workers=1, settings=SETTINGS)
+    assert [found.files[index] for index in found.leaked] == [f"{test}/turned.jpg"]
+    assert found.files[found.pairs[0]["first"]] == f"{train}/2.png"
+    files = [train / "2.png", test / "turned.jpg", test / "5.png"]
+    found = jaxnets.find_duplicates(files, workdir=tmp_path / "work", workers=1, settings=SETTINGS)
+    assert found.files == tuple(map(str, files))
+    assert found.groups.tolist() == found.originals.tolist() == [0, 0, 1]
+    assert any((tmp_path / "work").iterdir())
+    with pytest.raises(DataError, match="is listed twice"):
+        jaxnets.find_duplicates([train, tmp_path / "train" / "2.png"], workers=1)
+
+
+def test_small_and_large_images_are_searched_together(tmp_path: Path) -> None:
+    source = SyntheticTissue(4, 240, seed=11)
+    for index in range(4):
+        image = _crop(source[index]["image"], 24)
+        _save(image, tmp_path / "images" / f"large{index}.png")
+        small = np.array(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
+        _save(small, tmp_path / "images" / f"small{index}.png")
+        _save(small[:, ::-1], tmp_path / "images" / f"small{index}mirrored.png")
+    found = jaxnets.find_duplicates(tmp_path / "images", workers=1, settings=SETTINGS)
+    group_of = dict(zip(found.files, found.groups.tolist(), strict=True))
+    for index in range(4):
+        assert group_of[f"small{index}.png"] == group_of[f"small{index}mirrored.png"]
+    assert len(set(found.groups.tolist())) == 8
 
 
 def test_output_inside_the_image_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,12 +193,16 @@ def test_unreadable_images_raise_and_write_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "out", "message"),
-    [([], "groups.csv", "give one folder"), (["a", "b"], "g.csv", "give one"), (["a"], "g.txt", ".csv")],
+    ("arguments", "out", "message"), [([], "groups.csv", "give folders"), (["a"], "g.txt", ".csv")]
 )
 def test_invalid_arguments_raise(arguments: list[str], out: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_duplicates(arguments, out=out)
+
+
+def test_fail_on_leak_needs_test_images() -> None:
+    with pytest.raises(ConfigError, match="needs the folder of test images: --against=TEST"):
+        find_duplicates(["a"], out="groups.csv", fail_on_leak=True)
 
 
 def test_missing_opencv_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:

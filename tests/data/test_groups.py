@@ -1,6 +1,7 @@
 """Tables of near-duplicate groups: two formats, matching with a source's files, and errors."""
 
 import gzip
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxnets.data.groups import Groups, read_groups, shipped_groups
+from jaxnets.data.sources.cifar10 import BATCHES, IMAGES_PER_BATCH
 from jaxnets.data.sources.image_folder import ImageFolder
 from jaxnets.data.sources.lc25000 import IMAGES_PER_CLASS, LC25000Lung
 from jaxnets.errors import DataError
@@ -104,10 +106,23 @@ def test_table_for_other_data_raises(tmp_path: Path, files: tuple[str, ...], mes
         groups.match(files)
 
 
-def test_only_lc25000_ships_groups() -> None:
+def test_shipped_tables() -> None:
     assert LC25000Lung.ships_groups
     assert len(shipped_groups(LC25000Lung.name).members) == 3 * IMAGES_PER_CLASS
     assert not ImageFolder.ships_groups
+
+
+def test_cifar10_s_table_lists_near_duplicates_only() -> None:
+    listed = shipped_groups("cifar10").members
+    sizes = Counter(group for _, group in listed.values())
+    assert min(sizes.values()) == 2
+    files = [f"{batch}/{number:05d}" for batch in BATCHES for number in range(IMAGES_PER_BATCH)]
+    assert listed.keys() < set(files)
+    _, groups = shipped_groups("cifar10", files).match(files)
+    assert groups.max() + 1 == 60_000 - len(listed) + len(sizes)
+    leaked = np.isin(groups[50_000:], groups[:50_000]).mean()
+    page = (Path(__file__).parents[2] / "docs" / "duplicates.md").read_text()
+    assert f"{100 * leaked:.2f} % of the test images" in " ".join(page.split())
 
 
 @settings(max_examples=25, deadline=None)

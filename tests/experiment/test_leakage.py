@@ -15,11 +15,12 @@ from PIL import Image
 from jaxnets import config as config_lib
 from jaxnets.commands.split import write_split
 from jaxnets.data.dataset import Dataset
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import ConfigError, DataError, MachineError
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.leakage import format_split, measure_leakage, report_leakage
-from jaxnets.experiment.resolve import check_validation
+from jaxnets.experiment.resolve import check_validation, load_config
 from jaxnets.experiment.run_directory import open_run
 
 COPIES = 4
@@ -97,8 +98,53 @@ def test_unknown_groups_are_reported_with_a_hint(
     data = opened()
     message = _format(data, capsys)
     assert "unknown: the groups of image_folder are unknown" in message
+    assert "set --config.data.find_groups=True, or run" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
     assert measure_leakage(data[1]).as_result() == {"test": None, "validation": None}
+
+
+def _write_copies(folder: Path) -> None:
+    """Writes two classes of eight images of 40 px, and their mirror images."""
+    source = SyntheticTissue(16, 96, seed=5)
+    for index in range(16):
+        picture = Image.fromarray(source[index]["image"]).resize((40, 40), Image.Resampling.BICUBIC)
+        path = folder / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(f"{index}mirrored.png"))
+
+
+def test_groups_are_found_before_the_split_and_cached(
+    opened: Callable[..., Opened], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cv2")
+    _write_copies(tmp_path / "copies")
+    fields = {"path": str(tmp_path / "copies"), "find_groups": True}
+    leaky = opened(**fields)
+    assert "describe" in capsys.readouterr().out
+    assert (measure_leakage(leaky[1]).as_result()["test"] or 0) > 0
+    assert "LEAKY" in _format(leaky, capsys)
+    capsys.readouterr()
+    config, grouped = opened(**fields, split="grouped")
+    assert "describe" not in capsys.readouterr().out  # read from the table
+    assert measure_leakage(grouped).as_result() == {"test": 0.0, "validation": 0.0}
+    assert grouped.group_ids is not None
+    assert len(set(grouped.group_ids.tolist())) == 16
+    assert format_split(config, grouped, {}) == "grouped"
+    (stored,) = (tmp_path / "cache" / "near_duplicates").iterdir()
+    assert stored.name.startswith("groups-")
+
+
+def test_groups_are_found_in_image_files_only(
+    opened: Callable[..., Opened], repository: Path, tmp_path: Path
+) -> None:
+    fields = {"data.path": str(tmp_path), "data.find_groups": True}
+    with pytest.raises(ConfigError, match=r"data.groups=groups.csv.*leave it out"):
+        load_config(
+            str(repository / "configs" / "image_folder.py:scratch"), fields | {"data.groups": "groups.csv"}
+        )
+    with pytest.raises(ConfigError, match="the groups of synthetic_tissue are known"):
+        opened(name="synthetic_tissue", find_groups=True, path=None)
 
 
 def test_a_random_split_of_near_duplicates_is_leaky(

@@ -18,21 +18,19 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from jaxnets.data.groups import in_order
-from jaxnets.data.images import all_unreadable, read_image
-from jaxnets.data.near_duplicates import features
+from jaxnets.data.groups import Groups, in_order
+from jaxnets.data.images import all_unreadable
+from jaxnets.data.near_duplicates import correlation, features, tasks
 from jaxnets.data.near_duplicates.features import Settings
-from jaxnets.data.near_duplicates.verification import PAIR, verify
+from jaxnets.data.near_duplicates.tasks import Computed
+from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.image_folder import ImageFiles
-from jaxnets.errors import DataError
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 
-ALGORITHM_VERSION = 1  # incremented when results of earlier versions must not be reused
-IMAGES, ROWS, PAIRS = 250, 500, 2_000  # per task: images to describe or compare, pairs to verify
-
-Computed = tuple[np.ndarray, list[str]]
-"""The result of a task, and messages of images that cannot be read."""
+ALGORITHM_VERSION = 2  # incremented when results of earlier versions must not be reused
+ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs to verify
+SIMILARITIES = 20_000_000  # per task, 4 bytes each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +58,41 @@ class Overlap:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """Every image's original and group, int[N], and the evidence for them."""
+class Duplicates:
+    """What a search of N images found.
 
+    Attributes:
+        files: the names of the images.
+        originals: int[N], equal for copies of one photograph.
+        groups: int[N], equal for images that share content: copies, and photographs that overlap.
+        pairs: records of `verification.PAIR`: verified pairs of images (`first` < `second`) and evidence.
+        overlaps: pairs of originals with verified pairs, joined into one group or not.
+        compared: the number of pairs that were compared.
+        keypoints: int[N], the number of keypoints.
+        contents: int[N], equal for images with the same pixels.
+        is_test: bool[N], images of the folders that were given as `against`.
+    """
+
+    files: tuple[str, ...]
     originals: np.ndarray
     groups: np.ndarray
-    overlaps: list[Overlap]
     pairs: np.ndarray
+    overlaps: list[Overlap]
     compared: int
     keypoints: np.ndarray
+    contents: np.ndarray
+    is_test: np.ndarray
+
+    @property
+    def leaked(self) -> np.ndarray:
+        """The indices of the test images in a group with another image that is not a test image."""
+        others = self.groups[~self.is_test]
+        return np.flatnonzero(self.is_test & np.isin(self.groups, others))
+
+    def to_groups(self, name: str) -> Groups:
+        """The table of groups; errors refer to it as `name`."""
+        labels = zip(map(str, self.originals), map(str, self.groups), strict=True)
+        return Groups(name, dict(zip(self.files, labels, strict=True)))
 
 
 class TaskRunner:
@@ -133,39 +157,115 @@ def run_task(
     return time.thread_time() - start, unreadable
 
 
-def search(images: ImageFiles, settings: Settings, runner: TaskRunner) -> Found:
+def search(
+    images: ImageFiles, settings: Settings, runner: TaskRunner, is_test: np.ndarray | None = None
+) -> Duplicates:
     """Finds copies, then overlaps of a few images per original, then verifies these with more images."""
-    folder, stage, labels = runner.folder, runner.stage, images.labels
+    runner.folder.mkdir(exist_ok=True)
     paths = [images.root / file for file in images.files]
-    stage("describe", IMAGES, describe_images, paths, images.max_pixels, settings)
-    records = FeatureFiles(folder)
-    _, identical = np.unique(records.field("pixels"), axis=0, return_inverse=True)
+    runner.stage("describe", tasks.IMAGES, tasks.describe_images, paths, images.max_pixels, settings)
+    records = tasks.FeatureFiles(runner.folder)
+    _, contents = np.unique(records.field("pixels"), axis=0, return_inverse=True)
+    small, small_tried = _search_small(images, records, settings, runner)
+    copies, tried = _search_copies(images, records, settings, runner)
+    pairs = np.concatenate([small, copies])
+    pairs, tried = _search_overlaps(pairs, tried, contents, images, records, settings, runner)
+    originals = find_originals(pairs, contents, settings)
+    overlaps = find_overlaps(pairs, originals, settings)
+    return Duplicates(
+        files=images.files,
+        originals=originals,
+        groups=find_groups(originals, overlaps),
+        pairs=pairs,
+        overlaps=overlaps,
+        compared=len(tried) + small_tried,
+        keypoints=records.field("count"),
+        contents=contents,
+        is_test=np.zeros(len(images), bool) if is_test is None else is_test,
+    )
 
-    def verified(name: str, pairs: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros(0, PAIR), *stage(name, PAIRS, _verify, pairs, folder, settings)])
 
-    near = stage("compare", ROWS, _copies, np.arange(len(images)), folder, labels, settings)
-    tried = np.unique(np.concatenate(near), axis=0)
-    pairs = verified("copies", tried)
-    originals = find_originals(pairs, identical, settings)
+def _search_small(
+    images: ImageFiles, records: tasks.FeatureFiles, settings: Settings, runner: TaskRunner
+) -> tuple[np.ndarray, int]:
+    """Verified pairs of small images, and the number of compared ones."""
+    small = np.flatnonzero(records.field("is_small"))
+    if not len(small):
+        return np.zeros(0, PAIR), 0
+    runner.stage("small", tasks.IMAGES, tasks.describe_small, small, images, runner.folder, settings)
+    labels, rows = images.labels[small], np.arange(len(small))
+    found = runner.stage(
+        "similar", _num_rows(len(small)), tasks.similar, rows, runner.folder, labels, settings
+    )
+    candidates = np.unique(np.concatenate(found), axis=0)
+    compared = _stage_of_pairs("correlate", tasks.correlate_pairs, candidates, settings, runner)
+    pairs = correlation.distinct(compared, len(small), settings)
+    for end in ("first", "second"):
+        pairs[end] = small[pairs[end]]
+    return pairs, len(candidates)
+
+
+def _search_copies(
+    images: ImageFiles, records: tasks.FeatureFiles, settings: Settings, runner: TaskRunner
+) -> tuple[np.ndarray, np.ndarray]:
+    """Verified pairs of images with similar spectra, and all compared pairs int32[P, 2]."""
+    rows = np.flatnonzero(~records.field("is_small"))
+    size = _num_rows(len(images))
+    found = runner.stage("compare", size, tasks.copies, rows, runner.folder, images.labels, settings)
+    tried = np.unique(np.concatenate([np.zeros((0, 2), np.int32), *found]), axis=0)
+    return _stage_of_pairs("copies", tasks.verify_pairs, tried, settings, runner), tried
+
+
+def _search_overlaps(
+    pairs: np.ndarray,
+    tried: np.ndarray,
+    contents: np.ndarray,
+    images: ImageFiles,
+    records: tasks.FeatureFiles,
+    settings: Settings,
+    runner: TaskRunner,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds verified pairs of images of different originals to `pairs`, and compared ones to `tried`."""
+    folder, stage = runner.folder, runner.stage
+    originals = find_originals(pairs, contents, settings)
     chosen = np.concatenate(representatives(pairs, originals, settings.representatives, settings))
-    alike = stage("words", len(chosen), _overlaps, chosen, folder, originals, labels, settings)
-    new = exclude(np.concatenate(alike), tried)
-    pairs, tried = np.concatenate([pairs, verified("overlaps", new)]), np.concatenate([tried, new])
-    originals = find_originals(pairs, identical, settings)
+    chosen = chosen[records.field("count")[chosen] > 0]
+    if len(chosen):
+        stage("codebook", len(chosen), tasks.make_vocabulary, chosen, folder, settings)
+        stage("words", tasks.IMAGES, tasks.visual_words, chosen, folder, settings)
+        owners, labels, rows = originals[chosen], images.labels[chosen], np.arange(len(chosen))
+        size = _num_rows(len(chosen))
+        found = stage("rank", size, tasks.overlaps, rows, folder, owners, labels, settings)
+        new = np.unique(np.sort(chosen[np.concatenate(found)], axis=1), axis=0).astype(np.int32)
+        new = exclude(new, tried)
+        verify = functools.partial(tasks.verify_pairs, quick=False)  # hardly any are copies
+        verified = _stage_of_pairs("overlaps", verify, new, settings, runner)
+        pairs, tried = np.concatenate([pairs, verified]), np.concatenate([tried, new])
+    originals = find_originals(pairs, contents, settings)
     more = representatives(pairs, originals, settings.overlap_members, settings)
     new = exclude(cross_pairs(more, find_overlaps(pairs, originals, settings)), tried)
-    pairs = np.concatenate([pairs, verified("certain", new)])
-    originals = find_originals(pairs, identical, settings)
-    overlaps = find_overlaps(pairs, originals, settings)
-    groups, compared = find_groups(originals, overlaps), len(tried) + len(new)
-    return Found(originals, groups, overlaps, pairs, compared, keypoints=records.field("count"))
+    verified = _stage_of_pairs("certain", tasks.verify_pairs, new, settings, runner)
+    return np.concatenate([pairs, verified]), np.concatenate([tried, new])
+
+
+def _stage_of_pairs(
+    name: str, compute: Callable[..., Computed], pairs: np.ndarray, settings: Settings, runner: TaskRunner
+) -> np.ndarray:
+    """PAIR[V]: the verified ones of `pairs`, int32[P, 2]."""
+    return np.concatenate(
+        [np.zeros(0, PAIR), *runner.stage(name, PAIRS, compute, pairs, runner.folder, settings)]
+    )
+
+
+def _num_rows(images: int) -> int:
+    """How many rows a task compares with all images, so that its memory is bounded."""
+    return max(1, min(ROWS, SIMILARITIES // images))
 
 
 def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
-    """bool[P]: pairs with strong maps that align the centres, as those between copies of one photograph."""
+    """bool[P]: pairs with strong maps that align the centres, or of small images, as those between copies."""
     strong = pairs["inliers"] >= settings.original_inliers
-    return strong & (pairs["centre"] <= settings.original_centre)
+    return (strong & (pairs["centre"] <= settings.original_centre)) | (pairs["correlation"] > 0)
 
 
 def find_originals(pairs: np.ndarray, identical: np.ndarray, settings: Settings) -> np.ndarray:
@@ -233,69 +333,11 @@ def find_groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
     return connected(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]
 
 
-class FeatureFiles:
-    """The features of all images by index, memory-mapped from the files of the first stage."""
-
-    def __init__(self, folder: Path):
-        self._parts = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("describe-*.npy"))]
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._parts[index // IMAGES][index % IMAGES]
-
-    def field(self, name: str) -> np.ndarray:
-        """One field of all images: [N, ...]."""
-        return np.concatenate([part[name] for part in self._parts])
-
-    @functools.cached_property
-    def spectra(self) -> np.ndarray:
-        """float32[N, rings, frequencies]."""
-        return self.field("spectrum")
-
-
-# A worker process opens the files of the one search that it works for once.
-_open_features = functools.lru_cache(maxsize=1)(FeatureFiles)
-
-
-def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) -> Computed:
-    """The features of images: records of `feature_type`."""
-    records = np.zeros(len(paths), features.feature_type(settings))
-    unreadable = []
-    for row, path in enumerate(paths):
-        try:
-            records[row] = features.describe(read_image(path, max_pixels=max_pixels), settings)
-        except DataError as error:
-            unreadable.append(str(error))
-    return records, unreadable
-
-
-def _copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return features.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
-
-
-def _overlaps(
-    images: np.ndarray, folder: Path, originals: np.ndarray, labels: np.ndarray, settings: Settings
-) -> Computed:
-    records = _open_features(folder)
-    chosen = np.array([records[image] for image in images.tolist()])
-    pairs = images[features.candidate_overlaps(chosen, originals[images], labels[images], settings)]
-    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int32), []
-
-
-def _verify(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
-    """PAIR[V]: maps between pairs of images, int32[P, 2], without those that have none."""
-    records = _open_features(folder)
-    found = []
-    for first, second in pairs.tolist():
-        record = verify(records[first], records[second], settings)
-        if record is not None:
-            record["first"], record["second"] = first, second
-            found.append(record)
-    return np.array(found, PAIR), []
-
-
 def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
-    key = [ALGORITHM_VERSION, images.fingerprint, dataclasses.asdict(settings), features.opencv().__version__]
+    sizes = (tasks.IMAGES, ROWS, PAIRS, SIMILARITIES)
+    versions = (ALGORITHM_VERSION, features.opencv().__version__)
+    key = [versions, sizes, images.fingerprint, dataclasses.asdict(settings)]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 

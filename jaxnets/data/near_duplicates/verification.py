@@ -1,63 +1,70 @@
 """Verifies pairs of images: matches keypoints, fits an affine map, and renders both images by it."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
-from PIL import Image, ImageDraw
 
-from jaxnets.data.near_duplicates.features import Settings, mirrored, opencv, root_sift, scaled
+from jaxnets.data.near_duplicates.features import Settings, halves, opencv, scaled
 
 PAIR = np.dtype(
     [
         ("first", np.int32),
         ("second", np.int32),
         ("inliers", np.int32),
+        ("correlation", np.float32),  # of details, for small images; else 0
         ("matrix", np.float64, (2, 3)),  # from the first image's pixels to the second's
         ("centre", np.float32),  # distance of the mapped centres, pixels
         ("share", np.float32),  # fraction of the smaller image's area in both
     ]
 )
 _BIN, _BINS, _WINDOW = 15, 24, 5  # of rotations: degrees per bin, bins, and bins of consistent matches
-_CERTAIN = 3
-_CAPTION, _GAP = 16, 4
+_STRONGEST = 128  # keypoints that are tried first
 _TILES = 8  # of the checkerboard along a side
 
 
-def verify(first: np.ndarray, second: np.ndarray, settings: Settings) -> np.ndarray | None:
+def verify(
+    first: np.ndarray, second: np.ndarray, settings: Settings, *, quick: bool = True
+) -> np.ndarray | None:
     """Fits the best affine map from one image's features to another's, with or without mirroring.
 
-    Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`.
+    Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`. With `quick` the
+    strongest keypoints are tried first: for most copies they suffice.
     """
-    a = root_sift(first["descriptors"][: first["count"]])
-    b = root_sift(second["descriptors"][: second["count"]])
-    if min(len(a), len(b)) < settings.evidence_inliers:
+    if quick:
+        record = _verify(first, second, _STRONGEST, settings)
+        if record is not None and record["inliers"] >= settings.certain_inliers:
+            return record
+    return _verify(first, second, settings.keypoints, settings)
+
+
+def _verify(first: np.ndarray, second: np.ndarray, most: int, settings: Settings) -> np.ndarray | None:
+    """As `verify`, with the `most` strongest keypoints of each image."""
+    counts = [min(int(image["count"]), most) for image in (first, second)]
+    if min(counts) < settings.evidence_inliers:
         return None
+    a, b = (
+        halves(image["descriptors"][:count]) for image, count in zip((first, second), counts, strict=True)
+    )
+    even, odd = a[0] @ b[0].T, a[1] @ b[1].T
     best = None
-    for descriptors, handedness in ((b, 1), (mirrored(b), -1)):
-        found = _matches(a @ descriptors.T, settings.ratio)
+    for cosine, handedness in ((even + odd, 1), (even - odd, -1)):
+        found = _matches(cosine, settings.ratio)
         rotations = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
         record = _fit(first, second, found[_consistent(rotations)], handedness, settings)
         if record is not None and (best is None or record["inliers"] > best["inliers"]):
             best = record
-        if best is not None and best["inliers"] >= _CERTAIN * settings.original_inliers:
+        if best is not None and best["inliers"] >= settings.certain_inliers:
             break  # an image is not its own mirror image
     return best
 
 
 def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
-    """int[M, 2]: mutual nearest neighbours that pass Lowe's ratio test."""
-    # numpy's argmax is much faster along contiguous rows.
-    forward, backward = cosine.argmax(1), np.ascontiguousarray(cosine.T).argmax(1)
-    rows = np.flatnonzero(backward[forward] == np.arange(len(cosine)))
-    columns = forward[rows]
-    remaining = cosine[rows]
-    places = np.arange(len(rows))
-    nearest = 2 - 2 * remaining[places, columns]
-    remaining[places, columns] = -1
-    second = 2 - 2 * remaining.max(1)
-    clear = nearest < ratio**2 * second
-    return np.stack([rows[clear], columns[clear]], 1)
+    """int[M, 2]: mutual nearest neighbours that pass Lowe's ratio test; overwrites `cosine`."""
+    rows, columns = np.arange(len(cosine)), cosine.argmax(1)
+    nearest = cosine[rows, columns]
+    is_mutual = nearest == cosine.max(0)[columns]
+    cosine[rows, columns] = -1
+    is_clear = 1 - nearest < ratio**2 * (1 - cosine.max(1))  # squared distances are 2 - 2 cosine
+    selected = np.flatnonzero(is_mutual & is_clear)
+    return np.stack([selected, columns[selected]], 1)
 
 
 def _consistent(rotations: np.ndarray) -> np.ndarray:
@@ -112,25 +119,18 @@ def common_fraction(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> 
     return min(1.0, common / smaller)
 
 
-class Row(NamedTuple):
-    """Two images uint8[H, W, 3], the 2 x 3 map from the first's scaled pixels to the second's, a caption."""
+def align(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, settings: Settings) -> list[np.ndarray]:
+    """Four pictures uint8[h, w, 3]: first, second, second warped onto first, checkerboard of both.
 
-    first: np.ndarray
-    second: np.ndarray
-    matrix: np.ndarray
-    caption: str
-
-
-def montage(rows: Sequence[Row], settings: Settings) -> np.ndarray:
-    """uint8[H, W, 3], one row per pair: first, second, second warped onto first, checkerboard of both."""
-    strips = [_strip(row, settings) for row in rows]
-    width = max(strip.shape[1] for strip in strips)
-    return np.concatenate(
-        [
-            np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=255)
-            for strip in strips
-        ]
-    )
+    `matrix` maps the first image's scaled pixels to the second's.
+    """
+    first, second = scaled(first, settings), scaled(second, settings)
+    height, width = first.shape[:2]
+    warped = warp(second, matrix, (width, height))
+    covered = warp(np.full(second.shape, 255, np.uint8), matrix, (width, height)) == 255
+    y, x = np.mgrid[:height, :width]
+    checker = (x * _TILES // width + y * _TILES // height) % 2 == 0
+    return [first, second, warped, np.where(checker[..., None] | ~covered, first, warped)]
 
 
 def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -138,21 +138,3 @@ def warp(second: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nd
     cv2 = opencv()
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(second, matrix, size, flags=flags, borderValue=(128, 128, 128))
-
-
-def _strip(row: Row, settings: Settings) -> np.ndarray:
-    first, second = scaled(row.first, settings), scaled(row.second, settings)
-    height, width = first.shape[:2]
-    overlay = warp(second, row.matrix, (width, height))
-    covered = warp(np.full(second.shape, 255, np.uint8), row.matrix, (width, height)) == 255
-    y, x = np.mgrid[:height, :width]
-    checker = (x * _TILES // width + y * _TILES // height) % 2 == 0
-    mixed = np.where(checker[..., None] | ~covered, first, overlay)
-    tall = max(height, second.shape[0])
-    parts = [
-        np.pad(part, ((_CAPTION, tall - len(part) + _GAP), (0, _GAP), (0, 0)), constant_values=255)
-        for part in (first, second, overlay, mixed)
-    ]
-    strip = Image.fromarray(np.concatenate(parts, axis=1))
-    ImageDraw.Draw(strip).text((2, 2), row.caption, fill=(0, 0, 0))
-    return np.array(strip)

@@ -63,6 +63,7 @@ class CIFAR10(InMemoryImages, PreparedSource):
             labels[batch], pixels = _read_batch(path, images_per_batch, check_bytes)
             images[batch] = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         super().__init__(images, labels, dict.fromkeys(BATCHES, images_per_batch))
+        self.ships_groups = check_bytes and images_per_batch == IMAGES_PER_BATCH
 
     @classmethod
     def find_members(cls, root: Path) -> list[tuple[str, Path]]:

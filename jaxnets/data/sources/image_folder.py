@@ -40,7 +40,10 @@ class ImageFiles(Source):
 
     def __init__(self, root: Path, class_of: Mapping[str, str], classes: Sequence[str], max_pixels: int):
         self.root, self.max_pixels = root, max_pixels
-        self.groups_remedy = f"run {command('find_duplicates')} {root} and pass --config.data.groups=FILE"
+        self.groups_remedy = (
+            f"set --config.data.find_groups=True, or run {command('find_duplicates')} {root} and pass "
+            "--config.data.groups=FILE"
+        )
         self.files, self.classes = tuple(class_of), tuple(classes)
         number = {name: label for label, name in enumerate(classes)}
         self.labels = np.array([number[name] for name in class_of.values()], np.int32)
@@ -134,23 +137,47 @@ class ImageListing(NamedTuple):
     beside: int
 
 
-def list_images(folder: Path, *, max_pixels: int = MAX_PIXELS) -> ImageListing:
-    """Lists the images of any folder, at any depth; links to folders are followed only at the first level.
+def list_images(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> ImageListing:
+    """Lists image files, and the images in folders at any depth; links are followed only at the first level.
 
-    A class is a direct subfolder. If at least two of them contain images, images outside of them are skipped
-    as in training; else those form the class "". Raises DataError if there are fewer than two images.
+    Names are relative to the folder if there is one folder, else they begin with the given paths. A class is
+    a direct subfolder, of the same name in all folders. If at least two subfolders of a folder contain
+    images, its images outside of them are skipped as in training. Raises DataError if there are fewer than
+    two images or one is listed twice.
     """
+    root = paths[0] if len(paths) == 1 and not paths[0].is_file() else Path()
+    class_of: dict[str, str] = {}
+    others = skipped = 0
+    for path in paths:
+        if path.is_file():
+            found, beside = {path.as_posix(): ""}, 0
+        else:
+            found, count, beside = _list_folder(path)
+            others += count
+            if path is not root:
+                found = {(path / file).as_posix(): name for file, name in found.items()}
+        if repeated := next(iter(found.keys() & class_of.keys()), None):
+            raise DataError(f"{repeated} is listed twice: give each folder or file once")
+        class_of |= found
+        skipped += beside
+    if len(class_of) < 2:
+        total = len(class_of) + others + skipped
+        where = ", ".join(map(str, paths)) or "no paths"
+        problem = f"{len(class_of)} images among {total} files"
+        raise DataError(f"{where}: {problem}; at least two are needed: JPEG, PNG, TIFF and WebP are read")
+    source = ImageFiles(root, class_of, sorted(set(class_of.values())), max_pixels)
+    return ImageListing(source, others, skipped)
+
+
+def _list_folder(folder: Path) -> tuple[dict[str, str], int, int]:
+    """The class of each image of a folder in natural order, and the numbers of skipped files."""
     found_in = _scan(folder, "give the folder that contains the images")
     class_of = {file: name for name, files in found_in.items() for file in files if is_image_name(file)}
     total = sum(map(len, found_in.values()))
     outside = [file for file, name in class_of.items() if not name]
     beside = outside if len({name for name in class_of.values() if name}) >= 2 else []
     used = {file: class_of[file] for file in sorted(class_of.keys() - beside, key=natural_order)}
-    if len(used) < 2:
-        found = f"{len(used)} images among {total} files"
-        raise DataError(f"{folder}: {found}; at least two are needed: JPEG, PNG, TIFF and WebP are read")
-    source = ImageFiles(folder, used, sorted(set(used.values())), max_pixels)
-    return ImageListing(source, total - len(class_of), len(beside))
+    return used, total - len(class_of), len(beside)
 
 
 def groups_from_names(files: Sequence[str], pattern: str) -> np.ndarray:

@@ -97,7 +97,10 @@ class Table(ImageFiles):
         labels = dict(zip(row_of, (row.cells["label"] for row in rows), strict=True))
         super().__init__(Path(root), labels, names, max_pixels)
         self._rows = tuple(row_of.values())
-        self.groups_remedy = f"add a column group to {table}, such as the patient, or set data.group_pattern"
+        self.groups_remedy = (
+            f"add a column group to {table}, such as the patient, or set --config.data.group_pattern or "
+            "--config.data.find_groups=True"
+        )
         if "group" in rows[0].cells:
             if group_pattern is not None:
                 raise ConfigError(f"{table} has a column group: remove --config.data.group_pattern")

@@ -1,19 +1,17 @@
 """The HTML page of a report, with its pictures."""
 
-import base64
 import dataclasses
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from jaxnets.evaluation.gradcam import overlay
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import plots
+from jaxnets.evaluation.report.html import data_uri, environment, percent
 from jaxnets.evaluation.report.measure import NAMES
 from jaxnets.evaluation.result import confusion_matrix
 
@@ -92,11 +90,6 @@ def render(content: Content) -> str:
     return _template().render(shown, charts=[chart for chart in charts if chart])
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction as a percentage; a dash for None."""
-    return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f} %"
-
-
 def format_metric(figure: Mapping[str, Any], name: str) -> str:
     """The value of a metric: ROC-AUC as a number, others as percentages."""
     value = figure["value"]
@@ -112,18 +105,10 @@ def format_interval(interval: Sequence[float] | None, name: str = "") -> str:
 
 @functools.cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxnets.evaluation.report"),
-        autoescape=True,  # class and file names are user input
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for function in (percent, format_metric, format_interval):
-        environment.filters[function.__name__] = function
-    environment.filters["count"] = "{:,}".format
+    for function in (format_metric, format_interval):
+        environment().filters[function.__name__] = function
     constants = {"names": NAMES, "titles": TITLES, "plots": plots}
-    return environment.get_template("page.html", globals=constants)
+    return environment().get_template("page.html", globals=constants)
 
 
 def _confusions(confusion: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
@@ -184,21 +169,14 @@ def card(
     times = -(-MIN_SIDE // len(pixels))
     shown = pixels.repeat(times, axis=0).repeat(times, axis=1)
     return Card(
-        image=_data_uri(shown, "jpeg", quality=88),
-        gradcam=None if heat is None else _data_uri(overlay(shown, heat), "jpeg", quality=88),
+        image=data_uri(shown, "jpeg", quality=88),
+        gradcam=None if heat is None else data_uri(overlay(shown, heat), "jpeg", quality=88),
         file=str(predictions.files[position]),
         true=classes[label],
         predicted=classes[predicted],
         confidence=float(probabilities[predicted]),
         true_confidence=float(probabilities[label]),
     )
-
-
-def _data_uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
-    """uint8[H, W, 1 or 3] as the data URI of a picture."""
-    data = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def _confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
@@ -212,4 +190,4 @@ def _confusion_picture(confusion: np.ndarray, max_side: int = 250) -> str:
     grey = 255 - np.rint(255 * np.sqrt(cells))  # the root makes small fractions visible
     times = -(-300 // side)
     picture = grey.astype(np.uint8)[..., None].repeat(times, axis=0).repeat(times, axis=1)
-    return _data_uri(picture, "png", optimize=True)
+    return data_uri(picture, "png", optimize=True)

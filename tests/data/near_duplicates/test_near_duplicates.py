@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import features, search
+from jaxnets.data.near_duplicates import candidates, search, tasks
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
-    Row,
+    align,
     centre_distance,
     common_fraction,
-    montage,
     verify,
     warp,
 )
@@ -112,7 +111,7 @@ def test_transformed_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     images = [_transform(photo, _affine(*transform)) for photo in photographs for transform in TRANSFORMS[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
-    pairs = features.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
+    pairs = candidates.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
@@ -125,7 +124,7 @@ def test_candidates_across_classes_are_optional() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
         chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
-        pairs = features.candidate_copies(spectra, labels, np.arange(6), chosen)
+        pairs = candidates.candidate_copies(spectra, labels, np.arange(6), chosen)
         crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         assert (~crossing).sum() == 6
         assert crossing.any() == bool(across)
@@ -184,24 +183,46 @@ def test_visual_words_find_partial_overlaps(fields: list[np.ndarray]) -> None:
         for left, flip in ((0, 1), (70, -1))
     ]
     records = np.array([describe(crop, SETTINGS) for crop in crops])
-    few = dataclasses.replace(SETTINGS, words=256, overlap_neighbours=1, overlap_least=1)
-    one_class, one_owner = np.zeros(8, int), np.zeros(8, int)
-    pairs = features.candidate_overlaps(records, np.arange(8), one_class, few)
-    assert {tuple(sorted(pair)) for pair in pairs.tolist()} == {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert len(features.candidate_overlaps(records, one_owner, one_class, few)) == 0
+    descriptors = np.concatenate([record["descriptors"][: record["count"]] for record in records])
+    vocabulary = candidates.make_vocabulary(descriptors, 256)
+    words = candidates.visual_words(records, vocabulary, SETTINGS)
+    few = dataclasses.replace(SETTINGS, overlap_neighbours=4, overlap_least=4, overlap_verified=1)
+    beside = {(0, 1), (2, 3), (4, 5), (6, 7)}
+
+    def found(owners: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return candidates.WordIndex.build(words, owners, labels, 256).candidates(np.arange(8), few)
+
+    pairs = found(np.arange(8), np.zeros(8, int))
+    assert len(pairs) == 8
+    assert {tuple(sorted(pair)) for pair in pairs.tolist()} == beside
+    assert len(found(np.zeros(8, int), np.zeros(8, int))) == 0
     # Neighbours of other classes are counted separately, so they do not displace those of the same class.
+    few = dataclasses.replace(few, overlap_verified=4)
     labels = np.arange(8) % 2
-    crossing = features.candidate_overlaps(
-        records, np.arange(8), labels, dataclasses.replace(few, overlap_neighbours=2)
-    )
-    assert {(0, 1), (2, 3), (4, 5), (6, 7)} <= {tuple(sorted(pair)) for pair in crossing.tolist()}
-    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 2
+    crossing = found(np.arange(8), labels)
+    assert beside <= {tuple(sorted(pair)) for pair in crossing.tolist()}
+    assert (labels[crossing[:, 0]] == labels[crossing[:, 1]]).sum() == 8 * 3
+
+
+def test_votes_agree_on_the_map_of_an_overlap(fields: list[np.ndarray]) -> None:
+    """A pair of overlapping crops gets more votes than the same words in shuffled places."""
+    crops = [np.ascontiguousarray(fields[0][40:200, left : left + SIZE]) for left in (0, 60)]
+    records = np.array([describe(crop, SETTINGS) for crop in crops])
+    descriptors = np.concatenate([record["descriptors"][: record["count"]] for record in records])
+    words = candidates.visual_words(records, candidates.make_vocabulary(descriptors, 64), SETTINGS)
+    words = np.concatenate([words, words[1:], words[:1]])  # the third one becomes shuffled
+    count = records[1]["count"]
+    words["places"][2, :count] = np.random.default_rng(0).permutation(words["places"][2, :count])
+    index = candidates.WordIndex.build(words, np.arange(4), np.zeros(4, int), 64)
+    index = dataclasses.replace(index, rarity=np.ones(64, np.float32))
+    right, shuffled = index.votes(0, np.array([1, 2]))
+    assert right > 2 * shuffled
 
 
 def test_neighbours_per_image_decrease_with_the_number_of_images() -> None:
-    assert features.neighbours(500, SETTINGS) == (100, 50)
-    assert features.neighbours(10_000, SETTINGS) == (30, 15)
-    assert features.neighbours(10**6, SETTINGS) == (10, 5)
+    assert candidates.neighbours(500, SETTINGS) == (300, 150)
+    assert candidates.neighbours(10_000, SETTINGS) == (30, 15)
+    assert candidates.neighbours(10**6, SETTINGS) == (10, 5)
 
 
 @FEW
@@ -228,12 +249,12 @@ def test_unreadable_images_are_reported_and_not_saved(photographs: list[np.ndarr
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
     path, options = tmp_path / "describe-00000.npy", (10**6, SETTINGS)
-    _, (message,) = search.run_task(search.describe_images, path, [good, bad], *options)
+    _, (message,) = search.run_task(tasks.describe_images, path, [good, bad], *options)
     assert "bad.jpg" in message
     assert not path.exists()
-    _, unreadable = search.run_task(search.describe_images, path, [good, good], *options)
+    _, unreadable = search.run_task(tasks.describe_images, path, [good, good], *options)
     assert not unreadable
-    records = search.FeatureFiles(tmp_path)
+    records = tasks.FeatureFiles(tmp_path)
     np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
     assert records.field("count").tolist() == [records[0]["count"]] * 2
 
@@ -245,9 +266,10 @@ def test_warp_aligns_the_second_image_with_the_first(photographs: list[np.ndarra
     middle = slice(50, 110)
     difference = np.abs(warped[middle, middle].astype(int) - photographs[0][middle, middle])
     assert difference.mean() < 8
-    sheet = montage([Row(photographs[0], second, matrix, "a | b")] * 2, SETTINGS)
-    assert sheet.shape[1] > 4 * SIZE
-    assert sheet.shape[0] > 2 * SIZE
+    _, _, shown, checker = align(photographs[0], second, matrix, SETTINGS)
+    np.testing.assert_array_equal(shown, warped)
+    assert (checker == np.where((checker == warped), warped, photographs[0])).all()
+    assert 0.4 < (checker == photographs[0]).all(-1).mean() < 0.8
 
 
 def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_path: Path) -> None:
@@ -257,7 +279,7 @@ def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_pat
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photographs[0][:8, :8]).save(path, "PNG")
     (tmp_path / "empty").mkdir()
-    listing = list_images(tmp_path)
+    listing = list_images([tmp_path])
     images = listing.images
     assert images.files == ("a/deep/1.png", "b/2.png", "b/10.png")
     assert [images.classes[label] for label in images.labels] == ["a", "b", "b"]
@@ -267,14 +289,14 @@ def test_folders_with_and_without_classes(photographs: list[np.ndarray], tmp_pat
     linked.mkdir()
     for name in ("a", "b"):
         (linked / name).symlink_to(tmp_path / name)
-    assert list_images(linked).images.files == images.files == ImageFolder(linked).files
+    assert list_images([linked]).images.files == images.files == ImageFolder(linked).files
     (tmp_path / "a" / "deep" / "1.png").unlink()
     (linked / "a").unlink()
     (linked / "loose.png").write_bytes((tmp_path / "loose.png").read_bytes())
-    single = list_images(linked)  # with a single folder, images next to it count too
+    single = list_images([linked])  # with a single folder, images next to it count too
     assert single.images.files == ("b/2.png", "b/10.png", "loose.png")
     assert [single.images.classes[label] for label in single.images.labels] == ["b", "b", ""]
     assert single.beside == 0
     for folder, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "a", "0 images")):
         with pytest.raises(DataError, match=message):
-            list_images(folder)
+            list_images([folder])

@@ -1,0 +1,104 @@
+"""Near-duplicates in CIFAR-10: the table that the package ships, compared with pairs judged by people.
+
+python -m studies.cifar10_duplicates --data=DIR --folder=WORK [--judged=CIFAIR/meta]
+
+It writes the 60,000 images as PNG files, one folder per class, into WORK, searches them, and writes
+WORK/groups.csv and WORK/cifar10_groups.csv.gz (the images with a near-duplicate, by the names of jaxnets's
+source). The judged pairs are those of Barz and Denzler (arXiv:1902.00423, github.com/cvjena/cifair).
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import jaxnets
+from jaxnets.data.groups import Groups
+from jaxnets.data.near_duplicates.search import Duplicates
+from jaxnets.data.sources.cifar10 import CIFAR10
+from jaxnets.data.splits import Split, leaked_fractions
+from jaxnets.runtime import console
+
+TEST = 50_000  # the index of the first test image
+LISTS = {"duplicates_cifar10.csv": 0, "duplicates_cifar10_test.csv": TEST}
+"""The lists of judged pairs, and the index of their first partner: in train, or within test."""
+JUDGMENTS = {1: "the same shot", 2: "very similar"}
+
+
+def write_images(source: CIFAR10, folder: Path) -> list[str]:
+    """Writes CLASS/BATCH-NUMBER.png for every image and returns their names."""
+    names = []
+    for index, (file, label) in enumerate(zip(source.files, source.labels, strict=True)):
+        path = folder / source.classes[label] / f"{file.replace('/', '-')}.png"
+        names.append(path.relative_to(folder).as_posix())
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(source.images[index]).save(path, compress_level=1)
+    return names
+
+
+def in_source_order(found: Duplicates, names: list[str]) -> np.ndarray:
+    """int[N]: the group of each image of the source, whose files have `names`."""
+    group_of = dict(zip(found.files, found.groups.tolist(), strict=True))
+    return np.array([group_of[name] for name in names])
+
+
+def shipped_table(source: CIFAR10, groups: np.ndarray) -> Groups:
+    """The images that have a near-duplicate; the groups are numbered in order."""
+    repeated = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    _, labels = np.unique(groups[repeated], return_inverse=True)
+    names = (source.files[index] for index in repeated)
+    return Groups(
+        "cifar10", {name: (str(label), str(label)) for name, label in zip(names, labels, strict=True)}
+    )
+
+
+def judged_pairs(folder: Path) -> dict[tuple[int, int], int]:
+    """The judgment of each pair of indices (test image, partner)."""
+    return {
+        (TEST + int(row["TestID"]), first + int(row["TrainID"])): int(row["Judgment"])
+        for name, first in LISTS.items()
+        for row in csv.DictReader((folder / name).open())
+    }
+
+
+def report(source: CIFAR10, groups: np.ndarray, judged: dict[tuple[int, int], int]) -> None:
+    """Prints the leakage of the official split, and the recall of the judged pairs."""
+    split = Split("official", np.arange(TEST), np.zeros(0, int), np.arange(TEST, len(groups)))
+    leaked = leaked_fractions(split, groups)["test"]
+    sizes = np.bincount(groups)
+    print(f"{100 * (leaked or 0):.2f} % of the test images have a near-duplicate in training")
+    print(f"{(sizes[groups] > 1).sum():,} images in {(sizes > 1).sum():,} groups of 2 to {sizes.max()}")
+    for judgment, meaning in JUDGMENTS.items():
+        pairs = [pair for pair, value in judged.items() if value == judgment]
+        found = sum(groups[first] == groups[second] for first, second in pairs)
+        print(f"judged as {meaning}: {found} of {len(pairs)} pairs found")
+    if judged:
+        test = {first for first, second in judged if second < TEST}
+        ours = np.flatnonzero(np.isin(groups[TEST:], groups[:TEST])) + TEST
+        print(f"{len(set(ours.tolist()) - test)} of {len(ours)} leaking test images are in no judged pair")
+
+
+def main() -> None:
+    """Searches CIFAR-10."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder with CIFAR-10")
+    parser.add_argument("--folder", type=Path, required=True, help="a folder for images and results")
+    parser.add_argument("--judged", type=Path, help="the folder with the lists of judged pairs")
+    options = parser.parse_args()
+    console.show()
+    source = CIFAR10.open(options.data)
+    names = write_images(source, options.folder / "images")
+    found = jaxnets.find_duplicates(options.folder / "images", workdir=options.folder / "work")
+    found.to_groups("groups.csv").write(options.folder / "groups.csv")
+    groups = in_source_order(found, names)
+    shipped_table(source, groups).write(options.folder / "cifar10_groups.csv.gz")
+    report(source, groups, judged_pairs(options.judged) if options.judged else {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Near-duplicates among small images: candidates and verified correlation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnets.data.near_duplicates.correlation import (
+    SMALL,
+    Views,
+    correlate,
+    describe_small,
+    distinct,
+    small_candidates,
+    views,
+)
+from jaxnets.data.near_duplicates.features import Settings
+from jaxnets.data.near_duplicates.verification import PAIR
+from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
+
+pytest.importorskip("cv2")
+
+SETTINGS = Settings()
+SIZE = np.array([224.0, 224.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def fields() -> list[np.ndarray]:
+    """Returns eight synthetic images, uint8[96, 96, 3]."""
+    source = SyntheticTissue(8, 96, seed=5)
+    return [source[index]["image"] for index in range(8)]
+
+
+def _small(field: np.ndarray, box: tuple[int, int, int, int], *, mirror: bool = False) -> np.ndarray:
+    picture = Image.fromarray(field).resize((32, 32), Image.Resampling.BICUBIC, box=box)
+    return np.array(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else picture)
+
+
+def _views(image: np.ndarray) -> Views:
+    return views(describe_small(image, 0, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("box", "mirror", "factor"),
+    [
+        ((8, 8, 88, 88), False, 1.0),
+        ((8, 8, 88, 88), True, 1.0),
+        ((8, 8, 88, 88), False, 0.7),
+        ((12, 5, 92, 85), True, 1.0),
+        ((11, 11, 85, 85), False, 1.0),
+    ],
+)
+def test_shifted_mirrored_and_darkened_copies_are_verified(
+    fields: list[np.ndarray], box: tuple[int, int, int, int], mirror: bool, factor: float
+) -> None:
+    first = _small(fields[0], (8, 8, 88, 88))
+    second = (_small(fields[0], box, mirror=mirror) * factor).astype(np.uint8)
+    record = correlate(_views(first), _views(second), SETTINGS)
+    assert record["correlation"] > SETTINGS.small_correlation
+    # The map leads the first image's centre to where that part of the field is in the second.
+    zoom, scale = 80 / (box[2] - box[0]), 224 / 80
+    expected = np.array([(48 - (box[0] + box[2]) / 2), (48 - (box[1] + box[3]) / 2)]) * zoom * scale
+    centre = (SIZE - 1) / 2
+    moved = record["matrix"] @ [*centre, 1] - centre
+    np.testing.assert_allclose(moved, expected * (-1 if mirror else 1, 1), atol=5)
+
+
+def test_different_images_are_not_verified(fields: list[np.ndarray]) -> None:
+    pictures = [_views(_small(field, (8, 8, 88, 88))) for field in fields]
+    for a in range(8):
+        for b in range(a):
+            assert correlate(pictures[a], pictures[b], SETTINGS)["correlation"] < 0.6
+
+
+def test_plain_images_are_not_verified() -> None:
+    plain = _views(np.full((32, 32, 3), 128, np.uint8))
+    assert correlate(plain, plain, SETTINGS)["correlation"] == 0
+
+
+def test_copies_correlate_better_than_the_next_candidates() -> None:
+    """Images 0 and 1 are copies; 2 to 5 are drawings that all correlate with each other."""
+    few = dataclasses.replace(SETTINGS, small_rank=2)
+    rows = [(0, 1, 0.97), (0, 2, 0.4), (1, 2, 0.5), (1, 3, 0.5)]
+    rows += [(a, b, 0.95) for a in range(2, 6) for b in range(a + 1, 6)]
+    pairs = np.zeros(len(rows), PAIR)
+    for record, row in zip(pairs, rows, strict=True):
+        record["first"], record["second"], record["correlation"] = row
+    assert distinct(pairs, 6, few)[["first", "second"]].tolist() == [(0, 1)]
+
+
+def test_copies_are_candidates(fields: list[np.ndarray]) -> None:
+    images = [_small(field, (8, 8, 88, 88)) for field in fields]
+    images += [_small(field, (10, 6, 90, 86), mirror=True) for field in fields]
+    records = np.array([describe_small(image, 0, SIZE) for image in images], SMALL)
+    pairs = small_candidates(records, np.zeros(16, int), np.arange(16), SETTINGS)
+    assert {(n, n + 8) for n in range(8)} <= {tuple(pair) for pair in pairs.tolist()}
+    assert (pairs[:, 0] < pairs[:, 1]).all()
