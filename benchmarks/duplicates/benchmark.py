@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import suite
 from benchmarks.duplicates import failures, image_sets, scoring
-from benchmarks.duplicates.finders import FINDERS
+from benchmarks.duplicates.finders import FINDERS, OURS
 from benchmarks.duplicates.image_sets import (
     CONTROLS,
     COPIES_TRUTH,
@@ -77,7 +77,9 @@ def run(options: Options) -> dict[str, Any]:
         for finder in options.finders
     }
     found = scoring.load(sets, runs, folder / "runs")
-    content = {**suite.describe_machine(), "rows": [], **_score(sets, runs, found)}
+    photographs = {"used": len(sets[image_sets.PHOTOGRAPHS]), "all": int(lung.photographs.max()) + 1}
+    content = {**suite.describe_machine(), "rows": [], "photographs": photographs}
+    content |= _score(sets, runs, found)
     content["failures"] = _draw_failures(options.failures, sets, found)
     atomic_write(options.output, json.dumps(_rounded(content), indent=1) + "\n")
     console.log("saved", f"{options.output}, {options.failures}; python scripts/compare.py writes the page")
@@ -126,15 +128,21 @@ def _describe(image_set: ImageSet) -> dict[str, Any]:
 def _draw_failures(
     path: Path, sets: Mapping[str, ImageSet], found: Mapping[str, Mapping[str, Found]]
 ) -> dict[str, int]:
-    """Draws the errors of our groups, if our search was run."""
-    row = found.get(list(OUR_ROWS)[-1], {})
+    """Draws the errors of our search, if it was run, and returns their numbers."""
+    originals, groups = OUR_ROWS
+    shown = (
+        (HARDER_SET, COPIES_TRUTH, originals),
+        (PUBLISHED_SET, COPIES_TRUTH, groups),
+        (HARDER_SET, COPIES_TRUTH, groups),
+        (LUNG, HUMAN, groups),
+    )
     strips = []
-    truths = ((PUBLISHED_SET, COPIES_TRUTH), (HARDER_SET, COPIES_TRUTH), (LUNG, HUMAN))
-    for name, truth in truths:
-        if name in row:
-            groups = row[name].groups(None, len(sets[name]))
-            missed, joined = failures.errors(groups, sets[name].truths[truth])
-            strips += [(f"{name}: divided", sets[name], missed), (f"{name}: joined", sets[name], joined)]
+    for name, truth, row in shown:
+        if name in found.get(row, {}):
+            labels = found[row][name].groups(None, len(sets[name]))
+            what = f"{name}, {row.removeprefix(f'{OURS}_')}"
+            for error, pairs in failures.errors(labels, sets[name].truths[truth]).items():
+                strips.append((f"{what} {error}", sets[name], pairs))
     return failures.draw(path, strips) if strips else {}
 
 

@@ -89,13 +89,21 @@ FINDERS: Mapping[str, Finder] = {
     "czkawka": Finder("czkawka", "czkawka_finder", "czkawka", default=-10.0, about="Python binding"),
     "difpy": Finder("difPy, similar", "difpy_finder", "difpy", default=-5.0, about="pixels, right angles"),
     "fastdup": Finder("fastdup", "fastdup_finder", "fastdup", default=0.9, about="its own features"),
-    "immaculate_pdq": Finder("Immaculate, PDQ", "immaculate_finder", "immaculate", "pdq"),
-    "immaculate_sscd": Finder("Immaculate, SSCD", "immaculate_finder", "immaculate", "sscd"),
-    "sscd": Finder("SSCD, cosine", "sscd", "immaculate", about="features of Immaculate's SSCD model"),
+    "immaculate_pdq": Finder(
+        "Immaculate, PDQ",
+        "immaculate_finder",
+        "immaculate",
+        "pdq",
+        about="256 bits, 8 turns, at most 31 differ",
+    ),
+    "immaculate_sscd": Finder(
+        "Immaculate, SSCD", "immaculate_finder", "immaculate", "sscd", about="SSCD in int8, cosine from 0.75"
+    ),
+    "sscd": Finder("SSCD, cosine", "sscd", "immaculate", default=0.75, about="the same features"),
     "efficientnet": Finder(
         "EfficientNet-Lite0, cosine", "efficientnet", OURS, about="ImageNet features, mean over positions"
     ),
-    OURS: Finder("jaxnets", "jaxnets_finder", OURS, about="keypoints, affine maps"),
+    OURS: Finder("jaxnets", "jaxnets_finder", OURS, about="keypoints and affine maps"),
 }
 """By the name of the option `--finders`."""
 

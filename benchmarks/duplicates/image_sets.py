@@ -26,7 +26,7 @@ from jaxnets.runtime import console
 TUNING_CLASS = "lung_aca"
 """Thresholds are chosen on its images, by the human clusters."""
 COPIES = 20
-DIGITS = 2_000
+DIGITS = 500
 PUBLISHED_SET, HARDER_SET, LUNG, PHOTOGRAPHS, MNIST_SET = (
     "published",
     "harder",

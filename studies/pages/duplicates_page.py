@@ -16,9 +16,10 @@ REFERENCES = {
     "human": "human clusters",
     "originals": "our originals",
     "groups": "our groups",
-    "copies": "the known copies",
+    "copies": "known copies",
 }
 """Splits for comparison that no finder made."""
+COUNTED = {"human": "human clusters", "originals": "originals", "groups": "groups of ours"}
 PAIRS = (("published", "copies"), ("harder", "copies"), ("lung", "human"))
 """Sets with a truth that is not ours, in the order of the columns."""
 TITLES = {
@@ -80,12 +81,18 @@ def _measured(
 
 
 def _sets(content: Mapping[str, Any]) -> str:
-    heads = ("set", "images", "groups")
     rows = []
     for name, entry in content["sets"].items():
-        groups = [f"{count:,} {REFERENCES[truth]}" for truth, count in entry["groups"].items()]
-        rows.append((TITLES[name].split(", human")[0], f"{entry['images']:,}", ", ".join(groups)))
-    return table(heads, rows)
+        groups = entry["groups"]
+        if "copies" in groups:
+            unit = "digits" if name == "mnist" else "photographs"
+            counts = [f"{groups['copies']:,} {unit}"]
+        else:
+            counts = [f"{groups[truth]:,} {unit}" for truth, unit in COUNTED.items()]
+        rows.append((TITLES[name].split(", human")[0], f"{entry['images']:,}", ", ".join(counts)))
+    used, known = content["photographs"]["used"], content["photographs"]["all"]
+    part = "" if used == known else f"\n\nThese results are of {used} of the {known} photographs."
+    return table(("set", "images", "which show"), rows) + part
 
 
 def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bool]]:
@@ -105,14 +112,10 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
             if row in rows and "leakage" in entry
         }
         found += [(f"leakage of a split, {TITLES[name]}", leaks, False)]
-    cost = {row: _processor_seconds(content, row) for row in rows}
-    found.append(("processor time, LC25000", {row: s for row, s in cost.items() if s is not None}, False))
+    runs = {row: content["runs"][OUR_FINDER if row in OURS else row]["lung"] for row in rows}
+    for measure, field in (("processor time", "processor_seconds"), ("peak memory", "peak_memory")):
+        found.append((f"{measure}, LC25000", {row: run[field] for row, run in runs.items()}, False))
     return found
-
-
-def _processor_seconds(content: Mapping[str, Any], row: str) -> float | None:
-    run = content["runs"][OUR_FINDER if row in OURS else row].get("lung")
-    return run["processor_seconds"] if run and run["failed"] is None else None
 
 
 def _better(content: Mapping[str, Any]) -> str:
@@ -136,6 +139,8 @@ def _better(content: Mapping[str, Any]) -> str:
 def _value(measure: str, value: float) -> str:
     if "time" in measure:
         return f"{value:,.0f} s"
+    if "memory" in measure:
+        return f"{value / GIB:.2f} GiB"
     return f"{100 * value:.1f} %" if "leakage" in measure else f"{value:.3f}"
 
 
@@ -221,7 +226,8 @@ def _splits(content: Mapping[str, Any]) -> str:
     heads += ["accuracy of colour on LC25000"]
     splits = content["splits"]
     rows = []
-    names = dict.fromkeys(name for entries in splits.values() for name in entries)
+    names = [row for row in REFERENCES if any(row in entries for entries in splits.values())]
+    names += list(content["scores"])
     for row in names:
         cells = [title(content, row)]
         for name, truth in columns:
