@@ -87,7 +87,7 @@ FINDERS: Mapping[str, Finder] = {
         "imgcheck", "imgcheck_finder", "imgcheck", about="pHash with 8 turns, clusters about medoids"
     ),
     "czkawka": Finder("czkawka", "czkawka_finder", "czkawka", default=-10.0, about="Python binding"),
-    "difpy": Finder("difPy, similar", "difpy_finder", "difpy", default=-5.0, about="pixels, right angles"),
+    "difpy": Finder("difPy, similar", "difpy_finder", "difpy", about="pixels, right angles, error up to 5"),
     "fastdup": Finder("fastdup", "fastdup_finder", "fastdup", default=0.9, about="its own features"),
     "immaculate_pdq": Finder(
         "Immaculate, PDQ",
