@@ -80,7 +80,12 @@ FINDERS: Mapping[str, Finder] = {
         "imagededup, pHash", "imagededup_finder", "imagededup", "PHash", -10.0, "64 bits"
     ),
     "imagededup_cnn": Finder(
-        "imagededup, CNN", "imagededup_finder", "imagededup", "CNN", 0.9, "MobileNet v3 small"
+        "imagededup, CNN",
+        "imagededup_finder",
+        "imagededup",
+        "CNN",
+        0.9,
+        "MobileNet v3 small, whose weights it downloads",
     ),
     "cleanvision": Finder("CleanVision", "cleanvision_finder", "cleanvision", about="equal pHash"),
     "imgcheck": Finder(

@@ -119,20 +119,22 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
 
 
 def _better(content: Mapping[str, Any]) -> str:
-    """Returns a line per measure in which another finder is better than the better one of our rows."""
+    """Returns a line per measure in which others are better than one of our rows, or equal the better one."""
     lines = []
     for name, values, is_larger_better in _ranking(content):
         sign = 1 if is_larger_better else -1
-        ours = [sign * values[row] for row in OURS if row in values]
+        ours = {row: values[row] for row in OURS if row in values}
         if not ours:
             continue
-        better = sorted(
-            (row for row in values if sign * values[row] > max(ours)), key=lambda row: -sign * values[row]
-        )
-        if better:
-            shown = ", ".join(f"{title(content, row)} {_value(name, values[row])}" for row in better[:3])
-            more = f" and {len(better) - 3} others" if len(better) > 3 else ""
-            lines.append(f"- {name}: {shown}{more}; jaxnets {_value(name, sign * max(ours))}")
+        others = sorted(values.keys() - ours.keys(), key=lambda row: -sign * values[row])
+        least, *_, most = sorted([*ours.values(), *ours.values()], key=lambda value: sign * value)
+        named = [row for row in others if sign * values[row] > sign * least or values[row] == most]
+        if named:
+            shown = ", ".join(f"{title(content, row)} {_value(name, values[row])}" for row in named[:3])
+            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+            own = {OUR_FINDER: most} if least == most else {OURS[row]: value for row, value in ours.items()}
+            own_shown = ", ".join(f"{row} {_value(name, value)}" for row, value in own.items())
+            lines.append(f"- {name}: {shown}{more}; {own_shown}")
     return "\n".join(lines) if lines else "No other finder is better in any of these measures."
 
 
@@ -300,13 +302,15 @@ def _failed(content: Mapping[str, Any]) -> str:
                 reasons.setdefault(run["failed"], []).append(image_set)
         for reason, sets in reasons.items():
             where = "all sets" if len(sets) == len(by_set) else ", ".join(sets)
-            lines.append(f"- {content['finders'][name]['title']}, {where}: `{reason}`")
+            finder = content["finders"][name]
+            about = f" ({finder['about']})" if finder["about"] else ""
+            lines.append(f"- {finder['title']}{about}, {where}: `{reason}`")
     return "\n".join(lines) if lines else "All finders finished."
 
 
 def _failures(content: Mapping[str, Any]) -> str:
     counts = content["failures"]
-    return table(("errors of our groups", "number"), [(name, f"{count:,}") for name, count in counts.items()])
+    return table(("errors of our search", "number"), [(name, f"{count:,}") for name, count in counts.items()])
 
 
 def drawn_data(folder: Path) -> dict[str, Any]:
