@@ -126,7 +126,7 @@ def _better(content: Mapping[str, Any]) -> str:
         ours = {row: values[row] for row in OURS if row in values}
         if not ours:
             continue
-        others = sorted(values.keys() - ours.keys(), key=lambda row: -sign * values[row])
+        others = sorted((row for row in values if row not in ours), key=lambda row: -sign * values[row])
         least, *_, most = sorted([*ours.values(), *ours.values()], key=lambda value: sign * value)
         named = [row for row in others if sign * values[row] > sign * least or values[row] == most]
         if named:
