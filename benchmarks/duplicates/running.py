@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _code(finder: Finder, image_set: ImageSet) -> str:
     files = (program, Path(scored_pairs.__file__), image_set.folder / "truth.json")
     parts = [file_sha256(file) for file in files] + [finder.method]
     if finder.environment == finders.OURS:
-        parts.append(code_version())
+        parts.append(str(code_version()))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
@@ -121,7 +122,7 @@ def _measure(
 
 
 @contextlib.contextmanager
-def _started(command: list[str], sink: object) -> Iterator[subprocess.Popen[bytes]]:
+def _started(command: list[str], sink: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Starts a command in its own process group, which is killed at the end."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(

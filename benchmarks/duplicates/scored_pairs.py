@@ -60,7 +60,7 @@ def save_groups(path: Path, groups: np.ndarray, version: str) -> None:
 
 def _save(path: Path, version: str, **arrays: np.ndarray) -> None:
     path.with_suffix(".version.json").write_text(json.dumps(version))
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def numbered(images: Iterable[Path]) -> dict[str, int]:

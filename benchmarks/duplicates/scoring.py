@@ -95,7 +95,7 @@ def thresholds(found: Found, image_set: ImageSet) -> dict[str, dict[str, float |
     truth = np.unique(image_set.truths[HUMAN][selected], return_inverse=True)[1]
     pairs = found.restricted(selected).output
     assert isinstance(pairs, ScoredPairs)
-    tuned = {
+    tuned: dict[str, float | None] = {
         "pairs": metrics.best_pair_threshold(pairs, truth),
         "groups": metrics.best_group_threshold(pairs, truth),
     }

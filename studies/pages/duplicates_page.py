@@ -23,8 +23,8 @@ COUNTED = {"human": "human clusters", "originals": "originals", "groups": "group
 PAIRS = (("published", "copies"), ("harder", "copies"), ("lung", "human"))
 """Sets with a truth that is not ours, in the order of the columns."""
 TITLES = {
-    "published": "copies, published",
-    "harder": "copies, harder",
+    "published": "copies like LC25000",
+    "harder": "harder copies",
     "lung": "LC25000, human clusters",
     "photographs": "photographs",
     "mnist": "MNIST",
@@ -147,30 +147,25 @@ def _value(measure: str, value: float) -> str:
 
 
 def _pairs(content: Mapping[str, Any], setting: str) -> str:
-    """Returns precision, recall and average precision of pairs by set; without finders of groups if tuned."""
-    tuned = setting == "tuned"
-    heads = ["finder"]
-    for name, _ in PAIRS:
-        heads += [f"{TITLES[name]}: precision / recall", "F1 [95 %]", *(["AP"] if tuned else [])]
+    """Returns precision / recall, F1 with its interval, and average precision of pairs by set."""
     rows = []
     for row in content["scores"]:
-        used = _setting(content, row) if tuned else "default"
-        if used not in content["thresholds"][row]:
-            continue
-        cells = [title(content, row)]
-        for name, truth in PAIRS:
-            entry = _measured(content, row, name, truth, used)
-            if entry is None:
-                cells += [""] * (3 if tuned else 2)
-                continue
-            pairs, (low, high) = entry["pairs"], entry["intervals"]["f1"]
-            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}")
-            cells.append(f"{pairs['f1']:.3f} [{low:.3f}, {high:.3f}]")
-            if tuned:
-                precision = content["scores"][row][name][truth].get("average_precision")
-                cells.append("" if precision is None else f"{precision:.3f}")
-        rows.append(cells)
-    return table(heads, rows)
+        used = _setting(content, row) if setting == "tuned" else setting
+        if used in content["thresholds"][row]:
+            cells = (_pairs_cell(content, row, name, truth, used) for name, truth in PAIRS)
+            rows.append((title(content, row), *cells))
+    return table(("finder", *(TITLES[name] for name, _ in PAIRS)), rows)
+
+
+def _pairs_cell(content: Mapping[str, Any], row: str, name: str, truth: str, setting: str) -> str:
+    entry = _measured(content, row, name, truth, setting)
+    if entry is None:
+        return ""
+    pairs, (low, high) = entry["pairs"], entry["intervals"]["f1"]
+    rates = f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}"
+    precision = content["scores"][row][name][truth].get("average_precision")
+    ranked = "" if precision is None or setting == "default" else f"; {precision:.3f}"
+    return f"{rates}; {pairs['f1']:.3f} [{low:.3f}, {high:.3f}]{ranked}"
 
 
 def _percent(value: float) -> str:
@@ -193,39 +188,26 @@ def _our_truths(content: Mapping[str, Any]) -> str:
 
 
 def _groups(content: Mapping[str, Any]) -> str:
-    heads = ["finder"]
-    for name, _ in PAIRS:
-        heads += [f"{TITLES[name]}: Rand", "B-cubed precision / recall", "groups", "largest"]
+    """Returns the Rand index, B-cubed precision / recall, number and largest of the groups by set."""
     rows = []
     for row in content["scores"]:
         cells = [title(content, row)]
         for name, truth in PAIRS:
             entry = _measured(content, row, name, truth)
             if entry is None:
-                cells += [""] * 4
+                cells.append("")
                 continue
             groups = entry["groups"]
-            cells.append(f"{groups['adjusted_rand']:.3f}")
-            cells.append(f"{_percent(groups['b_cubed_precision'])} / {_percent(groups['b_cubed_recall'])}")
-            cells += [f"{groups['groups']:,}", f"{groups['largest']:,}"]
+            b_cubed = f"{_percent(groups['b_cubed_precision'])} / {_percent(groups['b_cubed_recall'])}"
+            sizes = f"{groups['groups']:,}, {groups['largest']:,}"
+            cells.append(f"{groups['adjusted_rand']:.3f}; {b_cubed}; {sizes}")
         rows.append(cells)
-    return table(heads, rows)
+    return table(("finder", *(TITLES[name] for name, _ in PAIRS)), rows)
 
 
 def _splits(content: Mapping[str, Any]) -> str:
     columns = (("published", "copies"), ("harder", "copies"), ("lung", "human"), ("lung", "groups"))
-    heads = [
-        "split by",
-        *(f"{TITLES[name].split(',')[0]}, {REFERENCES[truth]}" for name, truth in columns[2:]),
-    ]
-    heads = [
-        "split by",
-        "copies, published",
-        "copies, harder",
-        "LC25000, human clusters",
-        "LC25000, our groups",
-    ]
-    heads += ["accuracy of colour on LC25000"]
+    heads = ["split by", *(TITLES[name] for name, _ in PAIRS), "LC25000, our groups", "accuracy on LC25000"]
     splits = content["splits"]
     rows = []
     names = [row for row in REFERENCES if any(row in entries for entries in splits.values())]
@@ -260,15 +242,8 @@ def _controls(content: Mapping[str, Any]) -> str:
 
 
 def _cost(content: Mapping[str, Any]) -> str:
-    heads = (
-        "finder",
-        "version",
-        "what it compares",
-        "processor time, s",
-        "peak memory, GiB",
-        "default",
-        "best",
-    )
+    heads = ("finder", "version", "what it compares", "processor time, s", "peak memory, GiB")
+    heads += ("threshold: default; best",)
     rows = []
     for name, finder in content["finders"].items():
         run = content["runs"][name]["lung"]
@@ -281,16 +256,17 @@ def _cost(content: Mapping[str, Any]) -> str:
                 finder["about"],
                 f"{run['processor_seconds']:,.0f}",
                 f"{run['peak_memory'] / GIB:.2f}",
-                "" if finder["default"] is None else f"{abs(finder['default']):g}",
-                _thresholds(content["thresholds"].get(name, {}).get("tuned")),
+                _thresholds(finder["default"], content["thresholds"].get(name, {}).get("tuned")),
             )
         )
     return table(heads, rows)
 
 
-def _thresholds(tuned: Mapping[str, float | None] | None) -> str:
+def _thresholds(default: float | None, tuned: Mapping[str, float | None] | None) -> str:
     values = tuned.values() if tuned else ()
-    return " / ".join(f"{abs(value):.3g}" for value in values if value is not None)
+    best = " / ".join(f"{abs(value):.3g}" for value in values if value is not None)
+    shown = "none" if default is None else f"{abs(default):g}"
+    return f"{shown}; {best}" if best else ""
 
 
 def _failed(content: Mapping[str, Any]) -> str:
@@ -309,7 +285,7 @@ def _failed(content: Mapping[str, Any]) -> str:
 
 
 def _failures(content: Mapping[str, Any]) -> str:
-    counts = content["failures"]
+    counts = {name.replace("published", TITLES["published"]): n for name, n in content["failures"].items()}
     return table(("errors of our search", "number"), [(name, f"{count:,}") for name, count in counts.items()])
 
 

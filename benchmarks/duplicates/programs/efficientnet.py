@@ -2,6 +2,7 @@
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +26,8 @@ def features_of(paths: list[Path]) -> np.ndarray:
     @jax.jit
     def apply(images: jax.Array) -> jax.Array:
         inputs = normalize(scale(images, np.dtype(np.float32)), preprocess.mean, preprocess.std)
-        return model.apply(weights.variables, inputs, train=False, method="features").mean((1, 2))
+        features: Any = model.apply(weights.variables, inputs, train=False, method="features")
+        return features.mean((1, 2))
 
     found = []
     for start in range(0, len(paths), BATCH_SIZE):
