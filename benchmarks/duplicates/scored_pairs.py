@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,9 +58,9 @@ def save_groups(path: Path, groups: np.ndarray, version: str) -> None:
     _save(path, version, groups=np.atleast_2d(groups))
 
 
-def _save(path: Path, version: str, **arrays: np.ndarray) -> None:
+def _save(path: Path, version: str, **arrays: Any) -> None:
     path.with_suffix(".version.json").write_text(json.dumps(version))
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)
 
 
 def numbered(images: Iterable[Path]) -> dict[str, int]:

@@ -99,8 +99,9 @@ def thresholds(found: Found, image_set: ImageSet) -> dict[str, dict[str, float |
         "pairs": metrics.best_pair_threshold(pairs, truth),
         "groups": metrics.best_group_threshold(pairs, truth),
     }
-    default = {} if found.default is None else {DEFAULT: {"pairs": found.default, "groups": found.default}}
-    return {**default, TUNED: tuned}
+    if found.default is None:
+        return {TUNED: tuned}
+    return {DEFAULT: {"pairs": found.default, "groups": found.default}, TUNED: tuned}
 
 
 def score(
