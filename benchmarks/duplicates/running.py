@@ -24,7 +24,7 @@ from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
 
 REPOSITORY = Path(__file__).parents[2]
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
