@@ -16,6 +16,7 @@ from studies.pages import (
     bench_table,
     colour_table,
     curves,
+    duplicates_page,
     groupings_table,
     growth_page,
     leak_table,
@@ -36,6 +37,7 @@ SWEEPS = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "l
 CURVES, SPLITS, STAIN = "curves", "lc25000_splits.png", "lc25000_stain.png"
 STAIN_LINK = "[tables/stain_shift.csv](tables/stain_shift.csv) has every run, shift and strength."
 GROWTH = Path("performance") / "growth.png"
+DUPLICATES = "duplicates_benchmark.png"
 Draw = Callable[[Path, Mapping[str, Any]], None]
 Pictures = dict[Path, tuple[dict[str, Any], Draw]]
 """The data of each picture and the function that draws it."""
@@ -128,6 +130,7 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
             mark: functools.partial(bench_table.section, folder / BENCH, mark)
             for mark in bench_table.SECTIONS
         },
+        **duplicates_page.sections(folder / BENCH),
         **{mark: functools.partial(_performance_section, folder, mark) for mark in performance_page.SECTIONS},
     }
 
@@ -182,6 +185,8 @@ def _pictures(docs: Path, folder: Path) -> Pictures:
         pictures[docs / STAIN] = stain, stain_page.draw
     if growth["series"]:
         pictures[docs / GROWTH] = growth, growth_page.draw
+    if duplicates := duplicates_page.drawn_data(folder / BENCH):
+        pictures[docs / DUPLICATES] = duplicates, duplicates_page.draw
     return pictures
 
 

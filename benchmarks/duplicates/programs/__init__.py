@@ -1,0 +1,1 @@
+"""One program per finder. Each runs in an environment of its own, without jaxnets."""

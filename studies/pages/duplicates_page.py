@@ -1,0 +1,332 @@
+"""Tables and picture of docs/duplicates_benchmark.md, from results/bench/duplicates.json."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studies.pages import curves
+from studies.pages.markdown import NOT_MEASURED, table
+
+RESULTS = "duplicates.json"
+OURS = {"jaxnets_originals": "jaxnets, originals", "jaxnets_groups": "jaxnets, groups"}
+OUR_FINDER = "jaxnets"
+REFERENCES = {
+    "random split": "random split",
+    "human": "human clusters",
+    "originals": "our originals",
+    "groups": "our groups",
+    "copies": "known copies",
+}
+"""Splits for comparison that no finder made."""
+COUNTED = {"human": "human clusters", "originals": "originals", "groups": "groups of ours"}
+PAIRS = (("published", "copies"), ("harder", "copies"), ("lung", "human"))
+"""Sets with a truth that is not ours, in the order of the columns."""
+TITLES = {
+    "published": "copies like LC25000",
+    "harder": "harder copies",
+    "lung": "LC25000, human clusters",
+    "photographs": "photographs",
+    "mnist": "MNIST",
+}
+SETTINGS = ("tuned", "default")
+GIB = 2**30
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Reads the results; empty if the benchmark was not run."""
+    path = folder / RESULTS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def sections(folder: Path) -> dict[str, Callable[[], str]]:
+    """Returns the function that makes the text of each mark."""
+    makers = {
+        "duplicates_sets": _sets,
+        "duplicates_better": _better,
+        "duplicates_pairs": lambda content: _pairs(content, "tuned"),
+        "duplicates_default": lambda content: _pairs(content, "default"),
+        "duplicates_ours": _our_truths,
+        "duplicates_groups": _groups,
+        "duplicates_splits": _splits,
+        "duplicates_controls": _controls,
+        "duplicates_cost": _cost,
+        "duplicates_failed": _failed,
+        "duplicates_failures": _failures,
+    }
+
+    def section(make: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
+        return lambda: make(content) if (content := read(folder)) else NOT_MEASURED
+
+    return {mark: section(make) for mark, make in makers.items()}
+
+
+def title(content: Mapping[str, Any], row: str) -> str:
+    """Returns the name of a row; our rows are bold."""
+    if row in OURS:
+        return f"**{OURS[row]}**"
+    return REFERENCES.get(row) or content["finders"][row]["title"]
+
+
+def _setting(content: Mapping[str, Any], row: str) -> str:
+    """Returns the setting of a row with thresholds chosen on one class, or of one without thresholds."""
+    return next(setting for setting in SETTINGS if setting in content["thresholds"][row])
+
+
+def _measured(
+    content: Mapping[str, Any], row: str, image_set: str, truth: str, setting: str = ""
+) -> Mapping[str, Any] | None:
+    by_truth = content["scores"][row].get(image_set, {})
+    return by_truth.get(truth, {}).get(setting or _setting(content, row))
+
+
+def _sets(content: Mapping[str, Any]) -> str:
+    rows = []
+    for name, entry in content["sets"].items():
+        groups = entry["groups"]
+        if "copies" in groups:
+            unit = "digits" if name == "mnist" else "photographs"
+            counts = [f"{groups['copies']:,} {unit}"]
+        else:
+            counts = [f"{groups[truth]:,} {unit}" for truth, unit in COUNTED.items()]
+        rows.append((TITLES[name].split(", human")[0], f"{entry['images']:,}", ", ".join(counts)))
+    used, known = content["photographs"]["used"], content["photographs"]["all"]
+    part = "" if used == known else f"\n\nThese results are of {used} of the {known} photographs."
+    return table(("set", "images", "which show"), rows) + part
+
+
+def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bool]]:
+    """Returns each measure by row, and whether larger is better."""
+    rows = content["scores"]
+    found: list[tuple[str, dict[str, float], bool]] = []
+    for name, truth in PAIRS:
+        entries = {row: entry for row in rows if (entry := _measured(content, row, name, truth))}
+        f1 = {row: entry["pairs"]["f1"] for row, entry in entries.items()}
+        rand = {row: entry["groups"]["adjusted_rand"] for row, entry in entries.items()}
+        found += [(f"F1 of pairs, {TITLES[name]}", f1, True)]
+        found += [(f"adjusted Rand index, {TITLES[name]}", rand, True)]
+        splits = content["splits"].get(name, {})
+        leaks = {
+            row: entry["leakage"][truth]
+            for row, entry in splits.items()
+            if row in rows and "leakage" in entry
+        }
+        found += [(f"leakage of a split, {TITLES[name]}", leaks, False)]
+    runs = {row: content["runs"][OUR_FINDER if row in OURS else row]["lung"] for row in rows}
+    for measure, field in (("processor time", "processor_seconds"), ("peak memory", "peak_memory")):
+        found.append((f"{measure}, LC25000", {row: run[field] for row, run in runs.items()}, False))
+    return found
+
+
+def _better(content: Mapping[str, Any]) -> str:
+    """Returns a line per measure in which others are better than one of our rows, or equal the better one."""
+    lines = []
+    for name, values, is_larger_better in _ranking(content):
+        sign = 1 if is_larger_better else -1
+        ours = {row: values[row] for row in OURS if row in values}
+        if not ours:
+            continue
+        others = sorted((row for row in values if row not in ours), key=lambda row: -sign * values[row])
+        least, *_, most = sorted([*ours.values(), *ours.values()], key=lambda value: sign * value)
+        named = [row for row in others if sign * values[row] > sign * least or values[row] == most]
+        if named:
+            shown = ", ".join(f"{title(content, row)} {_value(name, values[row])}" for row in named[:3])
+            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+            own = {OUR_FINDER: most} if least == most else {OURS[row]: value for row, value in ours.items()}
+            own_shown = ", ".join(f"{row} {_value(name, value)}" for row, value in own.items())
+            lines.append(f"- {name}: {shown}{more}; {own_shown}")
+    return "\n".join(lines) if lines else "No other finder is better in any of these measures."
+
+
+def _value(measure: str, value: float) -> str:
+    if "time" in measure:
+        return f"{value:,.0f} s"
+    if "memory" in measure:
+        return f"{value / GIB:.2f} GiB"
+    return f"{100 * value:.1f} %" if "leakage" in measure else f"{value:.3f}"
+
+
+def _pairs(content: Mapping[str, Any], setting: str) -> str:
+    """Returns precision / recall, F1 with its interval, and average precision of pairs by set."""
+    rows = []
+    for row in content["scores"]:
+        used = _setting(content, row) if setting == "tuned" else setting
+        if used in content["thresholds"][row]:
+            cells = (_pairs_cell(content, row, name, truth, used) for name, truth in PAIRS)
+            rows.append((title(content, row), *cells))
+    return table(("finder", *(TITLES[name] for name, _ in PAIRS)), rows)
+
+
+def _pairs_cell(content: Mapping[str, Any], row: str, name: str, truth: str, setting: str) -> str:
+    entry = _measured(content, row, name, truth, setting)
+    if entry is None:
+        return ""
+    pairs, (low, high) = entry["pairs"], entry["intervals"]["f1"]
+    rates = f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}"
+    precision = content["scores"][row][name][truth].get("average_precision")
+    ranked = "" if precision is None or setting == "default" else f"; {precision:.3f}"
+    return f"{rates}; {pairs['f1']:.3f} [{low:.3f}, {high:.3f}]{ranked}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _our_truths(content: Mapping[str, Any]) -> str:
+    heads = ("finder", "our originals: precision / recall", "our groups: precision / recall")
+    heads += ("found of the pairs that only the human clusters join", "that only our originals join")
+    rows = []
+    for row, by_set in content["scores"].items():
+        setting, cells = _setting(content, row), [title(content, row)]
+        for truth in ("originals", "groups"):
+            pairs = by_set["lung"][truth][setting]["pairs"]
+            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}")
+        for found, count in by_set["lung"]["disputed"][setting].values():
+            cells.append(f"{found:,} of {count:,}")
+        rows.append(cells)
+    return table(heads, rows)
+
+
+def _groups(content: Mapping[str, Any]) -> str:
+    """Returns the Rand index, B-cubed precision / recall, number and largest of the groups by set."""
+    rows = []
+    for row in content["scores"]:
+        cells = [title(content, row)]
+        for name, truth in PAIRS:
+            entry = _measured(content, row, name, truth)
+            if entry is None:
+                cells.append("")
+                continue
+            groups = entry["groups"]
+            b_cubed = f"{_percent(groups['b_cubed_precision'])} / {_percent(groups['b_cubed_recall'])}"
+            sizes = f"{groups['groups']:,}, {groups['largest']:,}"
+            cells.append(f"{groups['adjusted_rand']:.3f}; {b_cubed}; {sizes}")
+        rows.append(cells)
+    return table(("finder", *(TITLES[name] for name, _ in PAIRS)), rows)
+
+
+def _splits(content: Mapping[str, Any]) -> str:
+    columns = (("published", "copies"), ("harder", "copies"), ("lung", "human"), ("lung", "groups"))
+    heads = ["split by", *(TITLES[name] for name, _ in PAIRS), "LC25000, our groups", "accuracy on LC25000"]
+    splits = content["splits"]
+    rows = []
+    names = [row for row in REFERENCES if any(row in entries for entries in splits.values())]
+    names += list(content["scores"])
+    for row in names:
+        cells = [title(content, row)]
+        for name, truth in columns:
+            cells.append(_leak(splits[name].get(row), truth))
+        entry = splits["lung"].get(row, {})
+        cells.append(_percent(entry["accuracy"]) if "accuracy" in entry else "")
+        rows.append(cells)
+    return table(heads, rows)
+
+
+def _leak(entry: Mapping[str, Any] | None, truth: str) -> str:
+    if entry is None:
+        return ""
+    return _percent(entry["leakage"][truth]) if "leakage" in entry else "no split"
+
+
+def _controls(content: Mapping[str, Any]) -> str:
+    heads = ("finder", "pairs across LC25000's classes", "pairs of photographs", "pairs of MNIST's digits")
+    rows = []
+    for row, by_set in content["scores"].items():
+        setting = _setting(content, row)
+        cells = [title(content, row), f"{by_set['lung']['across_classes'][setting]:,}"]
+        for name in ("photographs", "mnist"):
+            entry = _measured(content, row, name, "copies")
+            cells.append("" if entry is None else f"{entry['pairs']['reported']:,}")
+        rows.append(cells)
+    return table(heads, rows)
+
+
+def _cost(content: Mapping[str, Any]) -> str:
+    heads = ("finder", "version", "what it compares", "processor time, s", "peak memory, GiB")
+    heads += ("threshold: default; best",)
+    rows = []
+    for name, finder in content["finders"].items():
+        run = content["runs"][name]["lung"]
+        if run["failed"] is not None:
+            continue
+        rows.append(
+            (
+                f"**{finder['title']}**" if name == OUR_FINDER else finder["title"],
+                run["version"],
+                finder["about"],
+                f"{run['processor_seconds']:,.0f}",
+                f"{run['peak_memory'] / GIB:.2f}",
+                _thresholds(finder["default"], content["thresholds"].get(name, {}).get("tuned")),
+            )
+        )
+    return table(heads, rows)
+
+
+def _thresholds(default: float | None, tuned: Mapping[str, float | None] | None) -> str:
+    values = tuned.values() if tuned else ()
+    best = " / ".join(f"{abs(value):.3g}" for value in values if value is not None)
+    shown = "none" if default is None else f"{abs(default):g}"
+    return f"{shown}; {best}" if best else ""
+
+
+def _failed(content: Mapping[str, Any]) -> str:
+    lines = []
+    for name, by_set in content["runs"].items():
+        reasons: dict[str, list[str]] = {}
+        for image_set, run in by_set.items():
+            if run["failed"] is not None:
+                reasons.setdefault(run["failed"], []).append(image_set)
+        for reason, sets in reasons.items():
+            where = "all sets" if len(sets) == len(by_set) else ", ".join(sets)
+            finder = content["finders"][name]
+            about = f" ({finder['about']})" if finder["about"] else ""
+            lines.append(f"- {finder['title']}{about}, {where}: `{reason}`")
+    return "\n".join(lines) if lines else "All finders finished."
+
+
+def _failures(content: Mapping[str, Any]) -> str:
+    counts = {name.replace("published", TITLES["published"]): n for name, n in content["failures"].items()}
+    return table(("errors of our search", "number"), [(name, f"{count:,}") for name, count in counts.items()])
+
+
+def drawn_data(folder: Path) -> dict[str, Any]:
+    """Returns the curves and points (recall, precision) by set and title; empty without results."""
+    content = read(folder)
+    if not content:
+        return {}
+    panels: dict[str, dict[str, Any]] = {}
+    for name, truth in PAIRS:
+        lines = panels.setdefault(TITLES[name], {})
+        for row in content["scores"]:
+            entry = _measured(content, row, name, truth)
+            if entry is not None:
+                pairs = entry["pairs"]
+                lines[title(content, row).strip("*")] = {
+                    "curve": content["scores"][row][name][truth].get("curve", []),
+                    "point": [pairs["recall"], pairs["precision"]] if pairs["reported"] else None,
+                    "ours": row in OURS,
+                }
+    return {"panels": panels}
+
+
+def draw(path: Path, data: Mapping[str, Any]) -> None:
+    """Draws one panel per set; raises ConfigError if matplotlib is not installed."""
+    figure = curves.new_figure((11.0, 4.6))
+    panels: Sequence[Any] = figure.subplots(1, len(data["panels"]), sharey=True)
+    for axes, (name, lines) in zip(panels, data["panels"].items(), strict=True):
+        for number, (label, line) in enumerate(lines.items()):
+            style = {"color": "black"} if line["ours"] else {"color": f"C{number % 10}"}
+            dashes = "-" if number < 10 else "--"
+            if line["curve"]:
+                axes.plot(*zip(*line["curve"], strict=True), dashes, linewidth=1.2, **style)
+            marker = "*" if line["ours"] else "os^Dv"[number % 5]
+            point = line["point"] or (None, None)
+            size = 13 if line["ours"] else 5
+            hollow = {"fillstyle": "none"} if label == OURS["jaxnets_groups"] else {}
+            axes.plot(*([value] for value in point), marker, markersize=size, label=label, **style, **hollow)
+        axes.set(title=name, xlabel="recall", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("precision")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    curves.save(path, figure, data)

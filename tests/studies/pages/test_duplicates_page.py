@@ -1,0 +1,154 @@
+"""The page of the benchmark of duplicate finders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studies.pages import duplicates_page
+from studies.pages.markdown import NOT_MEASURED
+
+
+def _entry(f1: float, rand: float) -> dict[str, Any]:
+    pairs = {"reported": 10, "precision": 1.0, "recall": 0.5, "f1": f1}
+    groups = {
+        "adjusted_rand": rand,
+        "b_cubed_precision": 1.0,
+        "b_cubed_recall": 0.5,
+        "groups": 3,
+        "largest": 2,
+    }
+    return {"pairs": pairs, "groups": groups, "intervals": {"f1": [f1 - 0.1, f1 + 0.1]}}
+
+
+def _row(f1: float, rand: float, setting: str) -> dict[str, Any]:
+    measured = {setting: _entry(f1, rand)}
+    if setting == "tuned":
+        measured |= {"average_precision": 0.25, "curve": [[0.5, 1.0], [1.0, 0.25]]}
+    disputed = {setting: {"human clusters only": [1, 2], "our originals only": [0, 3]}}
+    lung = {truth: measured for truth in ("human", "originals", "groups")}
+    return {
+        "published": {"copies": measured},
+        "harder": {"copies": measured},
+        "photographs": {"copies": measured},
+        "mnist": {"copies": measured},
+        "lung": {**lung, "disputed": disputed, "across_classes": {setting: 4}},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Results in which pHash has the better pairs, and our groups the better splits and groups."""
+    run = {"version": "1.0", "processor_seconds": 7.0, "peak_memory": 2**30, "failed": None}
+    scores = {
+        "phash": _row(0.9, 0.2, "tuned"),
+        "jaxnets_originals": _row(0.6, 0.5, "default"),
+        "jaxnets_groups": _row(0.8, 0.7, "default"),
+    }
+    leaks = {"random split": 1.0, "human": 0.0, "phash": 0.3, "jaxnets_originals": 0.2, "jaxnets_groups": 0.1}
+    entries = {
+        row: {"leakage": dict.fromkeys(("human", "groups", "copies"), leak), "accuracy": 0.9}
+        for row, leak in leaks.items()
+    }
+    none = {"pairs": None, "groups": None}
+    content = {
+        "photographs": {"used": 50, "all": 717},
+        "sets": {name: {"images": 1000, "groups": {"copies": 50}} for name in duplicates_page.TITLES}
+        | {"lung": {"images": 1000, "groups": {"human": 40, "originals": 60, "groups": 50}}},
+        "finders": {
+            "phash": {"title": "pHash", "default": None, "about": "64 bits"},
+            "cnn": {"title": "a network", "default": 0.9, "about": ""},
+            "jaxnets": {"title": "jaxnets", "default": None, "about": "keypoints"},
+        },
+        "runs": {
+            "phash": {"lung": run},
+            "cnn": {"lung": {**run, "failed": "no weights"}},
+            "jaxnets": {"lung": {**run, "processor_seconds": 70.0, "peak_memory": 2**29}},
+        },
+        "thresholds": {
+            "phash": {"tuned": {"pairs": -9.0, "groups": -4.0}},
+            "jaxnets_originals": {"default": none},
+            "jaxnets_groups": {"default": none},
+        },
+        "scores": scores,
+        "splits": {"published": entries, "harder": entries, "lung": {**entries, "phash": {"failed": "few"}}},
+        "failures": {"harder: divided": 3},
+    }
+    (tmp_path / "duplicates.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def _section(folder: Path, name: str) -> list[str]:
+    return duplicates_page.sections(folder)[name]().splitlines()
+
+
+def test_the_page_names_what_is_better_than_one_of_our_rows(folder: Path) -> None:
+    lines = _section(folder, "duplicates_better")
+    ours = "jaxnets, originals 0.600, jaxnets, groups 0.800"
+    pairs = [
+        f"- F1 of pairs, {duplicates_page.TITLES[name]}: pHash 0.900; {ours}"
+        for name in ("published", "harder", "lung")
+    ]
+    assert [line for line in lines if "F1" in line] == pairs
+    assert lines[3:] == ["- processor time, LC25000: pHash 7 s; jaxnets 70 s"]
+
+
+def test_equal_measures_are_named(folder: Path) -> None:
+    path = folder / "duplicates.json"
+    content = json.loads(path.read_text())
+    content["scores"]["phash"] = _row(0.8, 0.2, "tuned")
+    path.write_text(json.dumps(content))
+    assert _section(folder, "duplicates_better")[0].startswith(
+        "- F1 of pairs, copies like LC25000: pHash 0.800;"
+    )
+
+
+def test_sets_and_their_part_of_the_photographs(folder: Path) -> None:
+    lines = _section(folder, "duplicates_sets")
+    assert "| harder copies | 1,000 | 50 photographs |" in lines
+    assert "| LC25000 | 1,000 | 40 human clusters, 60 originals, 50 groups of ours |" in lines
+    assert lines[-1] == "These results are of 50 of the 717 photographs."
+
+
+def test_rows_of_pairs_groups_and_splits(folder: Path) -> None:
+    pairs = _section(folder, "duplicates_pairs")
+    assert pairs[2].startswith("| pHash | 100.0 / 50.0; 0.900 [0.800, 1.000]; 0.250 |")
+    assert pairs[4].startswith("| **jaxnets, groups** | 100.0 / 50.0; 0.800 [0.700, 0.900] |")
+    assert [line.split(" | ")[0] for line in _section(folder, "duplicates_default")[2:]] == [
+        "| **jaxnets, originals**",
+        "| **jaxnets, groups**",
+    ]
+    assert "| 0.700; 100.0 / 50.0; 3, 2 |" in _section(folder, "duplicates_groups")[4]
+    splits = _section(folder, "duplicates_splits")
+    assert "| random split | 100.0 | 100.0 | 100.0 | 100.0 | 90.0 |" in splits
+    assert "| pHash | 30.0 | 30.0 | no split | no split |  |" in splits
+
+
+def test_costs_and_reasons(folder: Path) -> None:
+    assert _section(folder, "duplicates_cost")[2:] == [
+        "| pHash | 1.0 | 64 bits | 7 | 1.00 | none; 9 / 4 |",
+        "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |  |",
+    ]
+    assert _section(folder, "duplicates_failed") == ["- a network, all sets: `no weights`"]
+    assert _section(folder, "duplicates_failures")[-1] == "| harder: divided | 3 |"
+    assert "| 1 of 2 | 0 of 3 |" in _section(folder, "duplicates_ours")[2]
+    assert _section(folder, "duplicates_controls")[2] == "| pHash | 4 | 10 | 10 |"
+
+
+def test_picture_has_a_panel_per_set(folder: Path, tmp_path: Path) -> None:
+    data = duplicates_page.drawn_data(folder)
+    assert len(data["panels"]) == 3
+    duplicates_page.draw(tmp_path / "picture.png", data)
+    assert (tmp_path / "picture.png").stat().st_size > 5_000
+
+
+def test_page_without_results(tmp_path: Path) -> None:
+    assert set(duplicates_page.sections(tmp_path)["duplicates_better"]().splitlines()) == {NOT_MEASURED}
+    assert duplicates_page.drawn_data(tmp_path) == {}
+
+
+def test_the_page_has_every_section(repository: Path) -> None:
+    page = (repository / "docs" / "duplicates_benchmark.md").read_text()
+    for mark in duplicates_page.sections(repository):
+        assert f"<!-- {mark} -->" in page
