@@ -22,6 +22,7 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.data.groups import shipped_groups
 from jaxnets.data.sources.cifar10 import CIFAR10
+from jaxnets.experiment.predictor import Predictor
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console, xla
 
@@ -77,7 +78,7 @@ def lc25000() -> Images:
     """The three classes of LC25000, one image of each group of near-duplicates: 224 px or more."""
     groups = shipped_groups("lc25000_lung")
     assert groups is not None
-    first = {group: file for file, (_, group) in reversed(groups.members.items())}
+    first = {group: file for file, (_, group) in reversed([*groups.members.items()])}
     order = np.random.default_rng(0).permutation(list(first.values()))
     folder = _data() / "lc25000" / "lung_image_sets"
     return {
@@ -108,11 +109,10 @@ def measure(images: Images, per_class: int, variant: str) -> dict[str, Any]:
         start = time.perf_counter()
         subprocess.run([*command, f"--workdir={run}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
-        network = jaxnets.load(run)
-        files = sorted(folders[1].rglob("*.png"))
-        found = [
-            each.label == file.parent.name for each, file in zip(network.predict(files), files, strict=True)
-        ]
+        network, files = jaxnets.load(run), sorted(folders[1].rglob("*.png"))
+        assert isinstance(network, Predictor)
+        predicted = [each.label for each in network.predict(files)]
+        found = [label == file.parent.name for label, file in zip(predicted, files, strict=True)]
     return {"accuracy": float(np.mean(found)), "tested": len(found), "seconds": round(seconds, 1)}
 
 

@@ -100,7 +100,8 @@ def _network(name: str) -> Network:
 
 def print_registry() -> None:
     """Prints a line for each network."""
-    rows = [("model.name", "parameters", "multiply-adds", "pixels", "smallest", "ImageNet weights")]
+    heads = ("model.name", "parameters", "multiply-adds", "pixels", "smallest", "ImageNet weights")
+    rows: list[tuple[str, ...]] = [heads]
     for network in registry():
         counts = f"{network.parameters:,}", f"{network.multiply_adds:,}"
         is_image = models.entry(network.name).kind == "image"
