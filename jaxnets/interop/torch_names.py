@@ -85,7 +85,6 @@ NETWORKS: dict[str, Names] = {
         key="features.7.2.block.5.weight",
         shape=(768, 3072),
         absent=("features.5.9.layer_scale",),
-        variants=TORCHVISION,
         channel_maps=("layer_scale",),
     ),
     "densenet121": Names(

@@ -35,7 +35,7 @@ SPLIT_FIELDS = {
         "data.folds",
         "data.fold",
     ),
-    *("data.groups", "data.group_pattern", "data.group_level", "data.allow_duplicates"),
+    *("data.groups", "data.group_pattern", "data.find_groups", "data.group_level", "data.allow_duplicates"),
 }
 INTRODUCTION = """# Config fields
 

@@ -47,8 +47,7 @@ def test_it_classifies_by_colour_only(
     for entry in message["splits"].values():
         assert least <= entry["accuracy"] <= most
         assert np.trace(entry["confusion"]) == round(entry["accuracy"] * entry["examples"])
-    method = message["splits"]["grouped"]["interval_method"]
-    assert method == ("wilson, a group for an example" if least == 1 else "group bootstrap")
+    assert message["splits"]["grouped"]["interval_method"] == "wilson, by groups"
     for name, entry in message["splits"].items():
         answers = load_predictions(predictions_path_of(out, name))
         assert answers.correct.mean() == pytest.approx(entry["accuracy"])

@@ -553,7 +553,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from jaxnets.commands import runner
-from jaxnets.experiment import sweep
+from studies import reproduce
 
 folder = Path({folder!r})
 options = reproduce.Options(folder / "runs", folder / "results", trainer=folder / "train.py")
