@@ -11,6 +11,7 @@ import numpy as np
 from jaxnets import models, reported
 from jaxnets.data import sources
 from jaxnets.data.dataset import Dataset
+from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.cross_validation import FoldRun, pool
@@ -67,11 +68,15 @@ def cross_validate(spec: str, overrides: Mapping[str, Any], options: Options) ->
     mine = select_shard(rows, options.shard)
     folds, final = [row for row in rows if row.config.data.folds], rows[-1] if options.final else None
     directory = _directory(options, folds[0])
-    data = _check_folds(folds)
+    data, splits = _split_into_folds(folds)
     for row in rows:
         existing = open_run_if_exists(directory / row.name, ignore_damage=options.ignore_damage)
-        if existing is not None:
-            existing.check_config(row.config)
+        if existing is None:
+            continue
+        existing.check_config(row.config)
+        existing.check_data(data.source.fingerprint)
+        if row.config.data.folds:
+            existing.check_split(dataclasses.replace(data, split=splits[row.config.data.fold]).split_csv)
     sweep = Sweep(directory, train_flags=options.train_flags, ignore_damage=options.ignore_damage)
     sweep.run(mine)
     found = {row.name: sweep.result(row) for row in rows}
@@ -134,19 +139,21 @@ def _directory(options: Options, row: Row) -> Path:
     return Path(options.workdir or Path("runs") / name)
 
 
-def _check_folds(rows: Sequence[Row]) -> Dataset:
-    """The data of the first fold; raises the errors of any fold before the first is trained."""
+def _split_into_folds(rows: Sequence[Row]) -> tuple[Dataset, dict[int, Split]]:
+    """The data of the first fold, and the split of each; raises their errors before the first is trained."""
     data = open_dataset(rows[0].config)
     if data.source.kind != "image":
         raise ConfigError(f"{data.source.name} has no classes: cross-validation measures accuracy")
-    sizes = {row.config.data.fold: len(split_source(row.config, data.source)[0].test) for row in rows}
+    configs = {row.config.data.fold: row.config for row in rows}  # the split does not depend on the seed
+    splits = {fold: split_source(config, data.source)[0] for fold, config in configs.items()}
+    sizes = [len(split.test) for split in splits.values()]
     groups = data.split.groups
     grouped = f"{len(np.unique(groups)):,} groups, none of them divided" if groups is not None else ""
     described = grouped if data.split.name == "grouped" else "images divided at random, by class"
-    least, most = min(sizes.values()), max(sizes.values())
+    least, most = min(sizes), max(sizes)
     images = f"{least:,} images" if least == most else f"{least:,} to {most:,} images"
     console.log("folds", f"{len(sizes)} folds of {images}; {described}")
-    return data
+    return data, splits
 
 
 def _fold_run(directory: Path, row: Row, result: results.Result | None, options: Options) -> FoldRun:

@@ -31,7 +31,7 @@ from jaxnets.experiment.report import write_report
 from jaxnets.experiment.restore import restore_state
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
 from jaxnets.experiment.test_time_augmentation import evaluate_turns
-from jaxnets.experiment.uncertainty import write_feature_distance
+from jaxnets.experiment.uncertainty import no_validation_error, write_feature_distance
 from jaxnets.io import printable
 from jaxnets.runtime import console, xla
 from jaxnets.training.devices import Devices
@@ -73,6 +73,10 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     data = with_cache(config, open_dataset(config))
     if turns and data.source.kind != "image":
         raise ConfigError(f"--test_time_augmentation needs images, and {data.source.name} has vectors")
+    if with_ood and data.source.kind != "image":
+        raise ConfigError(f"--ood needs images, and {data.source.name} has vectors")
+    if with_ood and not len(data.split.validation):
+        raise no_validation_error(run, "--ood")
     run.check_data(data.source.fingerprint)
     run.check_split(data.split_csv)
     indices, on_validation = data.split.parts()[part], data.split.validation
@@ -114,8 +118,7 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     console.log("split", format_split(config, data, leak))
     if with_ood:
         predictor = open_network(run.path, ignore_damage=run.ignore_damage)[0]
-        if not isinstance(predictor, Predictor):
-            raise ConfigError(f"--ood: the network of {run.path} takes vectors, not images")
+        assert isinstance(predictor, Predictor)
         write_feature_distance(
             run, data, step, lambda images: predictor.probabilities_and_features(images)[1]
         )

@@ -120,17 +120,18 @@ def _format_accuracy(result: results.Result) -> str:
 
 
 def _leaky(result: results.Result | None) -> str:
-    leaked = None if result is None else result["leakage"].get("test")
-    if not leaked:
+    if result is None or not results.is_leaky(result):
         return ""
-    images = f"{100 * leaked:.1f} % of the test images have a near-duplicate in training."
+    leaked = result["leakage"].get("test")
+    share = "Some" if leaked is None else f"{100 * leaked:.1f} %"
+    images = f"{share} of the test images have a near-duplicate in training."
     return f"{images} The accuracy on them measures the recognition of copies."
 
 
 def _limits(weights: Weights, result: results.Result | None) -> list[str]:
     limits = list(weights.source.get("warnings", ()))
     if result is not None:
-        if result["leakage"].get("test") is None and result["split"] == "random":
+        if result["tests"] and result["leakage"].get("test") is None:
             limits.append("Whether test images have near-duplicates in training was not measured.")
         if result["data"] == "synthetic_tissue":
             limits.append("It was trained on synthetic images and not tested on real tissue.")

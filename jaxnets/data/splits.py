@@ -101,9 +101,10 @@ def _check_labels_are_trained(source: Source, train: np.ndarray, held_out: np.nd
     unknown = held_out[~np.isin(source.labels[held_out], source.labels[train])]
     if source.classes and len(unknown):
         place, label = source.locate_example(unknown[0]), source.classes[source.labels[unknown[0]]]
+        more = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
         raise DataError(
-            f"{place} has the label {label!r}, which no training example has, like {len(unknown) - 1:,} "
-            "other validation and test examples; correct the labels or the split"
+            f"{place}{more} has the label {label!r}, which no training example has; correct the labels or "
+            "the split"
         )
 
 

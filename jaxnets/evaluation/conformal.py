@@ -40,7 +40,7 @@ def minimum_probability(validation: Predictions, coverage: float) -> float:
     Raises:
         DataError: there are fewer than 50 groups, or too few for this coverage.
     """
-    groups = validation.group if validation.groups_known else validation.index
+    groups = validation.units
     count = len(np.unique(groups))
     needed = max(MIN_GROUPS, math.ceil(coverage / (1 - coverage) - 1e-9))
     if count < needed:
@@ -61,7 +61,9 @@ def in_prediction_set(probabilities: np.ndarray, minimum: float) -> np.ndarray:
 
 
 def p_values(values: np.ndarray, calibration: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The p-value of each of `values` [N]: how often a value of a new group is as large, at most.
+    """The p-value of each of `values` [N], in the hypothesis that they are like the calibration examples.
+
+    It is at least the probability that an example of a new group has a value as large.
 
     Args:
         values: the values to judge.

@@ -42,11 +42,10 @@ def pool(runs: Sequence[FoldRun], *, images: int, command: str = "") -> tuple[Re
     for seed in seeds:
         _check_tested_once([run for run in runs if run.result["seed"] == seed], images)
     predictions = _concatenate([run.predictions for run in runs])
-    if len(seeds) > 1 and not predictions.groups_known:
-        predictions = dataclasses.replace(predictions, group=predictions.index)
-    test = _test(predictions)
     first, all_results = runs[0].result, [run.result for run in runs]
-    tests = {"clean": test}
+    losses = [result["tests"]["clean"]["loss"] for result in all_results]
+    loss = statistics.fmean(losses, [result["test_examples"] for result in all_results])
+    tests = {"clean": _test(predictions, loss)}
     pooled: Result = {
         **first,
         **results.summary_of(tests),
@@ -74,9 +73,10 @@ def pool(runs: Sequence[FoldRun], *, images: int, command: str = "") -> tuple[Re
 def _check_tested_once(runs: Sequence[FoldRun], images: int) -> None:
     tested = np.concatenate([run.predictions.index for run in runs])
     names, counts = ", ".join(run.name for run in runs), np.bincount(tested, minlength=images)
-    if len(counts) == images and (counts == 1).all():
+    wrong_images = np.flatnonzero(counts != (np.arange(len(counts)) < images))
+    if not len(wrong_images):
         return
-    wrong = int(np.flatnonzero(counts != 1)[0])
+    wrong = int(wrong_images[0])
     raise DataError(
         f"the folds of {names} do not test every image once (image {wrong}: {counts[wrong]} times): "
         "their data or groups differ; train them again in another --workdir"
@@ -92,15 +92,12 @@ def _concatenate(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def _test(predictions: Predictions) -> Test:
+def _test(predictions: Predictions, loss: float) -> Test:
     count, classes = predictions.probabilities.shape
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (predictions.label, predictions.predicted), 1)
-    of_label = predictions.probabilities[np.arange(count), predictions.label]
-    loss = -np.log(np.maximum(of_label.astype(float), np.finfo(np.float32).tiny)).mean()
     correct = int(predictions.correct.sum())
-    scores = ClassScores(float(loss), count, correct / count, correct, confusion)
-    return results.test_entry(scores, predictions)
+    return results.test_entry(ClassScores(loss, count, correct / count, correct, confusion), predictions)
 
 
 def _members(runs: Sequence[FoldRun]) -> CrossValidation:

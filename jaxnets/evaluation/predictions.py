@@ -125,6 +125,16 @@ class Predictions:
         """Whether groups are known and at least one has several examples here."""
         return self.groups_known and len(np.unique(self.group)) < len(self.group)
 
+    @property
+    def units(self) -> np.ndarray:
+        """The independent units, int64[N]: the groups; if they are unknown, the images."""
+        return self.group if self.groups_known else self.index
+
+    @property
+    def has_dependent_examples(self) -> bool:
+        """Whether several examples belong to one unit, as near-duplicates or predictions of one image."""
+        return len(np.unique(self.units)) < len(self.units)
+
     def fit_temperature(self) -> float:
         """The temperature by which logits are divided so that confidences are calibrated (Guo 2017)."""
         return statistics.fit_temperature(self.probabilities, self.label)

@@ -213,15 +213,15 @@ def test_entry(scores: Scores, predictions: Predictions | None) -> Test:
     """One entry of `tests`.
 
     The interval is `statistics.group_interval` if `predictions`, of the same examples, contain
-    near-duplicates, else Wilson's over examples.
+    near-duplicates or images several times, else Wilson's over examples.
     """
     if not isinstance(scores, ClassScores):
         return {"loss": scores.loss, "examples": scores.examples}
     interval, method = wilson_interval(scores.correct, scores.examples), WILSON
+    if predictions is not None and predictions.has_dependent_examples:
+        interval, method = group_interval(predictions.correct, predictions.units), WILSON_BY_GROUP
     if predictions is not None and not predictions.groups_known:
         method = WILSON_GROUPS_UNKNOWN
-    if predictions is not None and predictions.has_near_duplicates:
-        interval, method = group_interval(predictions.correct, predictions.group), WILSON_BY_GROUP
     return {
         "accuracy": scores.accuracy,
         "interval": list(interval),

@@ -34,8 +34,8 @@ def make_feature_map(
 ) -> FeatureMap | None:
     """Draws up to 400 images of a part of the split; None for fewer than three, and for a regression.
 
-    Whole groups are drawn at random. Up to twelve of them have a colour, those with images in training first;
-    their training images are drawn too, up to 200.
+    They are drawn group by group, in random order. Up to twelve groups have a colour, those with images in
+    training first; their training images are drawn too, up to 200.
     """
     if data.source.kind != "image" or len(data.split.parts()[part]) < 3:
         return None
@@ -77,7 +77,7 @@ def make_feature_map(
 
 
 def _choose(indices: np.ndarray, group_ids: np.ndarray | None) -> np.ndarray:
-    """Up to MAX_HELD_OUT indices, of whole groups in a random order."""
+    """Up to MAX_HELD_OUT indices, group by group in a random order."""
     generator = np.random.default_rng(0)
     if group_ids is None:
         return generator.permutation(indices)[:MAX_HELD_OUT]
@@ -131,6 +131,8 @@ def _describe(data: Dataset, part: str, groups: int, held_out: int, beside: int)
         return "A chart by group is left out: no image shown has a near-duplicate."
     total = len(np.unique(data.group_ids[data.split.parts()[part]]))
     text = f"In the chart by group, {groups} of {total:,} groups have a colour; the others are grey."
+    if part == "train":
+        return text
     if beside:
         return f"{text} Crosses are training images of these groups: this split leaks."
     return f"{text} A cross would be a training image of these groups: there is none."

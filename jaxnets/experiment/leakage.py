@@ -129,12 +129,15 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
         + f" image {data.source.locate_example(index)}"
         for index in copies.pair
     )
-    remedy = (
-        f"the groups are wrong: find them again with {command('find_duplicates')} DIR"
-        if data.split.name == "grouped"
-        else f"find near-duplicates with {command('find_duplicates')} DIR, then use "
-        "--config.data.split=grouped --config.data.groups=FILE"
-    )
+    if data.source.groups is not None:
+        remedy = "give both images the same group, in the table or by --config.data.group_pattern"
+    elif data.split.name == "grouped":
+        remedy = f"the groups are wrong: find them again with {command('find_duplicates')} DIR"
+    else:
+        remedy = (
+            f"find near-duplicates with {command('find_duplicates')} DIR, then use "
+            "--config.data.split=grouped --config.data.groups=FILE"
+        )
     return (
         f"the {data.split.name} split leaks: {copies.test:,} test and {copies.validation:,} validation "
         f"images are exact duplicates of images in another subset ({held} is {seen}); {remedy}, or set "

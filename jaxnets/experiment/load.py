@@ -91,6 +91,9 @@ def open_network(
         unfinished = () if run.result else (f"{directory} has not finished training",)
         messages = (*run.warnings, *weights.source["warnings"], *unfinished)
         step = weights.source["step"]
+        if weights.preprocessing is None and (ood or coverage is not None):
+            wanted = "--ood" if coverage is None else "--coverage"
+            raise ConfigError(f"{wanted} is for images, and the network of {directory} takes vectors")
         if coverage is not None:
             minimum = uncertainty.minimum_probability(run, step, coverage)
         if ood:

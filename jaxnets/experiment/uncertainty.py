@@ -28,7 +28,7 @@ def minimum_probability(run: RunDirectory, step: int, coverage: float) -> float:
             f"--coverage needs a finished run, and {run.path} was not tested at step {step}"
         )
     if run.result["validation_accuracy"] is None:
-        raise _no_validation_error(run, "--coverage")
+        raise no_validation_error(run, "--coverage")
     predictions = run.predictions("validation")
     if predictions is None:
         raise CheckpointError(f"{run.path / predictions_name('validation')} is missing: {again} writes it")
@@ -43,7 +43,7 @@ def read_feature_distance(run: RunDirectory, step: int) -> ood.FeatureDistance:
     another checkpoint.
     """
     if run.result is not None and run.result["validation_accuracy"] is None:
-        raise _no_validation_error(run, "--ood")
+        raise no_validation_error(run, "--ood")
     path = run.path / ood.FILE
     again = f"{command('evaluate')} --workdir={run.path} --ood"
     data = run.read_file(ood.FILE)
@@ -60,11 +60,9 @@ def write_feature_distance(
 ) -> None:
     """Fits the distance on the run's training and validation images, and writes ood.npz.
 
-    `features` maps images uint8[B, H, W, C] to features [B, D]. Raises DataError without validation images.
+    `features` maps images uint8[B, H, W, C] to features [B, D].
     """
     train, validation = data.split.train, data.split.validation
-    if len(validation) == 0:
-        raise _no_validation_error(run, "--ood")
     indices = np.concatenate([train, validation])
     found = []
     with console.phase("features") as phase, console.counter("features") as progress:
@@ -82,7 +80,8 @@ def write_feature_distance(
     console.log("saved", str(run.path / ood.FILE))
 
 
-def _no_validation_error(run: RunDirectory, flag: str) -> DataError:
+def no_validation_error(run: RunDirectory, flag: str) -> DataError:
+    """The error of a run without validation images, for `flag`."""
     return DataError(
         f"{flag} needs validation images, and {run.path} has none: train with a validation fraction, such as "
         '--config.data.fractions="(0.85, 0.15, 0.0)"'
@@ -94,7 +93,12 @@ def _warn_of_validation(run: RunDirectory, *, groups_known: bool) -> None:
     if run.result is not None and run.result["leakage"].get("validation"):
         console.warn(
             f"LEAKY: validation images of {run.path} have near-duplicates in training, so that prediction "
-            "sets of new images are too small and their distances too large"
+            "sets are too small, and scores of new images too high"
         )
     elif not groups_known:
         console.log("note", "no groups of near-duplicates are known: each validation image counts as a group")
+    config = run.config
+    if config.eval.use_best or config.early_stopping.patience or config.plateau.patience:
+        console.log(
+            "note", "the checkpoint was chosen on these validation images: sets may be slightly too small"
+        )

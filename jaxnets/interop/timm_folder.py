@@ -58,7 +58,8 @@ def timm_files(weights: Weights, given: Preprocessing) -> dict[str, bytes]:
     }
     ours = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(variables).items()}
     arrays = to_layout(layout, dataclasses.replace(weights, variables=unflatten(ours)))
-    first = next(path for path, leaf in ours.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    channels = weights.input_shape[-1]
+    first = next(path for path, leaf in ours.items() if leaf.ndim == 4 and leaf.shape[2] == channels)
     form = LAYOUTS[layout]
     config: dict[str, Any] = {
         "architecture": OF_VARIANT.get((name, models.variant_of(weights.model)), ARCHITECTURES[name]),
@@ -69,7 +70,7 @@ def timm_files(weights: Weights, given: Preprocessing) -> dict[str, bytes]:
     if weights.temperature is not None:
         config["temperature"] = weights.temperature
     config[PRETRAINED] = {
-        "input_size": [3, given.image_size, given.image_size],
+        "input_size": [channels, given.image_size, given.image_size],
         "fixed_input_size": False,
         "pool_size": None,
         **OUR_CROP,

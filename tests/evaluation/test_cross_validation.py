@@ -65,7 +65,10 @@ def test_predictions_of_several_seeds_count_as_one_group() -> None:
     pooled, predictions = pool(runs, images=IMAGES)
     assert pooled["test_examples"] == 2 * IMAGES
     np.testing.assert_array_equal(predictions.index, np.repeat(np.arange(IMAGES), 2))
-    np.testing.assert_array_equal(predictions.group, predictions.index)
+    assert not predictions.groups_known
+    assert pooled["interval_method"] == results.WILSON_GROUPS_UNKNOWN
+    half = group_interval(predictions.correct, predictions.index)
+    assert pooled["test_interval"] == list(half)
     by_seed = results.accuracy_by_seed(pooled["cross_validation"])
     for seed, accuracy in by_seed.items():
         correct = [run.predictions.correct for run in runs if run.result["seed"] == seed]
@@ -83,6 +86,8 @@ def test_an_image_that_is_not_tested_once_raises() -> None:
         pool([*runs[:2], again], images=IMAGES)
     with pytest.raises(DataError, match="image 120: 0 times"):
         pool(runs, images=IMAGES + 1)
+    with pytest.raises(DataError, match="image 119: 1 times"):
+        pool(runs, images=IMAGES - 1)
     with pytest.raises(DataError, match="fold0-s1, fold1-s1 do not test"):  # the other seed is complete
         pool([*runs, _run(0, 1), _run(1, 1)], images=IMAGES)
 

@@ -184,7 +184,7 @@ def groups_from_names(files: Sequence[str], pattern: str) -> np.ndarray:
     """Groups of files, int64[N]: equal where all capturing groups of a regular expression match equal text.
 
     The pattern may match anywhere in a path. Raises ConfigError for a pattern that is invalid or captures
-    nothing, DataError if it does not match every path.
+    nothing, DataError if it captures nothing in a path.
     """
     flag = f"--config.data.group_pattern={pattern}"
     try:
@@ -194,10 +194,11 @@ def groups_from_names(files: Sequence[str], pattern: str) -> np.ndarray:
     if not compiled.groups:
         raise ConfigError(f"{flag} captures nothing: put brackets around the part that names the group")
     matches = [compiled.search(file) for file in files]
-    if unmatched := [file for file, match in zip(files, matches, strict=True) if match is None]:
+    found = [match is not None and any(match.groups()) for match in matches]
+    if unmatched := [file for file, is_found in zip(files, found, strict=True) if not is_found]:
         others = f" and {len(unmatched) - 1:,} others" if len(unmatched) > 1 else ""
         raise DataError(f"{flag} does not match {unmatched[0]}{others}; correct it, or rename these files")
-    captured = ["\0".join(map(str, match.groups())) for match in matches if match is not None]
+    captured = ["\0".join(text or "" for text in match.groups()) for match in matches if match is not None]
     return np.unique(captured, return_inverse=True)[1].astype(np.int64)
 
 

@@ -247,9 +247,9 @@ def _check_labels(
         if (label := row.cells["label"]) not in names:
             remedy = f"correct it, or add it to --config.data.classes ({', '.join(names)})"
             problems.add(row.number, f"unknown label {label!r}{suggest(label, names)}", remedy)
+    problems.raise_first()
     if len(names) < 2:
         raise DataError(f"{table}: all rows have the label {names[0]}, but at least two classes are needed")
-    problems.raise_first()
     if empty := set(names) - labels:
         raise DataError(f"{table}: no row has the label {min(empty)}; remove it from --config.data.classes")
     return names

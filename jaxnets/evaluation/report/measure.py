@@ -26,7 +26,7 @@ def measure(
     network, if given.
     """
     label, probabilities = predictions.label, predictions.probabilities
-    units = predictions.group if predictions.has_near_duplicates else np.arange(len(label))
+    units = predictions.units
     values = class_metrics(label, probabilities, np.ones((1, len(label))))[0]
     ends = _intervals(predictions, units)
     figures = [
@@ -95,7 +95,7 @@ def _intervals(predictions: Predictions, units: np.ndarray) -> np.ndarray:
         }
         for name, (among, right) in proportions.items():
             values = right[among].astype(float)
-            if len(values) and predictions.has_near_duplicates:
+            if len(values) and predictions.has_dependent_examples:
                 by_name[name][k] = statistics.group_interval(values, units[among])
             elif len(values):
                 by_name[name][k] = statistics.wilson_interval(int(values.sum()), len(values))

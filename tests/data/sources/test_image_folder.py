@@ -184,8 +184,10 @@ def test_groups_from_names(folder):
 
 
 def test_group_patterns_that_are_wrong(folder):
-    with pytest.raises(DataError, match=r"group_pattern=\^cat\(\) does not match dog/x\.tif and 1 others"):
-        ImageFolder(folder, group_pattern="^cat()")
+    with pytest.raises(DataError, match=r"group_pattern=\^cat\(\.\) does not match dog/x\.tif and 1 others"):
+        ImageFolder(folder, group_pattern="^cat(.)")
+    with pytest.raises(DataError, match=r"does not match cat/a2.PNG and 4 others"):
+        ImageFolder(folder, group_pattern=r"(patient\d+)?")
     with pytest.raises(ConfigError, match=r"is not a regular expression \(missing \)"):
         ImageFolder(folder, group_pattern="(cat")
     with pytest.raises(ConfigError, match="captures nothing: put brackets around"):

@@ -192,6 +192,7 @@ def test_intervals_with_near_duplicates_are_wider() -> None:
     copied = dataclasses.replace(
         one, **{f.name: getattr(one, f.name)[copies] for f in dataclasses.fields(one)}
     )
+    copied = dataclasses.replace(copied, index=np.arange(600))
     grouped = dataclasses.replace(copied, group=copies)
     widths = {}
     for name, predictions in (("copied", copied), ("grouped", grouped), ("one", one)):
