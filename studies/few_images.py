@@ -22,6 +22,7 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.data.groups import shipped_groups
 from jaxnets.data.sources.cifar10 import CIFAR10
+from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.experiment.predictor import Predictor
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console, xla
@@ -31,9 +32,9 @@ RESULTS = ROOT / "results" / "few_images.json"
 TESTED = 500
 PER_CLASS = (40, 10)
 VARIANTS = {"transfer": "ImageNet, new head", "finetune": "ImageNet, fine-tuned", "scratch": "from scratch"}
-HEADS = ("images", "per class", "training", "accuracy on 500 others", "seconds")
+HEADS = ("images", "per class", "training", "accuracy on others [95 %]", "seconds")
 Images = dict[str, Iterator[np.ndarray]]
-"""An endless or long enough stream of images uint8[H, W, 3] for each class; no two are near-duplicates."""
+"""An endless or long enough stream of images uint8[H, W, 3] for each class."""
 
 
 def _data() -> Path:
@@ -77,7 +78,6 @@ def cifar10() -> Images:
 def lc25000() -> Images:
     """The three classes of LC25000, one image of each group of near-duplicates: 224 px or more."""
     groups = shipped_groups("lc25000_lung")
-    assert groups is not None
     first = {group: file for file, (_, group) in reversed([*groups.members.items()])}
     order = np.random.default_rng(0).permutation(list(first.values()))
     folder = _data() / "lc25000" / "lung_image_sets"
@@ -141,11 +141,16 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
             row["images"],
             str(row["per_class"]),
             VARIANTS[row["variant"]],
-            f"{100 * row['accuracy']:.1f} %",
+            _accuracy(row),
             f"{row['seconds']:.0f}",
         )
         for row in content["rows"]
     ]
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    low, high = wilson_interval(round(row["accuracy"] * row["tested"]), row["tested"])
+    return f"{100 * row['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

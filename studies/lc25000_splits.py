@@ -34,7 +34,6 @@ def main() -> None:
         columns.append(names)
     source, groups, shipped = data.source, data.group_ids, shipped_groups("lc25000_lung")
     assert groups is not None
-    assert shipped is not None
     folds = assign_folds(source.labels, groups, folds=FOLDS, seed=config.data.split_seed)
     rows = zip(source.files, *columns, folds, strict=True)
     atomic_write(PATH, csv_table([HEADS, *((file, *shipped.members[file], *rest) for file, *rest in rows)]))

@@ -128,7 +128,8 @@ def _log(numbers: dict[str, Any]) -> None:
     copies = "no copies" if within is None else f"centres of copies are at most {within} px apart"
     between = "no overlaps" if beyond is None else f"of overlaps at least {beyond} px"
     threshold = f"the threshold is {numbers['settings']['original_centre']:g} px"
-    console.log("margin", f"{copies}, {between}; {threshold}")
+    if within is not None or beyond is not None:
+        console.log("margin", f"{copies}, {between}; {threshold}")
     console.log(
         "overlaps",
         f"{overlaps['joined']} joined ({overlaps['joined_across_classes']} across classes), "

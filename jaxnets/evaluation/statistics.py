@@ -30,7 +30,7 @@ def group_interval(correct: np.ndarray, groups: np.ndarray) -> Interval:
     examples. Near a mean of 0 or 1 few groups differ from the others, and D is estimated too low. So it is
     averaged with its largest value, that of groups which are wholly right or wholly wrong. The largest value
     counts as one group; the estimate counts as the groups with errors, or as those with correct examples if
-    these are fewer.
+    these are fewer. D is at least 1.
 
     Args:
         correct: 1 where an example is right, else 0: [N].

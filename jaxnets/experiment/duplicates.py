@@ -70,11 +70,12 @@ def find_groups(source: Source, cache: Path) -> Groups:
         )
     opencv()
     settings = Settings()
-    table = cache / f"groups-{search.cache_key(source, settings)}.csv"
+    key = search.cache_key(source, settings)
+    table = cache / f"groups-{key}.csv"
     if not table.exists():
-        with task_runner(source, cache, None, settings, flag="--config.data.cache_root") as runner:
+        with task_runner(source, cache / key, None, settings, flag="--config.data.cache_root") as runner:
             search.search(source, settings, runner).to_groups(str(table)).write(table)
-        shutil.rmtree(runner.folder)
+            shutil.rmtree(runner.folder)
     return read_groups(table)
 
 

@@ -69,7 +69,7 @@ def rows() -> list[tuple[str, ...]]:
             f"[{network.title}](../{_file(network.name)})",
             f"`{network.name}`",
             f"{network.parameters:,}",
-            _giga(network.multiply_adds),
+            _operations(network.multiply_adds),
             _pixels(network),
             f"`{CONFIGS.get(network.name, OTHERS)}.py`",
         )
@@ -96,7 +96,7 @@ def _file(name: str) -> str:
     return f"jaxnets/models/{Path(str(file)).name}"
 
 
-def _giga(count: int) -> str:
+def _operations(count: int) -> str:
     return f"{count / 1e9:.2f} billion" if count >= 1e7 else f"{count:,}"
 
 

@@ -68,7 +68,7 @@ class Duplicates:
         pairs: records of `verification.PAIR`: verified pairs of images (`first` < `second`) and evidence.
         overlaps: pairs of originals with verified pairs, joined into one group or not.
         compared: the number of pairs that were compared.
-        keypoints: int[N], the number of keypoints.
+        too_plain: bool[N], images with too few keypoints to compare.
         contents: int[N], equal for images with the same pixels.
         is_test: bool[N], images of the folders that were given as `against`.
     """
@@ -79,7 +79,7 @@ class Duplicates:
     pairs: np.ndarray
     overlaps: list[Overlap]
     compared: int
-    keypoints: np.ndarray
+    too_plain: np.ndarray
     contents: np.ndarray
     is_test: np.ndarray
 
@@ -175,11 +175,11 @@ def search(
     return Duplicates(
         files=images.files,
         originals=originals,
-        groups=find_groups(originals, overlaps),
+        groups=join_overlaps(originals, overlaps),
         pairs=pairs,
         overlaps=overlaps,
         compared=len(tried) + small_tried,
-        keypoints=records.field("count"),
+        too_plain=~records.field("is_small") & (records.field("count") < settings.original_inliers),
         contents=contents,
         is_test=np.zeros(len(images), bool) if is_test is None else is_test,
     )
@@ -327,7 +327,7 @@ def find_overlaps(pairs: np.ndarray, labels: np.ndarray, settings: Settings) -> 
     return found
 
 
-def find_groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
+def join_overlaps(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
     """int[N]: each image's group, numbered in order of appearance."""
     links = [(overlap.first, overlap.second) for overlap in found if overlap.joined]
     return connected(np.array(links, np.int64).reshape(-1, 2), int(labels.max()) + 1)[labels]
@@ -335,9 +335,12 @@ def find_groups(labels: np.ndarray, found: list[Overlap]) -> np.ndarray:
 
 def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
+    import sklearn  # slow to import
+
     sizes = (tasks.IMAGES, ROWS, PAIRS, SIMILARITIES)
-    versions = (ALGORITHM_VERSION, features.opencv().__version__)
-    key = [versions, sizes, images.fingerprint, dataclasses.asdict(settings)]
+    versions = (ALGORITHM_VERSION, features.opencv().__version__, sklearn.__version__)
+    labels = images.labels.tolist()  # candidates are searched in each class first
+    key = [versions, sizes, images.fingerprint, labels, dataclasses.asdict(settings)]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 

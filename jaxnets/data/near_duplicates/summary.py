@@ -68,7 +68,7 @@ class Summary:
                 "pairs_verified": len(found.pairs),
                 "largest_centre_distance_within_an_original": _extreme(strong[same], max),
                 "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
-                "images_too_plain_to_compare": int((found.keypoints < settings.original_inliers).sum()),
+                "images_too_plain_to_compare": int(found.too_plain.sum()),
             },
             "settings": dataclasses.asdict(settings),
         }
@@ -136,7 +136,8 @@ class Summary:
             (found.is_test[ends].sum(0) == 1) & (found.groups[ends[0]] == found.groups[ends[1]])
         )
         test = np.where(found.is_test[ends[0]], ends[0], ends[1])[crossing]
-        order = np.argsort(-found.pairs["inliers"][crossing], kind="stable")
+        strength = [-found.pairs[name][crossing] for name in ("correlation", "inliers")]
+        order = np.lexsort(strength)
         _, first = np.unique(test[order], return_index=True)
         chosen = crossing[order[np.sort(first)[:most]]]
         return [Shown(found.pairs[row], _evidence(found.pairs[row])) for row in chosen.tolist()]

@@ -171,7 +171,7 @@ def test_overlap_needs_several_strong_pairs_if_possible() -> None:
     found = search.find_overlaps(pairs, labels, SETTINGS)
     joined = {(overlap.first, overlap.second): overlap.joined for overlap in found}
     assert joined == {(0, 1): True, (0, 2): False, (2, 3): True}  # 2 and 3 have one image each
-    np.testing.assert_array_equal(search.find_groups(labels, found), [0, 0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(search.join_overlaps(labels, found), [0, 0, 0, 0, 1, 1])
     crossed = search.cross_pairs([np.array([0]), np.array([2, 3]), np.array([4]), np.array([5])], found)
     assert crossed.tolist() == [[0, 2], [0, 3], [0, 4], [4, 5]]
 
