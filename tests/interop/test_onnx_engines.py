@@ -12,7 +12,10 @@ from drawn_networks import NETWORKS, draw_network
 from jaxnets import models
 from jaxnets.interop.onnx import to_onnx
 
-pytestmark = pytest.mark.oracle
+pytestmark = [
+    pytest.mark.oracle,
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),  # OpenVINO's telemetry forks
+]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
