@@ -69,10 +69,8 @@ def cifar10() -> Images:
     source = CIFAR10(_data() / "cifar10")
     order = np.random.default_rng(0).permutation(50_000)
     labels = [int(source[index]["label"]) for index in order]
-    return {
-        source.classes[k]: (source[i]["image"] for i, label in zip(order, labels, strict=True) if label == k)
-        for k in range(5)
-    }
+    of_class = {k: [i for i, label in zip(order, labels, strict=True) if label == k] for k in range(5)}
+    return {source.classes[k]: (source[i]["image"] for i in found) for k, found in of_class.items()}
 
 
 def lc25000() -> Images:
@@ -81,9 +79,11 @@ def lc25000() -> Images:
     first = {group: file for file, (_, group) in reversed([*groups.members.items()])}
     order = np.random.default_rng(0).permutation(list(first.values()))
     folder = _data() / "lc25000" / "lung_image_sets"
+    of_class: dict[str, list[str]] = {}
+    for file in order:
+        of_class.setdefault(file.partition("/")[0], []).append(file)
     return {
-        name: (np.asarray(Image.open(folder / file)) for file in order if file.startswith(f"{name}/"))
-        for name in ("lung_aca", "lung_n", "lung_scc")
+        name: (np.asarray(Image.open(folder / file)) for file in files) for name, files in of_class.items()
     }
 
 
