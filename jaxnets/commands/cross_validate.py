@@ -16,6 +16,7 @@ from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.cross_validation import FoldRun, pool
 from jaxnets.evaluation.predictions import predictions_name
+from jaxnets.evaluation.summary import summary_text
 from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, split_source, with_cache
 from jaxnets.experiment.report import report_paths, write_cross_validation_report
@@ -93,7 +94,7 @@ def cross_validate(spec: str, overrides: Mapping[str, Any], options: Options) ->
     if final is not None:
         next_command = f"{command('predict')} --workdir {directory / final.name} IMAGE_OR_FOLDER"
     console.log_text(
-        results.summary_text(
+        summary_text(
             pooled,
             title=models.entry(pooled["model"]).title,
             data_title=sources.TITLES[pooled["data"]],

@@ -11,7 +11,7 @@ from jaxnets.data.splits import sha256
 from jaxnets.errors import DataError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import ClassScores, Predictions
-from jaxnets.evaluation.result import CrossValidation, Result, Test, TestedRun
+from jaxnets.evaluation.result import CrossValidation, Result, TestedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ def pool(runs: Sequence[FoldRun], *, images: int, command: str = "") -> tuple[Re
     first, all_results = runs[0].result, [run.result for run in runs]
     losses = [result["tests"]["clean"]["loss"] for result in all_results]
     loss = statistics.fmean(losses, [result["test_examples"] for result in all_results])
-    tests = {"clean": _test(predictions, loss)}
+    scores = ClassScores.of(predictions.probabilities, predictions.label, loss)
+    tests = {"clean": results.test_entry(scores, predictions)}
     pooled: Result = {
         **first,
         **results.summary_of(tests),
@@ -90,14 +91,6 @@ def _concatenate(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(
         **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in fields}
     )
-
-
-def _test(predictions: Predictions, loss: float) -> Test:
-    count, classes = predictions.probabilities.shape
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (predictions.label, predictions.predicted), 1)
-    correct = int(predictions.correct.sum())
-    return results.test_entry(ClassScores(loss, count, correct / count, correct, confusion), predictions)
 
 
 def _members(runs: Sequence[FoldRun]) -> CrossValidation:

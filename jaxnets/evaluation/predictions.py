@@ -40,6 +40,15 @@ class ClassScores(Scores):
     confusion: np.ndarray
     probabilities: np.ndarray | None = None  # float[N, K] in the order of the examples
 
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray, loss: float) -> "ClassScores":
+        """The scores of probabilities [N, K] for labels int[N], whose loss is known."""
+        count, classes = probabilities.shape
+        confusion = np.zeros((classes, classes), np.int64)
+        np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+        correct = int(np.trace(confusion))
+        return cls(loss, count, correct / count, correct, confusion, probabilities)
+
 
 def evaluate(
     step: Callable[[Any, Any], dict[str, jax.Array]],

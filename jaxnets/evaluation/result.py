@@ -12,8 +12,6 @@ import numpy as np
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from jaxnets.io import printable
-from jaxnets.reported import tested_as
 from jaxnets.schema import Count, Fraction, Length, Pattern, Range, Sha256, parse, problem
 
 RESULT = "result.json"
@@ -273,74 +271,6 @@ def is_leaky(fields: SplitFields) -> bool:
     leakage = fields["leakage"]
     has_duplicates = fields["split"] == "random" and fields["data"] in DATASETS_WITH_DUPLICATES
     return any(leakage.values()) or (has_duplicates and leakage.get("test") is None)
-
-
-def summary_text(
-    result: Result,
-    *,
-    title: str,
-    data_title: str,
-    workdir: Path,
-    next_command: str,
-    reported: Mapping[str, Any] | None,
-) -> str:
-    """At most 12 lines: config, network, data, our result and the reported one, speed, next command."""
-    clean = result["tests"].get("clean")
-    parameters = f"{result['parameters']:,} parameters"
-    if result["auxiliary_parameters"]:
-        parameters += f" and {result['auxiliary_parameters']:,} in auxiliary heads"
-    if result["freeze_backbone"]:
-        parameters += f", {result['trained_parameters']:,} of them trained"
-    size = f", {result['image_size']} px" if result["image_size"] else ""
-    tested, ours, unit = "test accuracy", "not tested: there are no test examples", "images"
-    if clean is not None and "accuracy" in clean:
-        ours = f"{format_test(clean)} (95 % interval, {clean['examples']:,} images)"
-    elif clean is not None:
-        tested, ours, unit = "test loss", f"{clean['loss']:.6g}", "examples"
-    rate = result["images_per_second"]
-    speed = "not known" if rate is None else f"{rate:,.0f} {unit}/s{format_head(result)}"
-    theirs = None
-    if reported:
-        theirs = _format_reported(reported, result, title)
-        if reported.get("time_hours") is not None:
-            speed += f" (report: {reported['hardware']}, about {reported['time_hours']} h)"
-    others = ", ".join(
-        f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
-        for name, test in result["tests"].items()
-        if name != "clean" and "accuracy" in test
-    )
-    rows = [
-        ("config", f"{result['name']}, {format_epochs(result['epochs'])}, seed {result['seed']}"),
-        ("network", f"{format_network(result, title)}, {parameters}"),
-        ("data", f"{data_title}{size}"),
-        ("split", format_split(result)),
-        (tested, ours),
-        ("folds", format_cross_validation(result)),
-        ("reported", theirs),
-        ("other tests", others),
-        ("speed", speed),
-        ("stopped early", result["stopped_early"]),
-        ("note", result["note"]),
-        ("saved", workdir / RESULT),
-        ("next", next_command),
-    ]
-    return "\n".join(printable(f"{name:<15}{text}") for name, text in rows if text)
-
-
-def _format_reported(entry: Mapping[str, Any], result: Result, title: str) -> str:
-    """The reported accuracy, and how it was obtained."""
-    if result["test_accuracy"] is None:
-        # The loss in the report was computed before its only training step, so it cannot be compared.
-        return f"report {entry['report']} prints no loss after training"
-    settings, tested = entry["config"], tested_as(str(result["entry"]))
-    notes = [f"report {entry['report']}", title]
-    notes += [] if tested == "clean" else [f"on {TESTED_ON[tested]}"]
-    notes += ["random split"] if entry["report"] == "A" else []
-    notes += ["pretrained backbone"] if settings.get("pretrained") else []
-    notes += [] if entry["epochs"] == result["epochs"] else [format_epochs(entry["epochs"])]
-    if settings.get("optimizer") is None and settings.get("learning_rate") is None:
-        notes.append("optimizer settings not reported")
-    return f"{entry['result']['accuracy_percent']} % ({', '.join(notes)})"
 
 
 def accuracy_by_seed(cross_validation: CrossValidation) -> dict[int, float]:

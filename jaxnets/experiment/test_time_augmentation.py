@@ -49,20 +49,11 @@ def _score(
     config: config_dict.ConfigDict, data: Dataset, probabilities: np.ndarray, labels: np.ndarray
 ) -> ClassScores:
     """Scores of probabilities float64[N, K]."""
-    classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
+    classes = probabilities.shape[1]
     logits = jnp.log(jnp.maximum(probabilities, np.finfo(np.float32).tiny))
     loss = make_loss(config.train, class_counts=data.class_counts)
     terms = loss(
         logits, jax.nn.one_hot(labels, classes, dtype=logits.dtype), jnp.ones(len(labels), logits.dtype)
     )
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    correct = int(np.trace(confusion))
-    return ClassScores(
-        loss=float(terms.total) / (1 if terms.weight_sum is None else float(terms.weight_sum)),
-        examples=len(labels),
-        accuracy=correct / len(labels),
-        correct=correct,
-        confusion=confusion,
-        probabilities=probabilities,
-    )
+    total = float(terms.total) / (1 if terms.weight_sum is None else float(terms.weight_sum))
+    return ClassScores.of(probabilities, labels, total)

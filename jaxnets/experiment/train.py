@@ -17,6 +17,7 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
 from jaxnets.evaluation import result as results
+from jaxnets.evaluation.summary import summary_text
 from jaxnets.experiment import environment, resolve, workdir
 from jaxnets.experiment.build import build_run
 from jaxnets.experiment.data import open_dataset, with_cache
@@ -79,7 +80,7 @@ def train(
             console.log("finished", f"{directory} holds this run already: nothing was trained")
         else:
             result = _train(config, overrides, options, devices, directory, existing)
-        text = results.summary_text(
+        text = summary_text(
             result,
             title=models.entry(result["model"]).title,
             data_title=sources.TITLES[result["data"]],

@@ -14,6 +14,7 @@ from jaxnets import reported
 from jaxnets.errors import CheckpointError
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import ClassScores, Predictions, Scores
+from jaxnets.evaluation.summary import summary_text
 from jaxnets.experiment.run_directory import read_result
 
 
@@ -139,7 +140,7 @@ def _result(**changes: object) -> dict[str, object]:
 
 def _block(result: dict[str, object]) -> str:
     entry = result["entry"]
-    return results.summary_text(
+    return summary_text(
         result,
         title="ResNet-50",
         data_title="LC25000 lung",
