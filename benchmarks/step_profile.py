@@ -26,12 +26,15 @@ _TARGET = re.compile(r'custom_call_target="jaxnets_[0-9a-f]+_(\w+)"')
 _OPERATION = re.compile(r'op_name="([^"]*)"')
 _KERNEL_KINDS = {
     "convolution": FORWARD,
+    "convolution_packed": FORWARD,
+    "pack_kernel": FORWARD,
     "input_gradient": BACKWARD,
     "kernel_gradient": BACKWARD,
     "max_pool": POOLING,
     "max_pool_gradient": POOLING,
-    "moments": SUMS,
-    "moment_products": SUMS,
+    "batch_norm": SUMS,
+    "batch_norm_gradient": SUMS,
+    "sum_of_squares": SUMS,
 }
 _POOLS = ("reduce_window", "select_and_scatter")
 

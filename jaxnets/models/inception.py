@@ -1,11 +1,13 @@
 """What the Inception networks share: auxiliary heads, parallel branches, and the stem of the later ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from jaxnets import ops
 from jaxnets.models.base import ConvNorm, Layers, ModelOutput, Network
 from jaxnets.ops.windows import Pair
 
@@ -57,22 +59,48 @@ def chain(prefix: str, *sizes: tuple[int, ...], first: int = 1) -> tuple[BranchL
     )
 
 
+Branch = tuple[ConvNorm, jax.Array]
+"""The last layer of a branch, and its input."""
+
+
+def concatenate(block: nn.Module, branches: Iterable[Branch], *, train: bool) -> jax.Array:
+    """The outputs of a block's branches, whose last layers end with ReLU: [B, H', W', sum of features].
+
+    With packed variables the layers write into the result. Otherwise each is applied before the next branch.
+    """
+    if not ops.is_packed(block):
+        return jnp.concatenate([layer(x, train=train) for layer, x in branches], axis=-1)
+    branches = list(branches)
+    y: jax.Array | int = sum(layer.features for layer, _ in branches)
+    first = 0
+    for layer, x in branches:
+        y = layer(x, train=train, into=ops.ChannelsOf(y, first))
+        first += layer.features
+    assert not isinstance(y, int), "a block has branches"
+    return y
+
+
 class Branched(nn.Module):
     """A block with parallel branches of convolutions, each with norm and ReLU."""
 
     branches: Branches
     layers: Layers
 
-    def outputs(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """[B, H, W, C] -> the output [B, H', W', features] of each branch."""
-        return [self.apply_layers(x, *branch, train=train) for branch in self.branches]
+    def applied(self, x: jax.Array, *, train: bool) -> Iterator[Branch]:
+        """The branches, applied to [B, H, W, C] but for their last layers."""
+        return (self.apply_branch(x, *branch, train=train) for branch in self.branches)
 
-    def apply_layers(self, x: jax.Array, *branch: BranchLayer, train: bool) -> jax.Array:
-        """The layers of a branch, one after the other."""
-        for name, features, kernel_size, stride in branch:
-            padding = "same" if stride == 1 else 0
-            x = self.layers.conv_norm(features, kernel_size, stride, padding, name=name)(x, train=train)
-        return x
+    def apply_branch(self, x: jax.Array, *branch: BranchLayer, train: bool) -> Branch:
+        """A branch, applied to x but for its last layer."""
+        *others, last = map(self.layer, branch)
+        for layer in others:
+            x = layer(x, train=train)
+        return last, x
+
+    def layer(self, layer: BranchLayer) -> ConvNorm:
+        """The module of a layer."""
+        name, features, kernel_size, stride = layer
+        return self.layers.conv_norm(features, kernel_size, stride, "same" if stride == 1 else 0, name=name)
 
 
 STEM = {

@@ -5,6 +5,8 @@ block (`mixed5b`), twice as many residual blocks, one scale for each kind of blo
 without ReLU.
 """
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jaxnets.models.inception import (
     BranchLayer,
     apply_inception_stem,
     chain,
+    concatenate,
     inception_stem,
 )
 
@@ -54,8 +57,9 @@ class Mixed5b(Branched):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         pooled = self.layers.average_pool(x, 3, stride=1, padding=1, count_include_pad=False)
-        pooled = self.apply_layers(pooled, BranchLayer("pooled_conv", 64, (1, 1)), train=train)
-        return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
+        projection = self.layer(BranchLayer("pooled_conv", 64, (1, 1)))
+        branches = itertools.chain(self.applied(x, train=train), [(projection, pooled)])
+        return concatenate(self, branches, train=train)
 
 
 class Reduction(Branched):
@@ -63,8 +67,8 @@ class Reduction(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        pooled = self.layers.max_pool(x, 3, stride=2)
-        return jnp.concatenate([*self.outputs(x, train=train), pooled], axis=-1)
+        outputs = [layer(y, train=train) for layer, y in self.applied(x, train=train)]
+        return jnp.concatenate([*outputs, self.layers.max_pool(x, 3, stride=2)], axis=-1)
 
 
 class Residual(Branched):
@@ -76,7 +80,7 @@ class Residual(Branched):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         projection = self.layers.conv(x.shape[-1], 1, use_bias=True, name="projection")
-        y = jnp.concatenate(self.outputs(x, train=train), axis=-1)
+        y = concatenate(self, self.applied(x, train=train), train=train)
         return ops.conv_norm(projection, None, y, train=train, scale=self.scale, residual=x, relu=self.relu)
 
 

@@ -1,14 +1,14 @@
 """Inception v1, GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842), with batch normalisation."""
 
 import functools
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Layers, adaptive_average_pool
-from jaxnets.models.inception import NetworkWithAuxiliaryHeads
+from jaxnets.models.base import ConvNorm, Entry, Layers, adaptive_average_pool
+from jaxnets.models.inception import Branch, NetworkWithAuxiliaryHeads, concatenate
 
 VARIANTS = ("torchvision", "paper")
 
@@ -47,18 +47,19 @@ class Inception(nn.Module):
         conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = self.widths
         side = 5 if self.variant == "paper" else 3
 
-        def conv(y: jax.Array, features: int, side: int, name: str) -> jax.Array:
-            layer = self.layers.conv_norm(features, side, padding=side // 2, name=name)
-            return layer(y, train=train)
+        def layer(features: int, side: int, name: str) -> ConvNorm:
+            return self.layers.conv_norm(features, side, padding=side // 2, name=name)
 
-        pooled = self.layers.max_pool(x, 3, stride=1, padding=1)
-        branches = [
-            conv(x, conv1x1, 1, "conv1x1"),
-            conv(conv(x, reduce3x3, 1, "reduce3x3"), conv3x3, 3, "conv3x3"),
-            conv(conv(x, reduce5x5, 1, "reduce5x5"), conv5x5, side, "conv5x5"),
-            conv(pooled, projection, 1, "pool_projection"),
-        ]
-        return jnp.concatenate(branches, axis=-1)
+        def branches() -> Iterator[Branch]:
+            yield layer(conv1x1, 1, "conv1x1"), x
+            reduced = layer(reduce3x3, 1, "reduce3x3")(x, train=train)
+            yield layer(conv3x3, 3, "conv3x3"), reduced
+            reduced = layer(reduce5x5, 1, "reduce5x5")(x, train=train)
+            yield layer(conv5x5, side, "conv5x5"), reduced
+            pooled = self.layers.max_pool(x, 3, stride=1, padding=1)
+            yield layer(projection, 1, "pool_projection"), pooled
+
+        return concatenate(self, branches(), train=train)
 
 
 class AuxiliaryClassifier(nn.Module):

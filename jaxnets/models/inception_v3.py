@@ -1,5 +1,8 @@
 """Inception v3 (Szegedy et al. 2015, arXiv:1512.00567), in torchvision's form or TensorFlow's and Keras's."""
 
+import itertools
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,12 +10,14 @@ import jax.numpy as jnp
 from jaxnets import ops
 from jaxnets.models.base import Entry, Layers
 from jaxnets.models.inception import (
+    Branch,
     Branched,
     Branches,
     BranchLayer,
     NetworkWithAuxiliaryHeads,
     apply_inception_stem,
     chain,
+    concatenate,
     inception_stem,
 )
 
@@ -89,30 +94,28 @@ class Inception(Branched):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        return jnp.concatenate([*self.outputs(x, train=train), self.pooled(x, train=train)], axis=-1)
-
-    def pooled(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """The pooled branch."""
+        branches = self.applied(x, train=train)
         if not self.pool_features:
-            return self.layers.max_pool(x, 3, stride=2)
+            outputs = [layer(y, train=train) for layer, y in branches]
+            return jnp.concatenate([*outputs, self.layers.max_pool(x, 3, stride=2)], axis=-1)
         average = self.layers.average_pool(
             x, 3, stride=1, padding=1, count_include_pad=self.variant == "torchvision"
         )
-        projection = BranchLayer("branch_pool", self.pool_features, (1, 1))
-        return self.apply_layers(average, projection, train=train)
+        projection = self.layer(BranchLayer("branch_pool", self.pool_features, (1, 1)))
+        return concatenate(self, itertools.chain(branches, [(projection, average)]), train=train)
 
 
 class ExpandedInception(Inception):
     """Figure 7: the last two layers of each branch but the first are parallel."""
 
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def applied(self, x: jax.Array, *, train: bool) -> Iterator[Branch]:
+        """The branches, applied to [B, H, W, C] but for their last layers."""
         first, *others = self.branches
-        trunks = [self.apply_layers(x, *branch[:-2], train=train) for branch in others]
-        outputs = [self.apply_layers(x, *first, train=train)]
-        for trunk, branch in zip(trunks, others, strict=True):
-            outputs += [self.apply_layers(trunk, layer, train=train) for layer in branch[-2:]]
-        return jnp.concatenate([*outputs, self.pooled(x, train=train)], axis=-1)
+        yield self.apply_branch(x, *first, train=train)
+        for *trunk, one, other in others:
+            layer, y = self.apply_branch(x, *trunk, one, train=train)
+            yield layer, y
+            yield self.layer(other), y
 
 
 class AuxiliaryClassifier(nn.Module):

@@ -22,3 +22,4 @@ from jaxnets.ops.layers import SqueezeExcitation as SqueezeExcitation
 from jaxnets.ops.layers import StochasticDepth as StochasticDepth
 from jaxnets.ops.layers import conv_norm as conv_norm
 from jaxnets.ops.layers import is_folded as is_folded
+from jaxnets.ops.layers import is_packed as is_packed

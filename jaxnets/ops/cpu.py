@@ -128,21 +128,22 @@ def convolution_packed(
     *,
     channels: int,
     normalization: jax.Array | None,
-    previous: jax.Array | None,
-    first: int | None,
+    residual: jax.Array | None,
+    into: tuple[jax.Array | int, int] | None,
     relu: bool,
 ) -> jax.Array:
-    """Convolution, bias and ReLU without derivatives: -> [B, H', W', C_out], in the memory of `previous`.
+    """Convolution, bias and ReLU without derivatives: -> [B, H', W', C_out], in the memory of the residual.
 
     The convolution reads the first `channels` of `x`, normalised and after ReLU if there is a `normalization`
-    [3, channels] of mean, factor and bias. It is added to `previous` [B, H', W', C_out]; with `first`, it
-    replaces the channels of `previous` [B, H', W', C] from that one on.
+    [3, channels] of mean, factor and bias. It is added to `residual` [B, H', W', C_out]. `into` is a
+    `ChannelsOf`, whose array [B, H', W', C] is returned.
     """
-    whole = bias if first is None or previous is None else previous
-    shape = (x.shape[0], *windows.output_size, whole.shape[-1])
+    whole, first = (bias.size, 0) if into is None else into
+    previous = residual if isinstance(whole, int) else whole
+    width = whole if isinstance(whole, int) else whole.shape[-1]
+    shape = (x.shape[0], *windows.output_size, width)
     options: dict[str, Any] = {"geometry": _geometry(windows, groups), "relu": relu}
-    options |= {"channels": np.int64(channels), "first": np.int64(first or 0)}
-    options["adds"] = previous is not None and first is None
+    options |= {"channels": np.int64(channels), "first": np.int64(first), "adds": residual is not None}
     if previous is not None:
         options["in_place"] = {4: 0}  # which reads and writes less memory
     none = jnp.zeros((0,), x.dtype)

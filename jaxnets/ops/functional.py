@@ -88,9 +88,12 @@ class FoldedKernel(NamedTuple):
 
 
 class ChannelsOf(NamedTuple):
-    """The channels of `array` [B, H, W, C] from `first` on, which a convolution's output replaces."""
+    """The channels of `array` [B, H, W, C] from `first` on, which a convolution's output replaces.
 
-    array: jax.Array
+    `array` may be the number C: then there is none yet, and its other channels are undefined.
+    """
+
+    array: jax.Array | int
     first: int
 
 
@@ -162,7 +165,6 @@ def folded_convolution(
         if (folded.normalization is not None and not (pointwise and pairs)) or groups > 1:
             x, folded = _normalized(x, folded, channels), folded._replace(normalization=None)
         x, padding = apply_negative_padding(x, padding, 0)
-        previous, first = (residual, None) if into is None else into
         return cpu.convolution_packed(
             x,
             folded.kernel,
@@ -172,8 +174,8 @@ def folded_convolution(
             kernels,
             channels=channels,
             normalization=folded.normalization,
-            previous=previous,
-            first=first,
+            residual=residual,
+            into=into,
             relu=relu,
         )
     options = {"strides": strides, "padding": padding, "groups": groups, "implementation": implementation}
@@ -181,7 +183,13 @@ def folded_convolution(
     y = y + lax.broadcast_to_rank(folded.bias, y.ndim).astype(y.dtype)
     y = y if residual is None else y + residual
     y = jax.nn.relu(y) if relu else y
-    return y if into is None else lax.dynamic_update_slice(into.array, y, (0, 0, 0, into.first))
+    if into is None:
+        return y
+    if isinstance(into.array, int):
+        return lax.pad(
+            y, y.dtype.type(0), [(0, 0, 0)] * 3 + [(into.first, into.array - into.first - y.shape[3], 0)]
+        )
+    return lax.dynamic_update_slice(into.array, y, (0, 0, 0, into.first))
 
 
 def _normalized(x: jax.Array, folded: FoldedKernel, channels: int) -> jax.Array:

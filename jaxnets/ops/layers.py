@@ -266,6 +266,11 @@ def is_folded(module: nn.Module) -> bool:
     return FOLDED in module.variables and not module.is_mutable_collection(FOLDED)
 
 
+def is_packed(module: nn.Module) -> bool:
+    """Whether `is_folded`, with all kernels packed for C++."""
+    return is_folded(module) and all(leaf.ndim == 1 for leaf in jax.tree.leaves(module.variables[FOLDED]))
+
+
 def conv_norm(
     conv: Conv,
     norm: BatchNorm | None,

@@ -70,3 +70,11 @@ def test_a_folded_block_is_one_call_for_each_convolution(kernels: tuple[Kernels,
     assert program.count("_convolution_packed") == 1 + 4 + 4 + 3  # the first blocks have a projection
     for operation in ("rsqrt", "maximum", "stablehlo.convolution"):
         assert operation not in program
+
+
+def test_folded_branches_write_into_their_concatenation(kernels: tuple[Kernels, ...]) -> None:
+    model, variables, images = draw_network("inception_v1")
+    model = model.clone(implementation=kernels[-1])
+    variables = models.fold_batch_norm(model, variables, images[:1])
+    program = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, images).as_text()
+    assert "stablehlo.concatenate" not in program

@@ -111,9 +111,69 @@ void pool_row(const Pooling<T>& p, Index image, Index pooled_row) {
   }
 }
 
+inline Vector larger(Vector largest, Vector tap) {
+  const Integers wins = (tap > largest) | (tap != tap);
+  return wins ? tap : largest;
+}
+
+constexpr int kVectorsHeld = 2048 * 4 / kLanes;  // 32 KB, of columns' maxima
+
+// Without numbers, where windows overlap and channels fill their vectors. The maxima of each column of
+// the windows' rows come first, so that pixels are read in the order of memory and only once for a row of
+// windows; then those of neighbouring columns.
+template <typename T>
+void pool_row_by_columns(const Pooling<T>& p, Index image, Index pooled_row) {
+  Vector held[kVectorsHeld];
+  const T* x = p.x + image * p.rows * p.columns * p.channels;
+  T* y = p.y + (image * p.pooled_rows + pooled_row) * p.pooled_columns * p.channels;
+  const Index top = pooled_row * p.stride_down - p.pad_top, row_size = p.columns * p.channels;
+  Taps taps;
+  clip(top, p.window_down, p.rows, &taps.first_down, &taps.last_down);
+  // Vectors across, columns held, windows that these fill.
+  const Index across = smaller(p.channels / kLanes, kVectorsHeld / p.window_across);
+  const Index windows = (kVectorsHeld / across - p.window_across) / p.stride_across + 1;
+  for (Index first_channel = 0; first_channel < p.channels; first_channel += across * kLanes) {
+    const Index vectors = smaller(across, (p.channels - first_channel) / kLanes);
+    for (Index first = 0; first < p.pooled_columns; first += windows) {
+      const Index last = smaller(first + windows, p.pooled_columns);
+      const Index left = first * p.stride_across - p.pad_left, begin = left < 0 ? 0 : left;
+      const Index end =
+          smaller((last - 1) * p.stride_across - p.pad_left + p.window_across, p.columns);
+      for (Index column = begin; column < end; column++) {
+        const T* from = x + top * row_size + column * p.channels + first_channel;
+        Vector* to = held + (column - begin) * vectors;
+        for (Index v = 0; v < vectors; v++) {
+          Vector largest = Vector{} - __builtin_inff();
+          for (Index down = taps.first_down; down < taps.last_down; down++)
+            largest = larger(largest, load(from + down * row_size + v * kLanes));
+          to[v] = largest;
+        }
+      }
+      for (Index pooled = first; pooled < last; pooled++) {
+        const Index corner = pooled * p.stride_across - p.pad_left;
+        clip(corner, p.window_across, p.columns, &taps.first_across, &taps.last_across);
+        const Vector* from = held + (corner - begin) * vectors;
+        T* to = y + pooled * p.channels + first_channel;
+        for (Index v = 0; v < vectors; v++) {
+          Vector largest = Vector{} - __builtin_inff();
+          for (Index tap = taps.first_across; tap < taps.last_across; tap++)
+            largest = larger(largest, from[tap * vectors + v]);
+          store(to + v * kLanes, largest);
+        }
+      }
+    }
+  }
+}
+
 template <typename T>
 void pool(const Pooling<T>& p, Index image, Index pooled_row) {
-  p.chosen == nullptr ? pool_row<false>(p, image, pooled_row) : pool_row<true>(p, image, pooled_row);
+  const bool overlap = p.stride_across < p.window_across && p.channels % kLanes == 0;
+  if (p.chosen != nullptr)
+    pool_row<true>(p, image, pooled_row);
+  else if (overlap)
+    pool_row_by_columns(p, image, pooled_row);
+  else
+    pool_row<false>(p, image, pooled_row);
 }
 
 template <typename T>

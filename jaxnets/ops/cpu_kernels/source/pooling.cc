@@ -7,10 +7,12 @@ namespace jaxnets {
 namespace {
 
 constexpr Index kValuesInPiece = 1 << 14;  // less than this costs more to hand out than to compute
+constexpr Index kPiecesForThread = 8;      // windows overlap: rows of a piece share what they read
 
 template <typename Row>
 void for_each_row(Index rows, Index values_in_row, Pool& threads, Row row) {
-  const Index size = std::max<Index>(kValuesInPiece / std::max<Index>(values_in_row, 1), 1);
+  const Index size = std::max({kValuesInPiece / std::max<Index>(values_in_row, 1),
+                               rows / (kPiecesForThread * threads.threads()), Index{1}});
   for_each(threads, (rows + size - 1) / size, [&](Index i) {
     for (Index r = i * size; r < std::min((i + 1) * size, rows); r++) row(r);
   });
