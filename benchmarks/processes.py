@@ -27,6 +27,8 @@ from jaxnets.runtime.xla import SAFE_FLAG
 
 PROCESSES = 2
 ONE, TWO = "one process of two cores", "two processes of one core"
+ALONE = f"{TWO} that do not exchange gradients"
+"""Each trains a network of its own: the limit of `TWO`."""
 TORCH_ONE, TORCH_TWO = f"PyTorch, {ONE}", f"PyTorch DDP, {TWO}"
 
 
@@ -150,6 +152,7 @@ class Group:
       shared: Inputs of the processes.
       cores: The cores of each process.
       stack: Ends the processes.
+      exchange: Whether the processes train one network together.
       kernels: Library of C++ kernels.
       worker_class: Starts a process.
     """
@@ -162,6 +165,7 @@ class Group:
         cores: Sequence[set[int]],
         stack: contextlib.ExitStack,
         *,
+        exchange: bool = True,
         kernels: Path | None = None,
         worker_class: Callable[..., Any] = Worker,
     ):
@@ -171,7 +175,10 @@ class Group:
         def start(rank: int) -> Any:
             # The affinity of this thread; the process inherits it, and JAX starts a thread for each core.
             os.sched_setaffinity(0, cores[rank])
-            one = dataclasses.replace(run, rank=rank, count=len(cores), address=address)
+            part = {"rank": rank, "count": len(cores), "address": address}
+            one = dataclasses.replace(
+                run, **part if exchange else {"batch_size": run.batch_size // len(cores)}
+            )
             environment = {"XLA_FLAGS": SAFE_FLAG}
             options: dict[str, Any] = {"keep_memory": True, "kernels": kernels, "environment": environment}
             return worker_class(make(one, len(cores[rank])), shared, **options)
@@ -203,6 +210,7 @@ def measure(
         start = functools.partial(Group, run=run, stack=stack, worker_class=worker_class)
         options = {"make": _make_jaxnets, "shared": None, "kernels": kernels}
         groups = {name: start(**options, cores=each) for name, each in ((ONE, together), (TWO, apart))}
+        groups[ALONE] = start(**options, cores=apart, exchange=False)
         (shared,) = groups[ONE].call("shared_data")
         if has_torch():
             for name, each in ((TORCH_ONE, together), (TORCH_TWO, apart)):

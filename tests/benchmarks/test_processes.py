@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import processes
-from benchmarks.processes import ONE, TORCH_ONE, TORCH_TWO, TWO, JaxnetsProcess, Run, measure
+from benchmarks.processes import ALONE, ONE, TORCH_ONE, TORCH_TWO, TWO, JaxnetsProcess, Run, measure
 from jaxnets.errors import CheckFailedError, MachineError
 
 STEPS_PER_SECOND = {
@@ -61,6 +61,7 @@ def test_speeds_of_two_processes_over_one(two_cores: list[int]) -> None:
     assert row["images_per_second"] == {
         ONE: [64.0] * 3,
         TWO: [24.0] * 3,  # of the slower process
+        ALONE: [64.0] * 3,
         TORCH_ONE: [32.0] * 3,
         TORCH_TWO: [8.0] * 3,
     }
@@ -68,7 +69,14 @@ def test_speeds_of_two_processes_over_one(two_cores: list[int]) -> None:
     assert row["name"] == "processes/lenet5/28/16"
     both, (first, second) = set(two_cores[:2]), two_cores[:2]
     ranks = [(each.count, each.rank, cores) for each, cores in FakeWorker.started]
-    assert sorted(ranks[:3], key=str) == [(1, 0, both), (2, 0, {first}), (2, 1, {second})]
+    alone = [(1, 0, {first}), (1, 0, {second})]
+    assert sorted(ranks[:5], key=str) == sorted(
+        [(1, 0, both), (2, 0, {first}), (2, 1, {second}), *alone], key=str
+    )
+    assert [each.batch_size for each, cores in FakeWorker.started if each.count == 1 and len(cores) == 1] == [
+        8,
+        8,
+    ]
     assert len({each.address for each, _ in FakeWorker.started if each.count == 2}) == 2
     assert os.sched_getaffinity(0) == set(two_cores)
 
