@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -124,8 +125,9 @@ def _measure_rounds(workers: Mapping[str, Any], rounds: int, seconds: float, coo
     speeds: dict[str, list[float]] = {name: [] for name in workers}
     names = list(workers)
     for number in range(rounds):
-        first = number % len(names)  # rotates, so that no implementation always follows the same other
-        for name in names[first:] + names[:first]:
+        # In a new order each time, so that no implementation always follows the same other, whose threads
+        # may still be spinning.
+        for name in random.Random(number).sample(names, len(names)):
             time.sleep(cooldown)
             speeds[name].append(workers[name].call("measure", seconds))
     return speeds

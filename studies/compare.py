@@ -108,7 +108,9 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
     """Returns the function that makes the text of each mark."""
     return {
         "networks": lambda: table(networks_table.HEADS, networks_table.rows()),
-        "network_sources": lambda: table(networks_table.SOURCE_HEADS, networks_table.source_rows()),
+        "network_sources": lambda: table(
+            networks_table.SOURCE_HEADS, networks_table.source_rows(folder / BENCH)
+        ),
         "splits_short": lambda: table_or_empty(leak_table.SHORT_HEADS, leak_table.short_rows(folder)),
         "splits": lambda: table_or_empty(leak_table.HEADS, leak_table.rows(folder)),
         "comparable": lambda: table_or_empty(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from jaxnets import models, reported
 from jaxnets.commands.summary import Network, registry
+from studies.pages import bench_table
 
 HEADS = ("network", "`model.name`", "parameters", "multiply-adds", "input", "config")
-SOURCE_HEADS = ("network", "paper", "reports", "compared with", "ImageNet weights")
+SOURCE_HEADS = ("network", "paper", "reports", "compared with", "ImageNet weights", "training, inference")
 CONFIGS = {
     "resnet50": "lung_resnet",
     "densenet121": "lung_densenet",
@@ -77,8 +78,11 @@ def rows() -> list[tuple[str, ...]]:
     ]
 
 
-def source_rows() -> list[tuple[str, ...]]:
-    """Returns a row per network: where it comes from, and what it was compared with."""
+def source_rows(benches: Path) -> list[tuple[str, ...]]:
+    """Returns a row per network: where it comes from, what it was compared with, its speed over PyTorch's.
+
+    The speeds are those of the largest images, on the machine that was measured last.
+    """
     return [
         (
             network.title,
@@ -86,6 +90,7 @@ def source_rows() -> list[tuple[str, ...]]:
             _reports(network.name),
             LIBRARIES.get(network.name, "torchvision"),
             f"`{network.weights}`" if network.weights else "",
+            _speeds(network.name, benches),
         )
         for network in _networks()
     ]
@@ -109,6 +114,17 @@ def _pixels(network: Network) -> str:
 def _paper(name: str) -> str:
     found = PAPERS.get(models.entry(name).factory.__module__.rpartition(".")[2])
     return "" if found is None else f"[{found[0]}]({found[1]})"
+
+
+def _speeds(name: str, benches: Path) -> str:
+    *_, measured = bench_table.newest_rows(benches).values()
+    ratios = []
+    for kind in ("train", "inference"):
+        rows = [row for _, row in measured.values() if row["name"].startswith(f"{kind}/{name}/")]
+        rows = [row for row in rows if row.get("dtype") != bench_table.BFLOAT16]
+        largest = max(rows, key=lambda row: int(row["name"].split("/")[2]), default={})
+        ratios.append(f"{largest['ratio_eager_tuned']:.2f}" if largest else "")
+    return ", ".join(ratios) if any(ratios) else ""
 
 
 def _reports(name: str) -> str:
