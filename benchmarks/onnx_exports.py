@@ -7,6 +7,7 @@ run in one process, by turns.
 """
 
 import functools
+import importlib.metadata
 import io
 import json
 import statistics
@@ -32,7 +33,8 @@ from jaxnets.io import atomic_write
 from jaxnets.runtime import console, xla
 
 NETWORKS, IMAGE_SIZE, BATCH_SIZES = ("resnet50", "mobilenet_v2", "inception_v3"), 224, (1, 16)
-THREADS, ROUNDS, SECONDS, OPSET = 2, 15, 1.0, 17
+THREADS, ROUNDS, SECONDS, OPSET = 2, 15, 0.5, 17
+LIBRARIES = ("torch", "torchvision", "onnxruntime")
 NUMBERS = Path("results") / "bench" / "onnx_exports.json"
 """studies/pages/onnx_table.py makes a table of it."""
 
@@ -121,6 +123,7 @@ def _run(session: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def main() -> None:
     """Measures all networks and writes the numbers."""
+    console.show()
     check_torch_libraries()
     conditions, measured = measurement_conditions(None), []
     for network in NETWORKS:
@@ -130,7 +133,7 @@ def main() -> None:
         console.log("measured", f"{network}: our images per second over PyTorch's: {', '.join(ratios)}")
     numbers = {
         "machine": xla.hardware(),
-        "versions": environment.versions(),
+        "versions": environment.versions() | {name: importlib.metadata.version(name) for name in LIBRARIES},
         "conditions": conditions,
         "about": f"{IMAGE_SIZE} px, {THREADS} threads, medians of {ROUNDS} rounds of {SECONDS:g} s by turns",
         "rows": measured,

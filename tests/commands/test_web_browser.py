@@ -38,6 +38,11 @@ const [text, done] = arguments;
 
 
 PICTURE = "return document.getElementById('picture').toDataURL()"
+LINES_OF_A_WORD = """
+const range = document.createRange();
+range.selectNodeContents(document.querySelector("#facts th"));
+return range.getClientRects().length;
+"""
 BUTTON_HEIGHTS = """
 return [...document.querySelectorAll("button, label")].filter((each) => each.checkVisibility())
   .map((each) => each.getBoundingClientRect().height);
@@ -177,6 +182,7 @@ def test_a_phone_scrolls_down_only(browser: Any, page: Path) -> None:
         _wait(browser, lambda: browser.find_element("id", "video").is_displayed())
         width = "return [innerWidth, document.documentElement.scrollWidth]"
         assert browser.execute_script(width) == [PHONE["width"], PHONE["width"]]
+        assert browser.execute_script(LINES_OF_A_WORD) == 1
         heights = browser.execute_script(BUTTON_HEIGHTS)
         assert min(heights) >= 24  # WCAG 2.2, 2.5.8
     finally:
