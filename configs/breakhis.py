@@ -23,6 +23,7 @@ def get_config(variant: str = "transfer") -> config_dict.ConfigDict:
     """Returns the config of a variant of image_folder, on BreakHis."""
     config = image_folder.get_config(variant)
     config.name = f"breakhis:{variant}"
+    config.data.medical = True
     config.data.split = "grouped"
     config.data.group_pattern = r"SOB_[BM]_[A-Z]+-(\d+-\w+)-\d+-\d+\.png$"
     if not config.transfer.freeze_backbone:

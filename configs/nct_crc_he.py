@@ -24,6 +24,7 @@ def get_config(variant: str = "transfer") -> config_dict.ConfigDict:
     """Returns the config of a variant of image_folder, on the table of NCT-CRC-HE."""
     config = image_folder.get_config(variant)
     config.name = f"nct_crc_he:{variant}"
+    config.data.medical = True
     config.data.name = "table"
     config.data.classes = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
     config.data.split = "official"

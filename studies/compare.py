@@ -22,6 +22,7 @@ from studies.pages import (
     leak_table,
     macenko_table,
     networks_table,
+    onnx_table,
     performance_page,
     results_table,
     splits_picture,
@@ -120,6 +121,7 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
         "few_images": lambda: table_or_empty(few_images.HEADS, few_images.rows(folder)),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
+        "onnx_exports": lambda: table_or_empty(onnx_table.HEADS, onnx_table.rows(folder)),
         "macenko": lambda: table_or_empty(macenko_table.HEADS, macenko_table.rows(folder / "lc25000")),
         "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
         "prediction_sets": lambda: table_or_empty(

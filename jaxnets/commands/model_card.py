@@ -51,7 +51,7 @@ def describe(
         summary=_summary(weights, entry.title),
         facts=_facts(weights, given, result),
         leaky=_leaky(result),
-        disclaimer=sources.disclaimer(source.get("data")),
+        disclaimer=sources.disclaimer(source.get("data"), medical=source.get("medical", False)),
         limits=_limits(weights, result),
         calibration=_calibration(weights.temperature, result, has_logits=has_logits),
         license=source.get("license"),
@@ -124,6 +124,9 @@ def _leaky(result: results.Result | None) -> str:
         return ""
     leaked = result["leakage"].get("test")
     share = "Some" if leaked is None else f"{100 * leaked:.1f} %"
+    if result.get("given_groups"):
+        images = f"{share} of the test images have images of their group in training."
+        return f"{images} The accuracy on them is not that on images of new groups."
     images = f"{share} of the test images have a near-duplicate in training."
     return f"{images} The accuracy on them measures the recognition of copies."
 
@@ -132,14 +135,17 @@ def _limits(weights: Weights, result: results.Result | None) -> list[str]:
     limits = list(weights.source.get("warnings", ()))
     if result is not None:
         if result["tests"] and result["leakage"].get("test") is None:
-            limits.append("Whether test images have near-duplicates in training was not measured.")
+            limits.append(
+                "Whether test images have near-duplicates or images of their group in training is unknown."
+            )
         if result["data"] == "synthetic_tissue":
             limits.append("It was trained on synthetic images and not tested on real tissue.")
         if "cross_validation" in result:
             limits.append(
                 "It was trained on all images. Accuracy and temperature are those of "
                 f"{len(result['cross_validation']['runs'])} networks that were trained in the same way, each "
-                "tested on images that it was not trained on."
+                "tested on images that it was not trained on. There are no prediction sets and no scores of "
+                "unlike images: these need images that the network was not trained on."
             )
     limits.append("The metrics apply to images of the same source and preparation.")
     return [*limits, "It predicts one of its classes for any picture."]
@@ -210,7 +216,8 @@ def front_matter(card: ModelCard) -> dict[str, Any]:
     if result is None or result["test_accuracy"] is None:
         return fields
     task = {"type": "image-classification", "name": "Image classification"}
-    leaky = " (LEAKY: copies of test images are in training)" if card.leaky else ""
+    leaked = "images of test groups" if result.get("given_groups") else "copies of test images"
+    leaky = f" (LEAKY: {leaked} are in training)" if card.leaky else ""
     accuracy = {
         "type": "accuracy",
         "value": result["test_accuracy"],

@@ -246,15 +246,11 @@ def _rows(
             except DataError as error:
                 row["error"] = str(error)
         inputs = np.stack([image.input for image in images]) if images else None
-        predictions = [] if inputs is None else predictor.classify(inputs)
-        if with_features and inputs is not None:
-            _, values = predictor.probabilities_and_features(inputs)
-            for image, features in zip(images, values, strict=True):
-                image.row["features"] = features
+        predictions = [] if inputs is None else predictor.classify(inputs, with_features=with_features)
         for image, prediction in zip(images, predictions, strict=True):
             image.row["class"], image.row["confidence"] = prediction.label, prediction.confidence
             image.row["probabilities"], image.row["top"] = prediction.probabilities, prediction.top(top)
-            for name in ("prediction_set", "ood_score"):
+            for name in ("prediction_set", "ood_score", "features"):
                 if (value := getattr(prediction, name)) is not None:
                     image.row[name] = value
         if gradcam_folder is not None and images:

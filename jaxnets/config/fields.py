@@ -102,6 +102,11 @@ FIELDS: Mapping[str, Field] = {
         "image_folder: the folder; table: the CSV file; tfds: the builder's folder",
         used=when.source_has("path"),
     ),
+    "data.medical": field(
+        False,
+        "the images are medical: reports, predictions, model cards and web pages have a disclaimer",
+        used=when.source_has("path"),
+    ),
     "data.image_folders": field(
         (),
         "folders that contain the table's images; empty: the table's own folder",
@@ -133,7 +138,7 @@ FIELDS: Mapping[str, Field] = {
     "data.split": choice(
         "random",
         ("random", "official", "grouped"),
-        "train/validation/test split; grouped: near-duplicates are in one subset",
+        "train/validation/test split; grouped: near-duplicates, or images of one group, are in one subset",
     ),
     "data.groups": optional(
         str,

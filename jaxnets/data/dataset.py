@@ -37,7 +37,8 @@ class Batching:
 class Dataset:
     """A source, its split, and the cached features of its images if the backbone is frozen.
 
-    `group_ids` is int64[N], equal for near-duplicates and overlapping photographs; None if unknown.
+    `group_ids` is int64[N], equal for near-duplicates and overlapping photographs, or for images of one group
+    of the data; None if unknown.
     """
 
     source: Source
@@ -46,6 +47,11 @@ class Dataset:
     group_ids: np.ndarray | None = None
     features: FeatureSource | None = None
     features_seconds: float | None = None
+
+    @property
+    def has_given_groups(self) -> bool:
+        """Whether the groups are those of the data, such as patients, not near-duplicates that were found."""
+        return self.source.groups is not None and not self.source.is_drawn
 
     @property
     def read_from(self) -> Literal["features", "memory", "cache", "decode"]:

@@ -88,11 +88,15 @@ class CrossValidation(TypedDict):
 
 
 class SplitFields(TypedDict):
-    """How a run's data were split; `leakage` is the leaked fraction of each held-out part."""
+    """How a run's data were split; `leakage` is the leaked fraction of each held-out part.
+
+    `given_groups` are those of the data, such as patients, not near-duplicates that were found.
+    """
 
     data: str
     split: str
     groups: str | None
+    given_groups: NotRequired[bool]
     group_level: str | None
     leakage: dict[str, Fraction | None]
 
@@ -267,10 +271,15 @@ def _cells(test: Mapping[str, Any]) -> tuple[int, np.ndarray]:
 
 
 def is_leaky(fields: SplitFields) -> bool:
-    """Whether held-out images have near-duplicates in training, measured or known from the source."""
+    """Whether held-out images have images of their group in training, measured or known from the source."""
     leakage = fields["leakage"]
     has_duplicates = fields["split"] == "random" and fields["data"] in DATASETS_WITH_DUPLICATES
     return any(leakage.values()) or (has_duplicates and leakage.get("test") is None)
+
+
+def relation(*, given_groups: bool) -> str:
+    """What a held-out image that leaks has in training."""
+    return "images of their group" if given_groups else "a near-duplicate"
 
 
 def accuracy_by_seed(cross_validation: CrossValidation) -> dict[int, float]:
@@ -319,7 +328,7 @@ def format_network(result: Result, title: str) -> str:
 
 
 def format_split(fields: SplitFields) -> str:
-    """The kind of split, and the fraction of held-out images with a near-duplicate in training."""
+    """The kind of split, and the fraction of held-out images that leak."""
     split = format_split_kind(fields)
     if not is_leaky(fields):
         return split
@@ -327,7 +336,8 @@ def format_split(fields: SplitFields) -> str:
     for part in ("test", "validation"):
         if leaked := fields["leakage"].get(part):
             images = f"{100 * leaked:.1f} % of {part} images"
-            return f"{split}: {images} have a near-duplicate in training{remedy}"
+            relation_in_training = relation(given_groups=fields.get("given_groups", False))
+            return f"{split}: {images} have {relation_in_training} in training{remedy}"
     return f"{split}: {DATASETS_WITH_DUPLICATES[fields['data']]} (fraction not measured)"
 
 

@@ -62,7 +62,7 @@ def with_cache(config: config_dict.ConfigDict, data: Dataset) -> Dataset:
 
 
 def split_source(config: config_dict.ConfigDict, source: Source) -> tuple[Split, np.ndarray | None]:
-    """The config's split, and the group ids of near-duplicates: int64[N], or None if unknown.
+    """The config's split, and the group ids: int64[N], or None if unknown.
 
     Group ids of LC25000 and CIFAR-10 always come from the shipped tables, whichever table defines the split:
     another one may separate overlapping photographs. Raises the errors of `read_groups`, of

@@ -218,6 +218,7 @@ def finish(
         "split": split.name,
         "split_sha256": sha256(data.split_csv),
         "groups": config.data.groups,
+        "given_groups": data.has_given_groups,
         "group_level": config.data.group_level,
         "leakage": leakage.as_result(),
         "fold": [config.data.fold, config.data.folds] if config.data.folds else None,

@@ -126,9 +126,9 @@ def _colours(count: int) -> list[str]:
 def _describe(data: Dataset, part: str, groups: int, held_out: int, beside: int) -> str:
     """What the right-hand chart shows, or why there is none."""
     if data.group_ids is None:
-        return "A chart by group is left out, as no groups of near-duplicates are known."
+        return "A chart by group is left out, as no groups are known."
     if not groups:
-        return "A chart by group is left out: no image shown has a near-duplicate."
+        return "A chart by group is left out: no two images shown are of one group."
     total = len(np.unique(data.group_ids[data.split.parts()[part]]))
     text = f"In the chart by group, {groups} of {total:,} groups have a colour; the others are grey."
     if part == "train":

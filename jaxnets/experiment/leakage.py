@@ -19,9 +19,9 @@ from jaxnets.runtime import console
 
 @dataclasses.dataclass(frozen=True)
 class Leakage:
-    """How many held-out images have a near-duplicate or an exact duplicate in training.
+    """How many held-out images have images of their group, or an exact duplicate, in training.
 
-    `fractions` are of near-duplicates by subset, None if unknown. `conflicts` are exact duplicates with
+    `fractions` are of the groups by subset, None if unknown. `conflicts` are exact duplicates with
     different labels, anywhere in the data.
     """
 
@@ -102,8 +102,7 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
         hint = f"; {data.source.groups_remedy}" if data.source.groups_remedy else ""
         return f"unknown: the groups of {data.source.name} are unknown{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
-    given = data.source.groups is not None and not data.source.is_drawn  # such as patients
-    leaky, relation = any(known.values()), "images of their group" if given else "a near-duplicate"
+    leaky, relation = any(known.values()), results.relation(given_groups=data.has_given_groups)
     remedy = " (--config.data.split=grouped)" if leaky and data.split.name != "grouped" else ""
     return f"{'LEAKY: ' if leaky else ''}{message} have {relation} in training{remedy}"
 
@@ -153,6 +152,7 @@ def format_split(config: config_dict.ConfigDict, data: Dataset, leakage: Mapping
             "split": data.split.name,
             "leakage": dict(leakage),
             "groups": config.data.groups,
+            "given_groups": data.has_given_groups,
             "group_level": config.data.group_level,
         }
     )

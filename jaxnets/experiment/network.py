@@ -33,6 +33,8 @@ from jaxnets.training.preprocess import make_preprocess
 from jaxnets.training.transfer import BackboneHeadPartition, make_transfer_optimizer
 
 RANDOM = "random"
+OUTPUT = "classifier"
+"""The output layer of every convolutional network and auxiliary head."""
 BATCH_SIZE = 32
 CALIBRATION_IMAGES = 30 * BATCH_SIZE
 """Images for the batch statistics of a random backbone: after 30 batches the initial values weigh 4 %."""
@@ -70,8 +72,9 @@ def make_network(
 ) -> Network:
     """The network, initialised from the config's seed; its backbone is `found` if given.
 
-    The batch statistics of a random frozen backbone are computed from training images: otherwise activations
-    grow or shrink with each layer beyond float32's range. Raises CheckpointError if `found` does not fit.
+    With transfer.weights the output layers are zero (`with_zero_outputs`). The batch statistics of a random
+    frozen backbone are computed from training images: otherwise activations grow or shrink with each layer
+    beyond float32's range. Raises CheckpointError if `found` does not fit.
     """
     shape = (1, *data.shape)
     # Dropout starts from the same key, but folds in the step instead of module names.
@@ -82,6 +85,7 @@ def make_network(
     if config.transfer.weights is None:
         return Network(model, variables)
     parts = BackboneHeadPartition.of(model, shape)
+    variables["params"] = with_zero_outputs(variables["params"])
     if found is not None:
         variables = with_backbone(variables, found, parts)
     if config.transfer.weights == RANDOM and config.transfer.freeze_backbone:
@@ -153,6 +157,17 @@ def with_backbone(
         taken = {path: jnp.asarray(given[path], leaf.dtype) for path, leaf in backbone.items()}
         combined[collection] = {**head, **traverse_util.unflatten_dict(taken, sep="/")}
     return combined
+
+
+def with_zero_outputs(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with zeros in the output layer of the head and of each auxiliary head.
+
+    A new head then begins with equal probabilities, so that its first loss is ln(classes) for features of any
+    scale, as in the fine-tuning of ViT (Dosovitskiy et al. 2021, section 3.2).
+    """
+    flat = traverse_util.flatten_dict(dict(params))
+    zeroed = {path: jnp.zeros_like(leaf) if OUTPUT in path else leaf for path, leaf in flat.items()}
+    return traverse_util.unflatten_dict(zeroed)
 
 
 def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

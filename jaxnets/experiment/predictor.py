@@ -38,7 +38,8 @@ class Prediction:
     """The predicted class of an image, its probability, and the probabilities of all classes.
 
     `prediction_set` has the most probable class first; it is None unless the network was loaded with a
-    coverage, and `ood_score` is None unless it was loaded with `ood`.
+    coverage, and `ood_score` is None unless it was loaded with `ood`. `features` [D] are the last feature
+    maps averaged over positions, or None unless they were asked for.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Prediction:
     probabilities: dict[str, float]
     prediction_set: tuple[str, ...] | None = None
     ood_score: float | None = None
+    features: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The `count` most probable classes and their probabilities, in this order."""
@@ -120,7 +122,9 @@ class Predictor:
         self.temperature = weights.temperature if calibrated else None
         self.minimum_probability, self.feature_distance = minimum_probability, feature_distance
         self.test_time_augmentation = test_time_augmentation
-        self.disclaimer = sources.disclaimer(weights.source.get("data"))
+        self.disclaimer = sources.disclaimer(
+            weights.source.get("data"), medical=weights.source.get("medical", False)
+        )
         self.preprocess = Preprocess(
             **vars(weights.preprocessing), channels=weights.input_shape[-1], max_pixels=max_pixels
         )
@@ -151,16 +155,24 @@ class Predictor:
         return jax.nn.softmax(logits / (self.temperature or 1.0)), maps.mean(axis=(1, 2))
 
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities [B, K], and the last feature maps averaged over positions [B, D], of B > 0 images."""
-        return self._in_batches(self._apply_with_features, images)
+        """Probabilities [B, K], and the last feature maps averaged over positions [B, D], of B > 0 images.
+
+        With `test_time_augmentation` the features are those of the images without turns and mirrors.
+        """
+        probabilities, features = self._in_batches(self._apply_with_features, images)
+        return self._mean_over_turns(probabilities, images), features
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))
-        numbers = range(TURNS if self.test_time_augmentation else 1)
-        each = [self._in_batches(self._apply, turn(images, number)) for number in numbers]
-        return np.mean(each, axis=0)
+        return self._mean_over_turns(self._in_batches(self._apply, images), images)
+
+    def _mean_over_turns(self, probabilities: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """With `test_time_augmentation` the mean of `probabilities` and those of the other turns."""
+        others = range(1, TURNS if self.test_time_augmentation else 1)
+        turned = [self._in_batches(self._apply, turn(images, number)) for number in others]
+        return np.mean([probabilities, *turned], axis=0)
 
     def gradcam(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Computes Grad-CAM heat maps.
@@ -223,15 +235,18 @@ class Predictor:
         pixels = [self.preprocess.read(image) for image in several]
         return self.classify(np.stack(pixels)) if pixels else []
 
-    def classify(self, images: np.ndarray) -> list[Prediction]:
-        """Classifies images uint8[B, H, W, C] from `preprocess.read`."""
+    def classify(self, images: np.ndarray, *, with_features: bool = False) -> list[Prediction]:
+        """Classifies images uint8[B, H, W, C] from `preprocess.read`; optionally returns their features."""
         sets: Iterable[Any] = itertools.repeat(None)
         scores: Iterable[Any] = itertools.repeat(None)
-        if self.feature_distance is None:
+        features: Iterable[Any] = itertools.repeat(None)
+        if self.feature_distance is None and not with_features:
             probabilities = self.probabilities(images)
         else:
-            probabilities, features = self.probabilities_and_features(images)
-            scores = self.feature_distance.score(features).tolist()
+            probabilities, found = self.probabilities_and_features(images)
+            features = found if with_features else features
+            if self.feature_distance is not None:
+                scores = self.feature_distance.score(found).tolist()
         if self.minimum_probability is not None:
             uncalibrated = statistics.with_temperature(probabilities, 1 / (self.temperature or 1.0))
             sets = map(
@@ -244,8 +259,11 @@ class Predictor:
                 dict(zip(self.classes, row.tolist(), strict=True)),
                 prediction_set,
                 ood_score,
+                values,
             )
-            for row, prediction_set, ood_score in zip(probabilities, sets, scores, strict=False)
+            for row, prediction_set, ood_score, values in zip(
+                probabilities, sets, scores, features, strict=False
+            )
         ]
 
     def _classes_of(self, members: np.ndarray, probabilities: np.ndarray) -> tuple[str, ...]:

@@ -64,9 +64,13 @@ def write_report(
         subtitle=f"Config {config.name}, run {run.path.resolve().name}: checkpoint of step "
         f"{measured['step']:,}, evaluated on the {part} set on {now:%Y-%m-%d at %H:%M} UTC",
         part=part,
-        warnings=[*_warnings(run.result, measured, leak_mark), *loss_warnings(config, curves)],
+        warnings=[
+            *_warnings(run.result, measured, leak_mark, given_groups=data.has_given_groups),
+            *loss_warnings(config, curves),
+        ],
         leak_mark=leak_mark,
-        disclaimer=disclaimer(config.data.name),
+        disclaimer=disclaimer(config.data.name, medical=config.data.medical),
+        given_groups=data.has_given_groups,
         metrics=measured,
         facts=_facts(config, data, run.result, measured),
         split=_describe_split(config, data, measured.get("leakage", {})),
@@ -109,9 +113,10 @@ def write_cross_validation_report(
         subtitle=f"Config {config.name}, {directory.resolve().name}: {len(runs)} networks, each tested on a "
         f"fold that it was not trained on; finished on {result['finished'][:16].replace('T', ' at ')} UTC",
         part="test",
-        warnings=_warnings(result, measured, leak_mark),
+        warnings=_warnings(result, measured, leak_mark, given_groups=data.has_given_groups),
         leak_mark=leak_mark,
-        disclaimer=disclaimer(config.data.name),
+        disclaimer=disclaimer(config.data.name, medical=config.data.medical),
+        given_groups=data.has_given_groups,
         metrics=measured,
         facts={**_facts(config, data, result, measured), "accuracy": results.format_cross_validation(result)},
         split=_describe_split(config, data, result["leakage"]),
@@ -136,7 +141,9 @@ def _write(directory: Path, content: page.Content) -> Path:
     return path
 
 
-def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_mark: str) -> list[str]:
+def _warnings(
+    result: results.Result | None, measured: Mapping[str, Any], leak_mark: str, *, given_groups: bool
+) -> list[str]:
     part, warnings = measured["split"], []
     if result is None:
         warnings.append("This run is not finished: the metrics are those of its newest checkpoint.")
@@ -148,9 +155,10 @@ def _warnings(result: results.Result | None, measured: Mapping[str, Any], leak_m
         )
     if leak_mark == LEAKY:
         fraction = measured["leakage"].get(part)
+        relation = results.relation(given_groups=given_groups)
         message = "Images here" if fraction is None else f"{page.percent(fraction)} of the {part} images"
         warnings.append(
-            f"LEAKY: {message} have a near-duplicate in training. Accuracy on them measures memorisation of "
+            f"LEAKY: {message} have {relation} in training. Accuracy on them measures memorisation of "
             "training images, not generalisation to new ones."
         )
     return warnings
@@ -211,7 +219,8 @@ def _describe_split(
             f"{message} The fraction of held-out images with a near-duplicate in training is unknown, as no "
             f"duplicate groups are known: run {command('find_duplicates')}."
         )
-    return f"{message} Held-out images with a near-duplicate in training: {', '.join(known)}."
+    relation = results.relation(given_groups=data.has_given_groups)
+    return f"{message} Held-out images with {relation} in training: {', '.join(known)}."
 
 
 def _parts(data: Dataset) -> dict[str, list[int]]:

@@ -114,6 +114,8 @@ def read_run(run: RunDirectory) -> Weights:
         preprocessing = Preprocessing(data.image_size, tuple(data.mean), tuple(data.std), data.resize)
     source: dict[str, object] = {"run": run.path.name, "data": config.data.name}
     source |= {"step": restored.step, "warnings": restored.warnings}
+    if config.data.medical:
+        source["medical"] = True
     if config.transfer.weights is not None:
         source["backbone"] = {
             "weights": Path(config.transfer.weights).name,  # without the folders of this machine

@@ -7,6 +7,7 @@ import numpy as np
 from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation import conformal, ood
+from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.experiment import workdir
 from jaxnets.experiment.run_directory import RunDirectory
@@ -82,6 +83,12 @@ def write_feature_distance(
 
 def no_validation_error(run: RunDirectory, flag: str) -> DataError:
     """The error of a run without validation images, for `flag`."""
+    if run.result is not None and "cross_validation" in run.result:
+        fold = run.path.parent / run.result["cross_validation"]["runs"][0]["name"]
+        return DataError(
+            f"{flag} needs images that the network was not trained on, and {run.path} was trained on all "
+            f"images: use the network of a fold, such as --workdir={fold}"
+        )
     return DataError(
         f"{flag} needs validation images, and {run.path} has none: train with a validation fraction, such as "
         '--config.data.fractions="(0.85, 0.15, 0.0)"'
@@ -91,12 +98,13 @@ def no_validation_error(run: RunDirectory, flag: str) -> DataError:
 def _warn_of_validation(run: RunDirectory, *, groups_known: bool) -> None:
     """Warns if validation images say little about new images."""
     if run.result is not None and run.result["leakage"].get("validation"):
+        relation = results.relation(given_groups=run.result.get("given_groups", False))
         console.warn(
-            f"LEAKY: validation images of {run.path} have near-duplicates in training, so that prediction "
+            f"LEAKY: validation images of {run.path} have {relation} in training, so that prediction "
             "sets are too small, and scores of new images too high"
         )
     elif not groups_known:
-        console.log("note", "no groups of near-duplicates are known: each validation image counts as a group")
+        console.log("note", "no groups are known: each validation image counts as a group")
     config = run.config
     if config.eval.use_best or config.early_stopping.patience or config.plateau.patience:
         console.log(

@@ -118,7 +118,7 @@ def test_the_final_network_has_the_accuracy_of_the_cross_validation(
     predictor = jaxnets.load(finished / "final-s0")
     assert predictor.temperature == pooled["temperature"]
     for missing in ({"coverage": 0.9}, {"ood": True}):
-        with pytest.raises(DataError, match=r"needs validation images, and .*final-s0 has none: train with"):
+        with pytest.raises(DataError, match=r"final-s0 was trained on all images: use the .*fold0-s0"):
             jaxnets.load(finished / "final-s0", **missing)
     weights = read_weights_or_run(finished / "final-s0")
     assert weights.preprocessing is not None

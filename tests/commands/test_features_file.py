@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,31 @@ def test_features_are_the_mean_of_the_last_feature_map(run: Path, folder: Path, 
     maps = network._model.apply(network._variables, network._inputs(pixels), train=False, method="features")
     np.testing.assert_allclose(found, np.asarray(maps).mean((1, 2)), rtol=1e-4, atol=1e-5)
     assert found.dtype == np.float32
+
+
+def test_the_network_runs_once(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, in_batches = [], predict.Predictor._in_batches
+
+    def count(self: predict.Predictor, apply: Any, *arrays: np.ndarray) -> Any:
+        batches.append(len(arrays[0]))
+        return in_batches(self, apply, *arrays)
+
+    monkeypatch.setattr(predict.Predictor, "_in_batches", count)
+    _features(run, [str(folder)], tmp_path / "features.npz")
+    assert batches == [30]
+
+
+def test_features_are_of_images_without_turns(run: Path, folder: Path) -> None:
+    plain, averaging = jaxnets.load(run), jaxnets.load(run, test_time_augmentation=True)
+    assert isinstance(plain, predict.Predictor)
+    assert isinstance(averaging, predict.Predictor)
+    pixels = plain.preprocess.read(folder / "a" / "0.png")[None]
+    (expected,), (found,) = (each.classify(pixels, with_features=True) for each in (plain, averaging))
+    np.testing.assert_array_equal(found.features, expected.features)
+    assert found.confidence == pytest.approx(averaging.probabilities(pixels).max(), rel=1e-5)
+    assert plain.classify(pixels)[0].features is None
 
 
 def test_other_images_have_the_class_of_their_folder(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_maps_need_a_global_average_and_a_large_feature_map(trained: Path, tmp_p
 def test_warnings_stand_on_the_page(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_page
 ) -> None:
-    monkeypatch.setattr(sources, "disclaimer", lambda data: sources.DISCLAIMER)
+    monkeypatch.setattr(sources, "MEDICAL", {"synthetic_tissue"})
     copy = tmp_path / "run"
     shutil.copytree(trained, copy)
     result = json.loads((copy / "result.json").read_text())

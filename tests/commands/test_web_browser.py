@@ -22,6 +22,8 @@ from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 pytestmark = pytest.mark.slow
 SIZES = ((300, 200), (224, 400), (1000, 777), (224, 224), (37, 41))
 NETWORK = "imagenet:efficientnet_lite0"
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
 CLASSIFY = """
 const [text, done] = arguments;
 (async () => {
@@ -35,6 +37,18 @@ const [text, done] = arguments;
 """
 
 
+PICTURE = "return document.getElementById('picture').toDataURL()"
+LINES_OF_A_WORD = """
+const range = document.createRange();
+range.selectNodeContents(document.querySelector("#facts th"));
+return range.getClientRects().length;
+"""
+BUTTON_HEIGHTS = """
+return [...document.querySelectorAll("button, label")].filter((each) => each.checkVisibility())
+  .map((each) => each.getBoundingClientRect().height);
+"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     webdriver = pytest.importorskip("selenium.webdriver")
@@ -42,7 +56,7 @@ def browser() -> Iterator[Any]:
     if driver is None:
         pytest.skip("no chromedriver: apt-get install chromium-driver")
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", *FAKE_CAMERA):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chrome:
@@ -122,6 +136,59 @@ def test_a_chosen_file_is_shown(browser: Any, page: Path) -> None:
     _wait(browser, lambda: "cannot be read" in browser.find_element("id", "status").text)
 
 
+def test_the_keyboard_chooses_takes_and_shows_a_picture(browser: Any, page: Path) -> None:
+    browser.get(f"file://{page / web.PAGE}")
+    _wait(browser, lambda: browser.find_element("id", "status").text == "Ready.")
+    assert [_press(browser, "TAB") for _ in range(2)] == ["file", "camera"]
+    _press(browser, "ENTER")
+    _wait(browser, lambda: _focused(browser) == "shoot")
+    assert browser.find_element("id", "video").is_displayed()
+    assert _press(browser, "SPACE") == "camera"
+    assert not browser.find_element("id", "video").is_displayed()
+    _wait(browser, lambda: "%" in browser.find_element("id", "status").text)
+    assert _press(browser, "TAB") == "toggle"
+    with_map = browser.execute_script(PICTURE)
+    _press(browser, "SPACE")
+    assert browser.find_element("id", "toggle").get_attribute("aria-pressed") == "false"
+    assert browser.execute_script(PICTURE) != with_map
+
+
+def test_the_camera_can_be_closed(browser: Any, page: Path) -> None:
+    browser.get(f"file://{page / web.PAGE}")
+    camera = browser.find_element("id", "camera")
+    for _ in range(2):
+        camera.click()
+        _wait(browser, lambda: camera.text == "Close the camera")
+        tracks = browser.execute_script("return (window.tracks = video.srcObject.getTracks()).length")
+        camera.click()
+        assert (tracks, camera.text) == (1, "Use the camera")
+        assert browser.execute_script("return tracks[0].readyState") == "ended"
+    refuse = "navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('no permission'))"
+    browser.execute_script(refuse)
+    camera.click()
+    _wait(browser, lambda: "cannot be used: no permission" in browser.find_element("id", "status").text)
+    assert _focused(browser) == "camera"
+
+
+def test_a_phone_scrolls_down_only(browser: Any, page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    try:
+        browser.get(f"file://{page / web.PAGE}")
+        path = page.parent / "picture.png"
+        path.write_bytes(next(_pictures("PNG")))
+        browser.find_element("id", "file").send_keys(str(path))
+        _wait(browser, lambda: "%" in browser.find_element("id", "status").text)
+        browser.find_element("id", "camera").click()
+        _wait(browser, lambda: browser.find_element("id", "video").is_displayed())
+        width = "return [innerWidth, document.documentElement.scrollWidth]"
+        assert browser.execute_script(width) == [PHONE["width"], PHONE["width"]]
+        assert browser.execute_script(LINES_OF_A_WORD) == 1
+        heights = browser.execute_script(BUTTON_HEIGHTS)
+        assert min(heights) >= 24  # WCAG 2.2, 2.5.8
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_a_large_model_is_read_from_a_server(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +204,18 @@ def test_a_large_model_is_read_from_a_server(
         _wait(browser, lambda: browser.find_element("id", "status").text == "Ready.")
         assert all(each.startswith(address) for each in _requested(browser))
         server.shutdown()
+
+
+def _press(browser: Any, key: str) -> str:
+    """Presses a key and returns the focused element's id."""
+    from selenium.webdriver import ActionChains, Keys
+
+    ActionChains(browser).send_keys(getattr(Keys, key)).perform()
+    return _focused(browser)
+
+
+def _focused(browser: Any) -> str:
+    return browser.switch_to.active_element.get_attribute("id")
 
 
 def _wait(browser: Any, condition: Any) -> None:

@@ -185,6 +185,8 @@ def test_leaked_fraction_is_printed() -> None:
     assert "split          grouped\n" in clean
     some = _block(_result(split="grouped", leakage={"test": 0.02, "validation": 0.0}))
     assert "grouped, LEAKY: 2.0 % of test images have a near-duplicate in training\n" in some
+    patients = _block(_result(given_groups=True, data="table", leakage={"test": 0.5, "validation": 0.0}))
+    assert "LEAKY: 50.0 % of test images have images of their group in training" in patients
 
 
 @pytest.mark.parametrize(

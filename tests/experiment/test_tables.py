@@ -1,6 +1,7 @@
 """Training on a table of images whose classes have different frequencies."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 import jaxnets
+from jaxnets.commands import export, predict
 from jaxnets.commands.evaluate import evaluate
+from jaxnets.data import sources
 from jaxnets.errors import ConfigError
 from jaxnets.evaluation.predictions import load_predictions
 
@@ -65,3 +68,24 @@ def test_balanced_sampling(repository: Path, overrides: dict[str, Any], tmp_path
     assert result["validation_accuracy"] is not None
     with pytest.raises(ConfigError, match=r"balanced_sampling: True -> False"):
         jaxnets.train(config, overrides, workdir=tmp_path / "run")
+
+
+def test_a_table_of_medical_images_divided_at_random(
+    repository: Path, overrides: dict[str, Any], tmp_path: Path, read_page, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, config = tmp_path / "run", f"{repository / 'configs' / 'image_folder.py'}:smoke"
+    fields = {**overrides, "data.split": "random", "data.medical": True}
+    result = jaxnets.train(config, fields, workdir=run)
+    assert result["given_groups"] is True
+    evaluate(run)
+    words = read_page((run / "report" / "index.html").read_text()).words
+    card = (export.export(run, tmp_path / "card") / "README.md").read_text()
+    for text in (words, card):
+        assert sources.DISCLAIMER in text
+        assert "% of the test images have images of their group in training. " in text
+    assert re.search(r"resamples the \d+ groups, not images", words)
+    for text in (words, card):
+        assert "near-duplicate" not in text
+    capsys.readouterr()
+    predict.predict_files(str(tmp_path / "card"), [str(Path(overrides["data.path"]).parent / "rare0.png")])
+    assert capsys.readouterr().out.endswith(f"note      {sources.DISCLAIMER}\n")

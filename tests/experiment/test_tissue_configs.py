@@ -38,6 +38,7 @@ def _open(repository: Path, name: str, path: Path, root: Path) -> tuple[Dataset,
     spec = f"{repository / 'configs' / name}.py:smoke"
     config = load_config(spec, {"data.path": str(path), "data.root": str(root)})
     data = open_dataset(config)
+    assert config.data.medical
     report_leakage(config, data, measure_leakage(data))
     return data, config.name
 

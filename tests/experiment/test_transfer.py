@@ -203,11 +203,23 @@ def test_a_new_head_is_not_the_initial_one_of_the_pretraining_run(
     jaxnets.train(smoke_config, overrides, workdir=tmp_path / "run")
     config = open_run(tmp_path / "run").config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    initial = models.initialize(models.create(config.model), key, (1, 16, 16, 3))["params"]["classifier"][
+    initial = models.initialize(models.create(config.model), key, (1, 16, 16, 3))["params"]["dense1"][
         "kernel"
     ]
-    found = _variables(tmp_path / "run")["params"]["classifier"]["kernel"]
+    found = _variables(tmp_path / "run")["params"]["dense1"]["kernel"]
     assert abs(np.corrcoef(np.ravel(initial), np.ravel(found))[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("efficientnet_lite0", marks=pytest.mark.slow)])
+def test_a_new_head_starts_with_the_loss_of_random_guessing(
+    name: str, plain: dict[str, Any], repository: Path, tmp_path: Path
+) -> None:
+    """EfficientNet's own initialisation draws kernels of deviation 1/3 for three classes."""
+    spec = f"{repository / 'configs'}/lung_{name.removesuffix('50').removesuffix('_lite0')}.py:smoke"
+    once = {"train.steps": 1, "log.every_steps": 1, "train.label_smoothing": 0.0}
+    jaxnets.train(spec, {**plain, **FROZEN, **once}, workdir=tmp_path)
+    first = next(record for record in read_metrics(tmp_path) if "loss" in record["values"])
+    assert first["values"]["loss"] == pytest.approx(np.log(3), rel=1e-4)
 
 
 def _write_weights_of(run: Path, folder: Path, *, level: float) -> dict[str, Any]:

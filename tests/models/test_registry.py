@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import ConfigError
+from jaxnets.experiment.network import OUTPUT
 from jaxnets.models import resnet
 
 CHANNELS = {"lenet5": 1}
@@ -101,6 +103,14 @@ def test_smallest_input_has_features_and_smaller_ones_raise(name) -> None:
     assert logits.shape == (2, 3)
     with pytest.raises(ConfigError, match=f"{smallest} pixels or more"):
         models.check_image_size(name, smallest - 1)
+
+
+@pytest.mark.parametrize("name", FAST_TO_TRACE)
+def test_the_number_of_classes_changes_the_output_layers_alone(name) -> None:
+    size = SIZES.get(name, 64)
+    three, four = (traverse_util.flatten_dict(_shapes(name, classes, size)["params"]) for classes in (3, 4))
+    changed = {path for path in three if three[path].shape != four[path].shape}
+    assert changed == {path for path in three if OUTPUT in path}
 
 
 @pytest.mark.parametrize("name", FAST_TO_COMPILE)

@@ -230,30 +230,44 @@ element("toggle").addEventListener("click", ({target}) => {
   redraw();
 });
 for (const type of ["dragover", "dragleave", "drop"]) {
-  element("drop").addEventListener(type, (event) => {
+  // Anywhere: a browser would leave the page for a picture that is dropped beside the box.
+  document.addEventListener(type, (event) => {
     event.preventDefault();
     element("drop").classList.toggle("over", type === "dragover");
     if (type === "drop" && event.dataTransfer.files[0]) show(event.dataTransfer.files[0]);
   });
 }
 
-const [video, shoot] = [element("video"), element("shoot")];
-element("camera").hidden = !navigator.mediaDevices;
-element("camera").addEventListener("click", async () => {
+const [video, shoot, camera] = [element("video"), element("shoot"), element("camera")];
+
+async function openCamera() {
+  camera.disabled = true; // a second request would leave the first camera on
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
     await video.play();
+    camera.textContent = "Close the camera";
     video.hidden = shoot.hidden = false;
-    shoot.focus();
   } catch (error) {
     status(`The camera cannot be used: ${error.message}`);
   }
-});
+  camera.disabled = false;
+  (shoot.hidden ? camera : shoot).focus();
+}
+
+function closeCamera() {
+  for (const track of video.srcObject.getTracks()) track.stop();
+  video.srcObject = null;
+  video.hidden = shoot.hidden = true;
+  camera.textContent = "Use the camera";
+  camera.focus(); // the focus may have been on the hidden button
+}
+
+camera.hidden = !navigator.mediaDevices;
+camera.addEventListener("click", () => (video.srcObject ? closeCamera() : openCamera()));
 shoot.addEventListener("click", async () => {
   const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
   canvas.getContext("2d").drawImage(video, 0, 0);
-  for (const track of video.srcObject.getTracks()) track.stop();
-  video.hidden = shoot.hidden = true;
+  closeCamera();
   show(await canvas.convertToBlob({type: "image/png"}));
 });
 

@@ -32,9 +32,9 @@ def register(name: str, factory: Factory, *, title: str | None = None, medical: 
         MEDICAL.add(name)
 
 
-def disclaimer(name: str | None) -> str:
-    """The disclaimer for a network trained on the source; "" unless the source is known to be medical."""
-    return DISCLAIMER if name in MEDICAL else ""
+def disclaimer(name: str | None, *, medical: bool = False) -> str:
+    """The disclaimer for a network trained on the source; "" unless that or the user says `medical`."""
+    return DISCLAIMER if medical or name in MEDICAL else ""
 
 
 def open_source(config: config_dict.ConfigDict, root: Path) -> Source:

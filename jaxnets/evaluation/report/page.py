@@ -52,6 +52,7 @@ class Content:
     warnings: Sequence[str]
     leak_mark: str  # a note next to the accuracy
     disclaimer: str  # "" unless the data are medical
+    given_groups: bool  # groups are those of the data, such as patients, not near-duplicates that were found
     metrics: Mapping[str, Any]  # the content of metrics.json
     facts: Mapping[str, str]
     split: str

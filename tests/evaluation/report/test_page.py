@@ -72,6 +72,7 @@ def content(predictions: Predictions, names: tuple[str, ...]) -> Content:
         warnings=[],
         leak_mark="leak not known",
         disclaimer="For research only.",
+        given_groups=False,
         metrics=metrics,
         facts={"note": "<script>alert(1)</script>"},
         split="random",
