@@ -125,14 +125,11 @@ class Best(NamedTuple):
     threshold: float | None  # None for a finder of groups
 
 
-NO_PAIRS = Best(0.0, np.inf)
-
-
 def best_pair_threshold(pairs: ScoredPairs, truth: np.ndarray) -> Best:
     """Returns the best F1 of pairs over all distinct scores."""
     precision, recall, score = precision_recall(pairs, truth)
     if not len(score):
-        return NO_PAIRS
+        return Best(0.0, np.inf)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = f1.argmax()
     return Best(float(f1[best]), float(score[best]))
@@ -156,7 +153,8 @@ def best_group_threshold(pairs: ScoredPairs, truth: np.ndarray) -> Best:
         return image
 
     both, found, true = 0, 0, int(_true(truth).sum())  # pairs that both, the components, the truth join
-    best, order = NO_PAIRS, np.argsort(forest.data)
+    best = Best(0.0 if true else 1.0, np.inf)  # without any pair
+    order = np.argsort(forest.data)
     edges = zip(forest.row[order].tolist(), forest.col[order].tolist(), forest.data[order], strict=True)
     for level, at_once in itertools.groupby(edges, key=lambda edge: edge[2]):
         for first, second, _ in at_once:
