@@ -266,9 +266,7 @@ def _cost(content: Mapping[str, Any]) -> str:
     heads += ("default", "best for pairs", "best for groups")
     rows = []
     for name, finder in content["finders"].items():
-        row = next(
-            row for row in content["thresholds"] if row == name or (name, row in OURS) == (OUR_FINDER, True)
-        )
+        row = next(iter(OURS)) if name == OUR_FINDER else name
         choices, run = content["thresholds"][row], _run(content, row)
         what = f"**{finder['title']}**" if name == OUR_FINDER else finder["title"]
         cells = [what, run["version"], finder["about"]]
