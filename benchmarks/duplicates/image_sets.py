@@ -203,14 +203,14 @@ def _entries(name: str, lung: Lung, data_root: Path, photographs: int | None) ->
         return
     selected = _selected(lung, photographs)
     if name in (LUNG, TUNING):
-        for place in np.flatnonzero(np.isin(lung.photographs, lung.photographs[selected])):
+        for place in np.flatnonzero(np.isin(lung.photographs, lung.photographs[selected])).tolist():
             if name == LUNG or lung.classes[place] == TUNING_CLASS:
                 truths = {HUMAN: lung.human, ORIGINALS: lung.originals, GROUPS: lung.groups}
                 known = {truth: int(groups[place]) for truth, groups in truths.items()}
                 yield _entry(lung, place, known, functools.partial(_open, lung.root / lung.files[place]))
         return
     augmentation = _AUGMENTATIONS.get(name)
-    for number, place in enumerate(selected):
+    for number, place in enumerate(selected.tolist()):
         for copy in range(COPIES if augmentation else 1):
             make = functools.partial(_copy, lung.root / lung.files[place], augmentation, (number, copy))
             yield _entry(lung, place, {COPIES_TRUTH: number}, make)

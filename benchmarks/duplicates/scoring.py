@@ -146,12 +146,12 @@ def score(row: str, outputs: Outputs, image_set: ImageSet, choices: Choices) -> 
     if image_set.name == LUNG:
         scored |= {"disputed": {}, "across_classes": {}}
     for label, choice in choices.items():
-        found = {what: outputs.read(row, choice[what].setting, image_set.name) for what in (PAIRS, GROUPS)}
-        if failed := next((each for each in found.values() if isinstance(each, str)), None):
+        pairs = outputs.read(row, choice[PAIRS].setting, image_set.name)
+        groups = outputs.read(row, choice[GROUPS].setting, image_set.name)
+        if isinstance(pairs, str) or isinstance(groups, str):
             for measured in scored.values():
-                measured[label] = {FAILED: failed}
+                measured[label] = {FAILED: pairs if isinstance(pairs, str) else groups}
             continue
-        pairs, groups = found[PAIRS], found[GROUPS]
         if image_set.name == LUNG:
             scored["across_classes"][label] = across_classes(pairs, image_set, choice[PAIRS].threshold)
             pairs, groups = pairs.restricted(selected), groups.restricted(selected)
