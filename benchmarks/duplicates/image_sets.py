@@ -56,7 +56,7 @@ class ImageSet:
 
     Attributes:
       name: `TUNING` or one of `SETS`.
-      folder: Its folder, whose name has a digest of the recipe.
+      folder: Its folder, whose name has a digest of its definition.
       sources: The file in LC25000 of each image; the index in MNIST.
       classes: The class of each image, str[N].
       truths: Groups int[N] by the name of the truth; equal for copies.
@@ -132,7 +132,7 @@ def open_lung(root: Path, human: Path) -> Lung:
 
 
 def build(name: str, folder: Path, lung: Lung, data_root: Path, photographs: int | None = None) -> ImageSet:
-    """Builds a set in `folder`, or opens it if a set of the same recipe is complete.
+    """Builds a set in `folder`, or opens it if a set of the same definition is complete.
 
     Args:
       name: `TUNING` or one of `SETS`.
@@ -182,13 +182,13 @@ _AUGMENTATIONS = {PUBLISHED_SET: PUBLISHED, HARDER_SET: HARDER}
 
 def _digest(name: str, entries: Sequence[_Entry]) -> str:
     """Returns a digest of all that the images and the truth depend on."""
-    recipe = (
+    definition = (
         file_sha256(Path(augment.__file__)),
         repr(_AUGMENTATIONS.get(name)),
         PIL.__version__,
         *((entry.source, entry.size, entry.label, sorted(entry.truths.items())) for entry in entries),
     )
-    return hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(definition).encode()).hexdigest()[:12]
 
 
 def _entries(name: str, lung: Lung, data_root: Path, photographs: int | None) -> Iterator[_Entry]:
