@@ -201,15 +201,23 @@ def interpreter(name: str, folder: Path) -> Path:
     python = target / "bin" / "python"
     if installed.is_file() and installed.read_text() == wanted:
         return python
-    base = shutil.which(environment.python) if environment.python else sys.executable
+    base = _find_python(environment.python) if environment.python else sys.executable
     if base is None:
-        raise MachineError(f"{environment.python} is not on the PATH: {name} needs it")
+        raise MachineError(f"{name} needs {environment.python}, which was not found: install it")
     with console.phase("install") as phase:
         phase.text = name
         _run([base, "-m", "venv", "--clear", str(target)], name)
         _run([str(python), "-m", "pip", "install", "--quiet", *environment.requirements], name)
     installed.write_text(wanted)
     return python
+
+
+def _find_python(name: str) -> str | None:
+    """Returns an interpreter that runs, of the PATH or of pyenv, whose command may have no active version."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    paths = [shutil.which(name), *map(str, sorted(pyenv.glob(f"versions/*/bin/{name}")))]
+    runs = lambda path: subprocess.run([path, "-c", ""], capture_output=True).returncode == 0  # noqa: E731
+    return next((path for path in paths if path and runs(path)), None)
 
 
 def _run(command: list[str], name: str) -> None:

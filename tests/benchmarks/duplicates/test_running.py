@@ -118,7 +118,22 @@ def test_an_interpreter_that_is_missing_is_recorded(
 ) -> None:
     monkeypatch.setitem(finders.ENVIRONMENTS, "late", Environment(("numpy",), "python9.9"))
     monkeypatch.setitem(finders.FINDERS, "late", Finder("late", "equal_files", "late"))
-    assert run(image_set, tmp_path, "late").failed == "python9.9 is not on the PATH: late needs it"
+    assert run(image_set, tmp_path, "late").failed == "late needs python9.9, which was not found: install it"
+
+
+def test_an_interpreter_that_does_not_run_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyenv's python3.12 on the PATH, if no version of it is active."""
+    for folder, line in (("shims", "exit 127"), ("versions/9.9.1/bin", "exit 0")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "python9.9").write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / folder / "python9.9").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert finders._find_python("python9.9") == str(tmp_path / "versions/9.9.1/bin/python9.9")
+    (tmp_path / "versions/9.9.1/bin/python9.9").unlink()
+    assert finders._find_python("python9.9") is None
 
 
 def test_every_requirement_is_pinned() -> None:
