@@ -129,7 +129,7 @@ FINDERS: Mapping[str, Finder] = {
         tuple(
             f"{clustering} {threshold} turned"
             for clustering in ("single", "medoid", "complete")
-            for threshold in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
+            for threshold in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24)
         ),
         about="pHash, by clustering and largest distance, without or with 8 turns",
     ),
