@@ -2,29 +2,57 @@
 
     python -I resource_usage.py PROGRAM ARGUMENTS ...
 
-The line has "code" (exit code), "seconds" and "peak_memory" (bytes, of the largest process). A process
-inherits its parent's peak (ru_maxrss of getrusage), and a worker may hold a gigabyte; this small process
-in between avoids that.
+The line has "code" (exit code), "seconds", "processor_seconds" (of all its processes, also of those whose
+parent ended first) and "peak_memory" (bytes, of the largest process). A process inherits its parent's peak
+(ru_maxrss of getrusage), and a worker may hold a gigabyte; this small process in between avoids that.
 """
 
+import ctypes
 import json
 import os
+import resource
+import signal
 import sys
 import time
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+ORPHAN_SECONDS, POLL_SECONDS = 5.0, 0.05
 
 
 def main(command: list[str]) -> None:
     """Runs the command with this process's stdout and stderr."""
+    if sys.platform == "linux":  # orphans become children of this process, so that their usage is counted
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     start = time.perf_counter()
     process = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - start
+    _wait_for_orphans()
+    processor = resource.getrusage(resource.RUSAGE_CHILDREN)
     message = {
         "code": os.waitstatus_to_exitcode(status),
         "seconds": seconds,
+        "processor_seconds": processor.ru_utime + processor.ru_stime,
         "peak_memory": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
     print(f"\n{json.dumps(message)}")
+
+
+def _wait_for_orphans() -> None:
+    """Waits until no child is left; kills those that run for longer than `ORPHAN_SECONDS`."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while True:
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not ended:
+            if time.monotonic() > deadline:
+                for children in Path("/proc/self/task").glob("*/children"):
+                    for child in children.read_text().split():
+                        os.kill(int(child), signal.SIGKILL)
+            time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

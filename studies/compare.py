@@ -164,6 +164,11 @@ def _results_text(rows: Sequence[results_table.ResultsRow]) -> str:
     return table_or_empty(results_table.HEADS, [results_table.markdown_row(row) for row in rows])
 
 
+def write_page(page: Path, makers: Mapping[str, Callable[[], str]]) -> None:
+    """Writes the section of each mark into a page; raises ConfigError if a mark is not closed."""
+    atomic_write(page, _insert(page, makers))
+
+
 def _insert(page: Path, makers: Mapping[str, Callable[[], str]]) -> str:
     """Returns a page's text with each section between its marks."""
     text = page.read_text()

@@ -1,8 +1,8 @@
 """Compares finders of duplicate images: python -m benchmarks.duplicates --images=DIR --human=DIR.
 
-`--images` is LC25000's folder lung_image_sets, `--human` the tables of LC25000-clean. Sets, outputs and the
-finders' environments are stored in `--workdir`; finished outputs are used again. All of it takes about two
-hours on two cores; `--per_class=50` takes a part of the photographs.
+`--images` is LC25000's folder lung_image_sets, `--human` the tables of LC25000-clean. Writes
+results/bench/duplicates.json and docs/duplicates_benchmark.md with its pictures. Sets, outputs and the
+finders' environments are stored in `--workdir`; a run that was stopped resumes with the same command.
 """
 
 from jaxnets.runtime import signals
@@ -17,15 +17,20 @@ from absl import flags
 from benchmarks.duplicates import benchmark
 from benchmarks.duplicates.finders import FINDERS
 from jaxnets.commands import runner
+from jaxnets.io import user_cache_folder
 
 IMAGES = flags.DEFINE_string("images", None, "LC25000's folder lung_image_sets.", required=True)
 HUMAN = flags.DEFINE_string("human", None, "LC25000-clean's tables of clusters.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/duplicates", "Folder of sets, outputs and environments.")
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    str(user_cache_folder() / "duplicates_benchmark"),
+    "Folder of sets, outputs and environments, outside of the repository.",
+)
 FINDER_NAMES = flags.DEFINE_list("finders", list(FINDERS), f"Some of {', '.join(FINDERS)}.")
-PER_CLASS = flags.DEFINE_integer("per_class", None, "Photographs of each class (all).", lower_bound=3)
+PHOTOGRAPHS = flags.DEFINE_integer("photographs", None, "Random photographs to use (all).", lower_bound=9)
 LIMIT = flags.DEFINE_float("limit", 60.0, "Minutes after which a finder is stopped on a set.", 0.0)
-OUTPUT = flags.DEFINE_string("output", "results/bench/duplicates.json", "The results.")
-FAILURES = flags.DEFINE_string("failures", "docs/duplicates_failures.jpg", "Picture of our errors.")
+RESULTS = flags.DEFINE_string("results", "results/bench", "Folder of duplicates.json.")
+DOCS = flags.DEFINE_string("docs", "docs", f"Folder of {benchmark.PAGE} and its pictures.")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,12 +40,12 @@ def main(arguments: Sequence[str]) -> None:
         benchmark.Options(
             images=Path(IMAGES.value),
             human=Path(HUMAN.value),
-            workdir=Path(WORKDIR.value),
+            workdir=Path(WORKDIR.value).absolute(),
             finders=tuple(FINDER_NAMES.value),
-            per_class=PER_CLASS.value,
+            photographs=PHOTOGRAPHS.value,
             limit=LIMIT.value,
-            output=Path(OUTPUT.value),
-            failures=Path(FAILURES.value),
+            results=Path(RESULTS.value),
+            docs=Path(DOCS.value),
         )
     )
 

@@ -19,17 +19,21 @@ from benchmarks.duplicates.image_sets import (
     LUNG,
     PUBLISHED_SET,
     SETS,
+    TUNING,
     ImageSet,
 )
-from benchmarks.duplicates.running import Run, run_finder
-from benchmarks.duplicates.scoring import OUR_ROWS, Found
+from benchmarks.duplicates.running import Run, Runner
+from benchmarks.duplicates.scoring import OUR_ROWS, Choices, Found, Outputs
 from jaxnets import config as config_lib
 from jaxnets.errors import ConfigError, suggest
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import console
+from studies.compare import DUPLICATES, write_page
+from studies.pages import duplicates_page
 
 DIGITS = 6
 """Significant digits of a stored number."""
+PAGE, FAILURES = "duplicates_benchmark.md", "duplicates_failures.jpg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +44,17 @@ class Options:
     human: Path
     workdir: Path
     finders: tuple[str, ...]
-    per_class: int | None
+    photographs: int | None
     limit: float
-    output: Path
-    failures: Path
+    results: Path
+    docs: Path
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Runs the benchmark and writes its results.
+    """Runs the benchmark, and writes its results and its page.
 
     Raises:
-      ConfigError: An unknown finder, a folder that does not exist, or no output for the tuning set.
+      ConfigError: An unknown finder, or a folder or the page that does not exist.
       DataError: LC25000 or MNIST are incomplete.
     """
     for name in options.finders:
@@ -58,66 +62,88 @@ def run(options: Options) -> dict[str, Any]:
             raise ConfigError(
                 f"--finders: no finder {name!r}{suggest(name, FINDERS)}; there are {', '.join(FINDERS)}"
             )
-    for path in (options.output, options.failures):
-        require_folder(path.parent)
+    require_folder(options.results)
+    if not (options.docs / PAGE).is_file():
+        raise ConfigError(f"--docs={options.docs} has no {PAGE}: name the folder docs of the repository")
     lung = image_sets.open_lung(options.images, options.human)
     data_root = config_lib.data_root(config_lib.default_config())
-    size = "all" if options.per_class is None else f"{options.per_class}_per_class"
-    folder = options.workdir / size
     sets = {
-        name: image_sets.build(name, folder / "sets", lung, data_root, options.per_class) for name in SETS
+        name: image_sets.build(name, options.workdir / "sets", lung, data_root, options.photographs)
+        for name in (TUNING, *SETS)
     }
-    runs = {
-        finder: {
-            name: run_finder(
-                finder, sets[name], folder / "runs", options.workdir / "environments", options.limit
-            )
-            for name in SETS
-        }
-        for finder in options.finders
+    runner = Runner(options.workdir / "runs", options.workdir / "environments", options.limit)
+    outputs, chosen = _run_all(options.finders, sets, runner)
+    content = {
+        **suite.describe_machine(),
+        "rows": [],
+        "photographs": {
+            "used": len(sets[image_sets.PHOTOGRAPHS]),
+            "all": int(lung.photographs.max()) + 1,
+            "seed": image_sets.SELECTION_SEED,
+        },
+        "sets": {name: _describe(each) for name, each in sets.items()},
+        "finders": {name: dataclasses.asdict(FINDERS[name]) for name in options.finders},
+        "runs": _as_json(outputs.runs),
+        "thresholds": _as_json(chosen),
+        "scores": _score(outputs, chosen, sets),
+        "splits": scoring.splits(outputs, chosen, [sets[name] for name in SETS if name not in CONTROLS]),
+        "failures": _draw_failures(options.docs / FAILURES, sets, outputs),
     }
-    found = scoring.load(sets, runs, folder / "runs")
-    photographs = {"used": len(sets[image_sets.PHOTOGRAPHS]), "all": int(lung.photographs.max()) + 1}
-    content = {**suite.describe_machine(), "rows": [], "photographs": photographs}
-    content |= _score(sets, runs, found)
-    content["failures"] = _draw_failures(options.failures, sets, found)
-    atomic_write(options.output, json.dumps(_rounded(content), indent=1) + "\n")
-    console.log("saved", f"{options.output}, {options.failures}; python scripts/compare.py writes the page")
+    path = options.results / duplicates_page.RESULTS
+    atomic_write(path, json.dumps(_rounded(content), indent=1) + "\n")
+    write_page(options.docs / PAGE, duplicates_page.sections(options.results))
+    duplicates_page.draw(options.docs / DUPLICATES, duplicates_page.drawn_data(options.results))
+    console.log("saved", f"{path}, {options.docs / PAGE} and its pictures")
     return content
 
 
-def _score(
-    sets: Mapping[str, ImageSet],
-    runs: Mapping[str, Mapping[str, Run]],
-    found: Mapping[str, Mapping[str, Found]],
-) -> dict[str, Any]:
-    chosen = {
-        row: scoring.thresholds(by_set[LUNG], sets[LUNG]) for row, by_set in found.items() if LUNG in by_set
-    }
-    complete = {row: by_set for row, by_set in found.items() if row in chosen}
+def _run_all(
+    finders: tuple[str, ...], sets: Mapping[str, ImageSet], runner: Runner
+) -> tuple[Outputs, dict[str, Choices]]:
+    """Runs every setting on the tuning images, and the default and the chosen ones on all sets."""
+    runs: dict[str, dict[str, dict[str, Run]]] = {}
+    paths: dict[tuple[str, str, str], Path] = {}
+    outputs, chosen = Outputs(runs, paths), {}
+
+    def find(name: str, setting: str, image_set: str) -> Run:
+        by_set = runs.setdefault(name, {}).setdefault(setting, {})
+        if image_set not in by_set:
+            by_set[image_set] = runner.run(name, setting, sets[image_set])
+            paths[name, setting, image_set] = runner.output(name, setting, sets[image_set])
+        return by_set[image_set]
+
+    for name in finders:
+        finder = FINDERS[name]
+        if (failed := find(name, finder.setting, TUNING).failed) is None:
+            for setting in finder.settings:
+                find(name, setting, TUNING)
+        else:  # it would fail on the larger sets too
+            runs[name][finder.setting] |= {each: Run("", failed=failed) for each in SETS}
+        for row in scoring.rows_of(name):
+            found = {setting: outputs.read(row, setting, TUNING) for setting in runs[name]}
+            complete = {setting: each for setting, each in found.items() if isinstance(each, Found)}
+            chosen[row] = scoring.choose(finder, complete, sets[TUNING])
+            for choice in chosen[row].values():
+                for setting in dict.fromkeys(each.setting for each in choice.values()):
+                    for image_set in SETS:
+                        find(name, setting, image_set)
+    return outputs, chosen
+
+
+def _score(outputs: Outputs, chosen: Mapping[str, Choices], sets: Mapping[str, ImageSet]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
-    for row, by_set in complete.items():
+    for row, choices in chosen.items():
         with console.phase("score") as phase:
-            scores[row] = {
-                name: scoring.score(each, sets[name], chosen[row]) for name, each in by_set.items()
-            }
-            scores[row][LUNG]["across_classes"] = {
-                setting: scoring.across_classes(by_set[LUNG], sets[LUNG], threshold["pairs"])
-                for setting, threshold in chosen[row].items()
-            }
+            scores[row] = {name: scoring.score(row, outputs, sets[name], choices) for name in SETS}
             phase.text = row
-    measured_splits = [sets[name] for name in SETS if name not in CONTROLS]
-    return {
-        "sets": {name: _describe(each) for name, each in sets.items()},
-        "finders": {name: dataclasses.asdict(FINDERS[name]) for name in runs},
-        "runs": {
-            row: {name: dataclasses.asdict(each) for name, each in by_set.items()}
-            for row, by_set in runs.items()
-        },
-        "thresholds": chosen,
-        "scores": scores,
-        "splits": scoring.splits(complete, chosen, measured_splits),
-    }
+    return scores
+
+
+def _as_json(value: Any) -> Any:
+    """Returns nested mappings of dataclasses as dictionaries."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(each) for key, each in value.items()}
+    return dataclasses.asdict(value)
 
 
 def _describe(image_set: ImageSet) -> dict[str, Any]:
@@ -125,9 +151,7 @@ def _describe(image_set: ImageSet) -> dict[str, Any]:
     return {"images": len(image_set), "groups": groups}
 
 
-def _draw_failures(
-    path: Path, sets: Mapping[str, ImageSet], found: Mapping[str, Mapping[str, Found]]
-) -> dict[str, int]:
+def _draw_failures(path: Path, sets: Mapping[str, ImageSet], outputs: Outputs) -> dict[str, int]:
     """Draws the errors of our search, if it was run, and returns their numbers."""
     originals, groups = OUR_ROWS
     shown = (
@@ -137,10 +161,11 @@ def _draw_failures(
         (LUNG, HUMAN, groups),
     )
     strips = []
-    for name, truth, row in shown:
-        if name in found.get(row, {}):
-            labels = found[row][name].groups(None, len(sets[name]))
+    for name, truth, row in shown if OURS in outputs.runs else ():
+        found = outputs.read(row, FINDERS[OURS].setting, name)
+        if isinstance(found, Found):
             what = f"{name}, {row.removeprefix(f'{OURS}_')}"
+            labels = found.groups(None, len(sets[name]))
             for error, pairs in failures.errors(labels, sets[name].truths[truth]).items():
                 strips.append((f"{what} {error}", sets[name], pairs))
     return failures.draw(path, strips) if strips else {}

@@ -6,25 +6,31 @@ random order, in one folder: a finder sees neither classes nor neighbours.
 
 import dataclasses
 import functools
+import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from benchmarks.duplicates import augment
 from benchmarks.duplicates.augment import HARDER, PUBLISHED, Augmentation
 from benchmarks.duplicates.scored_pairs import list_images
 from jaxnets.data.groups import in_order, read_groups, shipped_groups
 from jaxnets.data.sources.mnist import MNIST
 from jaxnets.errors import ConfigError, DataError
-from jaxnets.io import atomic_write
+from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console
 
 TUNING_CLASS = "lung_aca"
-"""Thresholds are chosen on its images, by the human clusters."""
+"""Settings and thresholds are chosen on its images, by the human clusters."""
+SELECTION_SEED = 0
+"""Of the photographs that are used, and of which of its images is copied."""
 COPIES = 20
 DIGITS = 500
 PUBLISHED_SET, HARDER_SET, LUNG, PHOTOGRAPHS, MNIST_SET = (
@@ -34,7 +40,9 @@ PUBLISHED_SET, HARDER_SET, LUNG, PHOTOGRAPHS, MNIST_SET = (
     "photographs",
     "mnist",
 )
+TUNING = "tuning"
 SETS = (LUNG, PUBLISHED_SET, HARDER_SET, PHOTOGRAPHS, MNIST_SET)
+"""The sets that are measured; `TUNING` has LUNG's images of `TUNING_CLASS`."""
 CONTROLS = (PHOTOGRAPHS, MNIST_SET)
 """Sets without copies."""
 COPIES_TRUTH, HUMAN, ORIGINALS, GROUPS = "copies", "human", "originals", "groups"
@@ -47,8 +55,8 @@ class ImageSet:
     """A set of images with what is known about them.
 
     Attributes:
-      name: One of `SETS`.
-      folder: Its folder.
+      name: `TUNING` or one of `SETS`.
+      folder: Its folder, whose name has a digest of its definition.
       sources: The file in LC25000 of each image; the index in MNIST.
       classes: The class of each image, str[N].
       truths: Groups int[N] by the name of the truth; equal for copies.
@@ -123,20 +131,20 @@ def open_lung(root: Path, human: Path) -> Lung:
     return Lung(root, files, originals, groups, read_groups(human).match(files)[0])
 
 
-def build(name: str, folder: Path, lung: Lung, data_root: Path, per_class: int | None = None) -> ImageSet:
-    """Builds a set in `folder / name`, or opens it if it is complete.
+def build(name: str, folder: Path, lung: Lung, data_root: Path, photographs: int | None = None) -> ImageSet:
+    """Builds a set in `folder`, or opens it if a set of the same definition is complete.
 
     Args:
-      name: One of `SETS`.
+      name: `TUNING` or one of `SETS`.
       folder: Folder of all sets.
       lung: LC25000's lung images.
       data_root: Folder of MNIST.
-      per_class: How many photographs of each class to use; all if None.
+      photographs: How many photographs to use; all if None.
     """
-    target = folder / name
+    entries = list(_entries(name, lung, data_root, photographs))
+    target = folder / f"{name}-{_digest(name, entries)}"
     if not (target / _TRUTH).exists():
         with console.phase("images") as phase, console.counter("images") as progress:
-            entries = list(_entries(name, lung, data_root, per_class))
             order = np.random.default_rng(1).permutation(len(entries))
             (target / "images").mkdir(parents=True, exist_ok=True)
             for number, place in enumerate(order):
@@ -156,52 +164,75 @@ def read(folder: Path) -> ImageSet:
     if (found := len(list_images(folder / "images"))) != len(sources):
         raise DataError(f"{folder} has {found:,} of its {len(sources):,} images: remove it, and run again")
     groups = {name: in_order([each[name] for each in truths]) for name in truths[0]}
-    return ImageSet(folder.name, folder, list(sources), np.array(labels), groups)
+    name, _, _ = folder.name.partition("-")
+    return ImageSet(name, folder, list(sources), np.array(labels), groups)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     source: str
+    size: int  # of the file, in bytes
     label: str
     truths: dict[str, int]
     open: Callable[[], Image.Image]
 
 
-def _entries(name: str, lung: Lung, data_root: Path, per_class: int | None) -> Iterator[_Entry]:
+_AUGMENTATIONS = {PUBLISHED_SET: PUBLISHED, HARDER_SET: HARDER}
+
+
+def _digest(name: str, entries: Sequence[_Entry]) -> str:
+    """Returns a digest of all that the images and the truth depend on."""
+    definition = (
+        file_sha256(Path(augment.__file__)),
+        repr(_AUGMENTATIONS.get(name)),
+        PIL.__version__,
+        *((entry.source, entry.size, entry.label, sorted(entry.truths.items())) for entry in entries),
+    )
+    return hashlib.sha256(repr(definition).encode()).hexdigest()[:12]
+
+
+def _entries(name: str, lung: Lung, data_root: Path, photographs: int | None) -> Iterator[_Entry]:
     """Yields the images of a set in a fixed order."""
     if name == MNIST_SET:
         source = MNIST(data_root / "mnist")
         for index in range(60_000, 60_000 + DIGITS):  # test images
             example = source[index]
             digit = Image.fromarray(np.repeat(example["image"], 3, axis=-1))
-            yield _Entry(str(index), str(example["label"]), {COPIES_TRUTH: index}, lambda d=digit: d)
+            size = len(example["image"].tobytes())
+            yield _Entry(str(index), size, str(example["label"]), {COPIES_TRUTH: index}, lambda d=digit: d)
         return
-    selected = _selected(lung, per_class)
-    if name == LUNG:
-        for place in np.flatnonzero(np.isin(lung.photographs, lung.photographs[selected])):
-            truths = {HUMAN: lung.human, ORIGINALS: lung.originals, GROUPS: lung.groups}
-            known = {truth: int(groups[place]) for truth, groups in truths.items()}
-            yield _Entry(
-                lung.files[place],
-                lung.classes[place],
-                known,
-                lambda p=place: _open(lung.root / lung.files[p]),
-            )
+    selected = _selected(lung, photographs)
+    if name in (LUNG, TUNING):
+        for place in np.flatnonzero(np.isin(lung.photographs, lung.photographs[selected])).tolist():
+            if name == LUNG or lung.classes[place] == TUNING_CLASS:
+                truths = {HUMAN: lung.human, ORIGINALS: lung.originals, GROUPS: lung.groups}
+                known = {truth: int(groups[place]) for truth, groups in truths.items()}
+                yield _entry(lung, place, known, functools.partial(_open, lung.root / lung.files[place]))
         return
-    augmentation = {PUBLISHED_SET: PUBLISHED, HARDER_SET: HARDER}.get(name)
-    for number, place in enumerate(selected):
+    augmentation = _AUGMENTATIONS.get(name)
+    for number, place in enumerate(selected.tolist()):
         for copy in range(COPIES if augmentation else 1):
             make = functools.partial(_copy, lung.root / lung.files[place], augmentation, (number, copy))
-            yield _Entry(lung.files[place], lung.classes[place], {COPIES_TRUTH: number}, make)
+            yield _entry(lung, place, {COPIES_TRUTH: number}, make)
 
 
-def _selected(lung: Lung, per_class: int | None) -> np.ndarray:
-    """Returns one image of each of `per_class` photographs of every class."""
-    order = np.random.default_rng(0).permutation(len(lung.files))
+def _entry(lung: Lung, place: int, truths: dict[str, int], make: Callable[[], Image.Image]) -> _Entry:
+    size = (lung.root / lung.files[place]).stat().st_size
+    return _Entry(lung.files[place], size, str(lung.classes[place]), truths, make)
+
+
+def _selected(lung: Lung, photographs: int | None) -> np.ndarray:
+    """Returns one image of each of `photographs` random photographs, as many of each class as possible.
+
+    A larger number adds photographs to those of a smaller one.
+    """
+    order = np.random.default_rng(SELECTION_SEED).permutation(len(lung.files))
     _, first = np.unique(lung.photographs[order], return_index=True)
     one_each = order[np.sort(first)]
-    of_class = (one_each[lung.classes[one_each] == name] for name in np.unique(lung.classes))
-    return np.concatenate([images[:per_class] for images in of_class])
+    by_class = [one_each[lung.classes[one_each] == name] for name in np.unique(lung.classes)]
+    rounds = itertools.zip_longest(*(images.tolist() for images in by_class))
+    in_turn = [place for places in rounds for place in places if place is not None]
+    return np.array(in_turn[:photographs])
 
 
 def _open(path: Path) -> Image.Image:

@@ -32,7 +32,7 @@ class NearestNeighbour:
 
     def accuracy(self, train: np.ndarray, test: np.ndarray) -> float:
         """Returns the accuracy on the images `test`."""
-        nearest = train[self.distances[test][:, train].argmin(axis=1)]
+        nearest = train[self.distances[np.ix_(test, train)].argmin(axis=1)]
         return float((self.labels[nearest] == self.labels[test]).mean())
 
 
@@ -66,7 +66,7 @@ def measure_split(
 
     Returns:
       By truth the mean fraction of test images with a copy in training; `accuracy`; `test_fraction`, which
-      large groups change; or `failed`, why the groups cannot be split.
+      large groups change; or `no_split`, why the groups cannot be split.
     """
     groups = np.unique(groups, return_inverse=True)[1]
     leaks: dict[str, list[float]] = {name: [] for name in truths}
@@ -75,7 +75,7 @@ def measure_split(
         try:
             split = grouped_split(labels, groups, FRACTIONS, seed)
         except DataError as error:
-            return {"failed": str(error)}
+            return {"no_split": str(error)}
         fractions.append(len(split.test) / len(labels))
         for name, truth in truths.items():
             leaks[name].append(leaked_fractions(split, truth)["test"] or 0.0)

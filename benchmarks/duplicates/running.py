@@ -1,4 +1,4 @@
-"""Runs a finder on a set of images in its own environment, and measures time and memory."""
+"""Runs a finder on a set of images in its own environment, and measures its processor time and memory."""
 
 import contextlib
 import dataclasses
@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from benchmarks.duplicates import finders, scored_pairs
 from benchmarks.duplicates.finders import FINDERS, PROGRAMS, Finder
 from benchmarks.duplicates.image_sets import ImageSet
 from benchmarks.duplicates.scored_pairs import ScoredPairs
+from benchmarks.subprocess_workload import REPOSITORY, RESOURCE_USAGE
 from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
 
-REPOSITORY = Path(__file__).parents[2]
 POLL_SECONDS = 0.05
+LONGEST_PAUSE = 1.0
+"""A longer time between two polls counts as this much: this process was suspended, and the finder too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,57 +35,90 @@ class Run:
     """What a run of a finder cost; `failed` is the reason if it has no output.
 
     Attributes:
-      code: Digest of the program, of what it reads, and for our own finders of the package.
+      key: Digest of all that the output depends on.
       version: The version of the finder's package.
-      seconds: Duration.
       processor_seconds: Processor time of all its processes.
       peak_memory: Most bytes of all its processes together, each shared page divided among its users.
       failed: Why there is no output.
+      stopped: The limit in minutes that it reached.
     """
 
-    code: str
+    key: str
     version: str = ""
-    seconds: float = 0.0
     processor_seconds: float = 0.0
     peak_memory: int = 0
     failed: str | None = None
+    stopped: float | None = None
 
 
-def run_finder(
-    name: str, image_set: ImageSet, folder: Path, environments: Path, limit: float | None = None
-) -> Run:
-    """Runs a finder, unless `folder` has the output of the same program for the same images.
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Runs finders.
 
-    Args:
-      name: One of `FINDERS`.
-      image_set: The images.
-      folder: Folder of the outputs.
+    Attributes:
+      outputs: Folder of the outputs.
       environments: Folder of the virtual environments.
-      limit: Minutes after which the finder is stopped.
+      limit: Minutes after which a finder is stopped.
     """
-    finder, output = FINDERS[name], output_path(name, image_set, folder)
-    record, code = output.with_suffix(".json"), _code(finder, image_set)
-    if record.is_file():
-        stored = Run(**json.loads(record.read_text()))
-        if stored.code == code and stored.failed is None:
-            return stored
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with console.phase("find") as phase:
-        try:
-            python = finders.interpreter(finder.environment, environments)
-            run = _measure(finder, python, image_set, output, code, limit)
-        except MachineError as error:
-            run = Run(code, failed=str(error))
-        phase.text = (
-            f"{image_set.name}, {name}: {run.failed or f'{run.processor_seconds:.0f} s of processor time'}"
-        )
-    atomic_write(record, json.dumps(dataclasses.asdict(run), indent=1) + "\n")
-    return run
 
+    outputs: Path
+    environments: Path
+    limit: float
 
-def output_path(name: str, image_set: ImageSet, folder: Path) -> Path:
-    """Returns the file with a finder's output."""
-    return folder / image_set.name / f"{name}.npz"
+    def run(self, name: str, setting: str, image_set: ImageSet) -> Run:
+        """Runs a finder, unless there is the output of the same program for the same images.
+
+        A run that failed is repeated, unless it was stopped after at least this limit.
+        """
+        finder, output = FINDERS[name], self.output(name, setting, image_set)
+        record, key = output.with_suffix(".json"), run_key(finder, setting, image_set)
+        if record.is_file():
+            stored = Run(**json.loads(record.read_text()))
+            if stored.key == key and (stored.failed is None or (stored.stopped or 0) >= self.limit):
+                return stored
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with console.phase("find") as phase:
+            try:
+                python = finders.interpreter(finder.environment, self.environments)
+                run = self._measure(finder, python, setting, image_set, output)
+            except MachineError as error:
+                run = Run(key, failed=str(error))
+            outcome = run.failed or f"{run.processor_seconds:.1f} s of processor time"
+            phase.text = f"{image_set.name}, {' '.join(filter(None, (name, setting)))}: {outcome}"
+        run = dataclasses.replace(run, key=key)
+        atomic_write(record, json.dumps(dataclasses.asdict(run), indent=1) + "\n")
+        return run
+
+    def output(self, name: str, setting: str, image_set: ImageSet) -> Path:
+        """Returns the file with a finder's output."""
+        named = "-".join((name, *setting.split()))
+        return self.outputs / image_set.folder.name / f"{named}.npz"
+
+    def _measure(self, finder: Finder, python: Path, setting: str, image_set: ImageSet, output: Path) -> Run:
+        program = [
+            str(python),
+            "-m",
+            f"{PROGRAMS}.{finder.program}",
+            str(image_set.images),
+            str(output),
+            setting,
+        ]
+        log, usage = output.with_suffix(".log"), output.with_suffix(".usage")
+        peak, seconds, last = 0, 0.0, time.monotonic()
+        with _started(program, log, usage, self.environments / "torch") as process:
+            while process.poll() is None:
+                peak = max(peak, sum(map(_memory, _children(process.pid))))
+                time.sleep(POLL_SECONDS)
+                now = time.monotonic()
+                seconds, last = seconds + min(now - last, LONGEST_PAUSE), now
+                if seconds > 60 * self.limit:
+                    return Run("", failed=f"stopped after {self.limit:g} minutes", stopped=self.limit)
+        measured = json.loads(usage.read_text().splitlines()[-1])
+        if measured["code"]:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            return Run("", failed=lines[-1][:200] if lines else f"exit code {measured['code']}")
+        version = json.loads(output.with_suffix(".version.json").read_text())
+        return Run("", version, round(measured["processor_seconds"], 1), peak)
 
 
 def load_output(path: Path) -> ScoredPairs | np.ndarray:
@@ -91,77 +127,70 @@ def load_output(path: Path) -> ScoredPairs | np.ndarray:
         return arrays["groups"] if "groups" in arrays else ScoredPairs(**arrays)
 
 
-def _code(finder: Finder, image_set: ImageSet) -> str:
+def run_key(finder: Finder, setting: str, image_set: ImageSet) -> str:
+    """Returns a digest of the program, its setting and requirements, the images, and our package if used."""
     program = Path(__file__).parent / "programs" / f"{finder.program}.py"
     files = (program, Path(scored_pairs.__file__), image_set.folder / "truth.json")
-    parts = [file_sha256(file) for file in files] + [finder.method]
+    parts = [*map(file_sha256, files), setting, repr(finders.ENVIRONMENTS[finder.environment])]
     if finder.environment == finders.OURS:
         parts.append(str(code_version()))
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-
-
-def _measure(
-    finder: Finder, python: Path, image_set: ImageSet, output: Path, code: str, limit: float | None
-) -> Run:
-    command = [str(python), "-m", f"{PROGRAMS}.{finder.program}", str(image_set.images), str(output)]
-    log = output.with_suffix(".log")
-    start, peak, deadline = time.monotonic(), 0, None if limit is None else 60 * limit
-    with open(log, "w") as sink, _started([*command, finder.method], sink) as process:
-        while (ended := _ended(process)) is None:
-            peak = max(peak, _memory(process.pid))
-            if deadline is not None and time.monotonic() - start > deadline:
-                return Run(code, failed=f"stopped after {limit:g} minutes")
-            time.sleep(POLL_SECONDS)
-    exit_code, processor_seconds = ended
-    seconds = time.monotonic() - start
-    if exit_code:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        return Run(code, failed=lines[-1][:200] if lines else f"exit code {exit_code}")
-    version = json.loads(output.with_suffix(".version.json").read_text())
-    return Run(code, version, round(seconds, 1), round(processor_seconds, 1), peak)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _started(command: list[str], sink: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts a command in its own process group, which is killed at the end."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        command,
-        stdout=sink,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        cwd=REPOSITORY,
-    )
+def _started(
+    command: list[str], log: Path, usage: Path, torch_home: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a command that writes to `log`, with an empty cache folder; at the end its processes are killed.
 
-    def end() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    `usage` gets what `benchmarks.resource_usage` measures.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="finder-") as cache,
+        open(log, "w") as sink,
+        open(usage, "w") as lines,
+    ):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "XDG_CACHE_HOME": cache,
+            "TORCH_HOME": str(torch_home),
+        }
+        to_errors = ["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command]  # stdout is for the usage
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(RESOURCE_USAGE), *to_errors],
+            stdout=lines,
+            stderr=sink,
+            env=environment,
+            start_new_session=True,
+            cwd=REPOSITORY,
+        )
 
-    try:
-        with signals.clean_up(end):
-            yield process
-    finally:
-        end()
-        process.wait()
+        def end() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        try:
+            with signals.clean_up(end):
+                yield process
+        finally:
+            end()
+            process.wait()
 
 
-def _ended(process: subprocess.Popen[bytes]) -> tuple[int, float] | None:
-    """Returns exit code and processor seconds, also of its children, once the process has ended."""
-    done, status, usage = os.wait4(process.pid, os.WNOHANG)
-    if not done:
-        return None
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_utime + usage.ru_stime
+def _children(pid: int) -> list[int]:
+    """Returns the children of a process; none where /proc does not exist."""
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for children in tasks for child in children.read_text().split()]
+    return []
 
 
 def _memory(pid: int) -> int:
     """Returns the bytes of a process and its descendants; 0 where /proc does not exist."""
-    total = 0
+    total = sum(map(_memory, _children(pid)))
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += 1024 * int(line.split()[1])
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            total += sum(_memory(int(child)) for child in children.read_text().split())
     return total

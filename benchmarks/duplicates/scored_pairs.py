@@ -36,12 +36,12 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def arguments() -> tuple[list[Path], Path]:
-    """Returns the images and the output file from the command line: PROGRAM IMAGES OUTPUT [METHOD]."""
+    """Returns the images and the output file from the command line: PROGRAM IMAGES OUTPUT SETTING."""
     return list_images(Path(sys.argv[1])), Path(sys.argv[2])
 
 
-def method() -> str:
-    """Returns the third argument."""
+def setting() -> str:
+    """Returns the third argument, of which each program has its own form."""
     return sys.argv[3]
 
 
@@ -80,11 +80,23 @@ def pairs_of(found: Iterable[tuple[int, int, float]]) -> ScoredPairs:
 
 
 def groups_of(count: int, found: Iterable[Iterable[int]]) -> np.ndarray:
-    """Returns groups int[count]; images in none of the found groups are alone."""
-    groups = np.arange(count)
-    for number, members in enumerate(found):
-        groups[list(members)] = count + number
-    return np.unique(groups, return_inverse=True)[1]
+    """Returns groups int[count] of sets of images that may overlap: their connected components.
+
+    A split must not divide any of the sets, so that sets with a common image are one group. Images in no set
+    are alone.
+    """
+    parents = list(range(count))
+
+    def root(image: int) -> int:
+        while parents[image] != image:
+            parents[image] = image = parents[parents[image]]
+        return image
+
+    for members in found:
+        first, *others = members
+        for other in others:
+            parents[root(other)] = root(first)
+    return np.unique([root(image) for image in range(count)], return_inverse=True)[1]
 
 
 def all_pairs(count: int, similarity: Callable[[np.ndarray], np.ndarray]) -> ScoredPairs:

@@ -1,4 +1,4 @@
-"""Scores the finders' outputs on every set, with thresholds chosen on one class of LC25000."""
+"""Scores the finders' outputs on every set, with settings and thresholds chosen on one class of LC25000."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,54 +6,75 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.duplicates import leakage, metrics
-from benchmarks.duplicates.finders import FINDERS, OURS
-from benchmarks.duplicates.image_sets import (
-    CONTROLS,
-    COPIES_TRUTH,
-    HUMAN,
-    LUNG,
-    ORIGINALS,
-    TUNING_CLASS,
-    ImageSet,
-)
+from benchmarks.duplicates.finders import OURS, Finder
+from benchmarks.duplicates.image_sets import CONTROLS, HUMAN, LUNG, ORIGINALS, TUNING_CLASS, ImageSet
 from benchmarks.duplicates.leakage import NearestNeighbour
-from benchmarks.duplicates.metrics import PairCounts
-from benchmarks.duplicates.running import Run, load_output, output_path
+from benchmarks.duplicates.metrics import Best, PairCounts
+from benchmarks.duplicates.running import Run, load_output
 from benchmarks.duplicates.scored_pairs import ScoredPairs
 from jaxnets.runtime import console
 
 OUR_ROWS = {f"{OURS}_originals": 0, f"{OURS}_groups": 1}
 """The two groupings of our search by row name."""
 DEFAULT, TUNED = "default", "tuned"
+PAIRS, GROUPS = "pairs", "groups"
 RANDOM_SPLIT = "random split"
+FAILED = "failed"
+
+
+def rows_of(finder: str) -> tuple[str, ...]:
+    """Returns the rows of a finder."""
+    return tuple(OUR_ROWS) if finder == OURS else (finder,)
+
+
+def finder_of(row: str) -> str:
+    """Returns the finder of a row."""
+    return OURS if row in OUR_ROWS else row
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How a finder is used: its setting, and the smallest score of a pair; None for a finder of groups."""
+
+    setting: str
+    threshold: float | None = None
+
+
+Choices = Mapping[str, Mapping[str, Choice]]
+"""By `DEFAULT` or `TUNED`, and by what is measured, `PAIRS` or `GROUPS`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a row found in a set: scored pairs, or groups int[N]; `default` is the threshold of pairs."""
+    """What a finder found in a set: scored pairs, or groups int[N]."""
 
     output: ScoredPairs | np.ndarray
-    default: float | None = None
-
-    def pairs(self, threshold: float | None) -> ScoredPairs:
-        """Returns the pairs with at least this score."""
-        assert isinstance(self.output, ScoredPairs)
-        selected = self.output.score >= (np.inf if threshold is None else threshold)
-        return ScoredPairs(*(values[selected] for values in self.output))
 
     def groups(self, threshold: float | None, count: int) -> np.ndarray:
-        """Returns groups int[count]."""
+        """Returns groups int[count]; those of pairs are connected components."""
         if isinstance(self.output, ScoredPairs):
             return metrics.components(self.output, count, np.inf if threshold is None else threshold)
         return self.output
 
     def count(self, threshold: float | None, truth: np.ndarray) -> PairCounts:
-        """Counts the reported pairs by true groups int[N]."""
+        """Counts the reported pairs, with at least this score, by true groups int[N]."""
+        if not isinstance(self.output, ScoredPairs):
+            return metrics.count_group_pairs(self.output, truth)
+        selected = self.output.score >= (np.inf if threshold is None else threshold)
+        return metrics.count_pairs(ScoredPairs(*(values[selected] for values in self.output)), truth)
+
+    def best(self, truth: np.ndarray) -> dict[str, Best]:
+        """Returns the best F1 of pairs and the best adjusted Rand index of groups over all thresholds."""
         if isinstance(self.output, ScoredPairs):
-            return metrics.count_pairs(self.pairs(threshold), truth)
-        return metrics.count_group_pairs(self.output, truth)
+            return {
+                PAIRS: metrics.best_pair_threshold(self.output, truth),
+                GROUPS: metrics.best_group_threshold(self.output, truth),
+            }
+        f1 = metrics.count_group_pairs(self.output, truth).measures()["f1"]
+        return {PAIRS: Best(f1, None), GROUPS: Best(float(adjusted_rand_score(truth, self.output)), None)}
 
     def restricted(self, selected: np.ndarray) -> "Found":
         """Returns what was found among the images bool[N], which are numbered again."""
@@ -62,104 +83,116 @@ class Found:
         first, second, score = self.output
         both = selected[first] & selected[second]
         number = np.cumsum(selected) - 1
-        return Found(ScoredPairs(number[first[both]], number[second[both]], score[both]), self.default)
+        return Found(ScoredPairs(number[first[both]], number[second[both]], score[both]))
 
 
-def load(
-    image_sets: Mapping[str, ImageSet], runs: Mapping[str, Mapping[str, Run]], folder: Path
-) -> dict[str, dict[str, Found]]:
-    """Reads all outputs: what was found by row name and set."""
-    found: dict[str, dict[str, Found]] = {}
-    for finder, by_set in runs.items():
-        for name, run in by_set.items():
-            if run.failed is not None:
-                continue
-            output = load_output(output_path(finder, image_sets[name], folder))
-            if isinstance(output, ScoredPairs):
-                found.setdefault(finder, {})[name] = Found(output, FINDERS[finder].default)
-            else:
-                for row, level in OUR_ROWS.items() if finder == OURS else ((finder, 0),):
-                    found.setdefault(row, {})[name] = Found(output[level])
-    return found
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What all runs found.
 
-
-def thresholds(found: Found, image_set: ImageSet) -> dict[str, dict[str, float | None]]:
-    """Returns the thresholds of a finder of pairs: its default, and the best ones on the tuning class.
-
-    The best one for pairs has the best F1, that for groups the best adjusted Rand index of the connected
-    components. A finder of groups has none.
+    Attributes:
+      runs: By finder, setting and set.
+      paths: The files of the outputs, by the same keys.
     """
-    if not isinstance(found.output, ScoredPairs):
-        return {DEFAULT: {"pairs": None, "groups": None}}
-    selected = image_set.classes == TUNING_CLASS
-    truth = np.unique(image_set.truths[HUMAN][selected], return_inverse=True)[1]
-    pairs = found.restricted(selected).output
-    assert isinstance(pairs, ScoredPairs)
-    tuned: dict[str, float | None] = {
-        "pairs": metrics.best_pair_threshold(pairs, truth),
-        "groups": metrics.best_group_threshold(pairs, truth),
-    }
-    if found.default is None:
-        return {TUNED: tuned}
-    return {DEFAULT: {"pairs": found.default, "groups": found.default}, TUNED: tuned}
+
+    runs: Mapping[str, Mapping[str, Mapping[str, Run]]]
+    paths: Mapping[tuple[str, str, str], Path]
+
+    def read(self, row: str, setting: str, image_set: str) -> Found | str:
+        """Returns what was found, or the reason if the finder failed."""
+        finder = finder_of(row)
+        if (failed := self.runs[finder][setting][image_set].failed) is not None:
+            return failed
+        output = load_output(self.paths[finder, setting, image_set])
+        return Found(output if isinstance(output, ScoredPairs) else output[OUR_ROWS.get(row, 0)])
 
 
-def score(
-    found: Found, image_set: ImageSet, chosen: Mapping[str, Mapping[str, float | None]]
-) -> dict[str, Any]:
-    """Returns the measures of a row on a set by truth; of LC25000 without the tuning class."""
-    if image_set.name in CONTROLS:
-        return {COPIES_TRUTH: _score_truth(found, image_set.truths[COPIES_TRUTH], chosen, intervals=False)}
+def choose(finder: Finder, found: Mapping[str, Found], image_set: ImageSet) -> Choices:
+    """Chooses how a finder is used: by default, and the best on the tuning images.
+
+    The best setting and threshold for pairs have the best F1, those for groups the best adjusted Rand index
+    of the connected components; of equal ones the first setting is chosen. Our search, and others that have
+    one setting and report groups, have only their default.
+
+    Args:
+      finder: The finder.
+      found: What it found in the tuning images by setting, without those that failed.
+      image_set: The tuning images.
+    """
+    groups_default = finder.default if finder.default_groups is None else finder.default_groups
+    default = {PAIRS: Choice(finder.setting, finder.default), GROUPS: Choice(finder.setting, groups_default)}
+    reports_pairs = any(isinstance(each.output, ScoredPairs) for each in found.values())
+    choices: dict[str, Mapping[str, Choice]] = {}
+    if not reports_pairs or finder.default is not None:
+        choices[DEFAULT] = default
+    if found and (reports_pairs or finder.settings):
+        best = {setting: each.best(image_set.truths[HUMAN]) for setting, each in found.items()}
+        choices[TUNED] = {}
+        for what in (PAIRS, GROUPS):
+            setting = max(best, key=lambda each: best[each][what].value)
+            choices[TUNED][what] = Choice(setting, best[setting][what].threshold)
+    return choices
+
+
+def score(row: str, outputs: Outputs, image_set: ImageSet, choices: Choices) -> dict[str, Any]:
+    """Returns the measures of a row on a set by truth and choice; of LC25000 without the tuning class.
+
+    A choice whose run failed has only `FAILED`, the reason.
+    """
     selected = np.full(len(image_set), True)
     if image_set.name == LUNG:
         selected = image_set.classes != TUNING_CLASS
-    part = found.restricted(selected)
-    scored = {}
-    for name, groups in image_set.truths.items():
-        truth = np.unique(groups[selected], return_inverse=True)[1]
-        scored[name] = _score_truth(part, truth, chosen, intervals=True)
+    scored: dict[str, Any] = {name: {} for name in image_set.truths}
     if image_set.name == LUNG:
-        scored["disputed"] = _disputed(part, image_set, selected, chosen)
+        scored |= {"disputed": {}, "across_classes": {}}
+    for label, choice in choices.items():
+        pairs = outputs.read(row, choice[PAIRS].setting, image_set.name)
+        groups = outputs.read(row, choice[GROUPS].setting, image_set.name)
+        if isinstance(pairs, str) or isinstance(groups, str):
+            for measured in scored.values():
+                measured[label] = {FAILED: pairs if isinstance(pairs, str) else groups}
+            continue
+        if image_set.name == LUNG:
+            scored["across_classes"][label] = across_classes(pairs, image_set, choice[PAIRS].threshold)
+            pairs, groups = pairs.restricted(selected), groups.restricted(selected)
+            scored["disputed"][label] = _disputed(pairs, image_set, selected, choice[PAIRS].threshold)
+        for name in image_set.truths:
+            truth = np.unique(image_set.truths[name][selected], return_inverse=True)[1]
+            counts = pairs.count(choice[PAIRS].threshold, truth)
+            joined = groups.groups(choice[GROUPS].threshold, len(truth))
+            scored[name][label] = {
+                "pairs": counts.measures(),
+                "groups": metrics.group_measures(joined, truth),
+            }
+            if image_set.name not in CONTROLS:
+                scored[name][label]["intervals"] = counts.intervals()
+                scored[name][label] |= _ranked(pairs, truth)
     return scored
 
 
-def _score_truth(
-    found: Found, truth: np.ndarray, chosen: Mapping[str, Mapping[str, float | None]], *, intervals: bool
-) -> dict[str, Any]:
-    measured: dict[str, Any] = {}
-    for setting, threshold in chosen.items():
-        counts = found.count(threshold["pairs"], truth)
-        groups = found.groups(threshold["groups"], len(truth))
-        measured[setting] = {
-            "pairs": counts.measures(),
-            "groups": metrics.group_measures(groups, truth),
-            **({"intervals": counts.intervals()} if intervals else {}),
-        }
-    if isinstance(found.output, ScoredPairs) and truth.max() + 1 < len(truth):
-        precision, recall, _ = metrics.precision_recall(found.output, truth)
-        measured["average_precision"] = metrics.average_precision(precision, recall)
-        measured["curve"] = metrics.curve(precision, recall)
-    return measured
+def _ranked(found: Found, truth: np.ndarray) -> dict[str, Any]:
+    """Returns the average precision and the curve of scored pairs; nothing for groups."""
+    if not isinstance(found.output, ScoredPairs):
+        return {}
+    precision, recall, _ = metrics.precision_recall(found.output, truth)
+    return {
+        "average_precision": metrics.average_precision(precision, recall),
+        "curve": metrics.curve(precision, recall),
+    }
 
 
 def _disputed(
-    found: Found, image_set: ImageSet, selected: np.ndarray, chosen: Mapping[str, Mapping[str, float | None]]
-) -> dict[str, dict[str, list[int]]]:
+    found: Found, image_set: ImageSet, selected: np.ndarray, threshold: float | None
+) -> dict[str, list[int]]:
     """Returns how many of the pairs that only one truth joins are reported, and how many there are."""
     human, ours = (image_set.truths[name][selected] for name in (HUMAN, ORIGINALS))
     both = human.astype(np.int64) * (ours.max() + 1) + ours
-    counted: dict[str, dict[str, list[int]]] = {}
-    for setting, threshold in chosen.items():
-        right = []
-        for groups in (human, ours, both):
-            truth = np.unique(groups, return_inverse=True)[1]
-            counts = found.count(threshold["pairs"], truth)
-            right.append(np.array([counts.found.diagonal().sum(), counts.true.sum()]))
-        names = ("human clusters only", "our originals only")
-        counted[setting] = {
-            name: (each - right[2]).tolist() for name, each in zip(names, right[:2], strict=True)
-        }
-    return counted
+    right = []
+    for groups in (human, ours, both):
+        counts = found.count(threshold, np.unique(groups, return_inverse=True)[1])
+        right.append(np.array([counts.found.diagonal().sum(), counts.true.sum()]))
+    names = ("human clusters only", "our originals only")
+    return {name: (each - right[2]).tolist() for name, each in zip(names, right[:2], strict=True)}
 
 
 def across_classes(found: Found, image_set: ImageSet, threshold: float | None) -> int:
@@ -169,26 +202,28 @@ def across_classes(found: Found, image_set: ImageSet, threshold: float | None) -
     return int(counts.found.sum() - counts.found.diagonal().sum())
 
 
-def splits(
-    found: Mapping[str, Mapping[str, Found]],
-    chosen: Mapping[str, Mapping[str, Mapping[str, float | None]]],
-    image_sets: Sequence[ImageSet],
-) -> dict[str, Any]:
-    """Returns `leakage.measure_split` by set and row, with a random split and the truths for comparison."""
+def splits(outputs: Outputs, chosen: Mapping[str, Choices], image_sets: Sequence[ImageSet]) -> dict[str, Any]:
+    """Returns `leakage.measure_split` by set and row, with a random split and the truths for comparison.
+
+    A finder has its chosen setting and threshold for groups, else its default; one that failed has only
+    `FAILED`, the reason.
+    """
     measured: dict[str, Any] = {}
     for image_set in image_sets:
         classifier: NearestNeighbour | None = None
         if image_set.name == LUNG:
             classifier = leakage.nearest_neighbour(image_set)
         labels = np.unique(image_set.classes, return_inverse=True)[1]
+        rows = measured.setdefault(image_set.name, {})
         groupings = {RANDOM_SPLIT: np.arange(len(image_set)), **image_set.truths}
-        for row, by_set in found.items():
-            if image_set.name in by_set:
-                setting = TUNED if TUNED in chosen[row] else DEFAULT
-                threshold = chosen[row][setting]["groups"]
-                groupings[row] = by_set[image_set.name].groups(threshold, len(image_set))
+        for row, choices in chosen.items():
+            choice = choices[TUNED if TUNED in choices else DEFAULT][GROUPS]
+            found = outputs.read(row, choice.setting, image_set.name)
+            if isinstance(found, str):
+                rows[row] = {FAILED: found}
+            else:
+                groupings[row] = found.groups(choice.threshold, len(image_set))
         with console.phase("split") as phase, console.counter("split") as progress:
-            rows = measured.setdefault(image_set.name, {})
             for number, (row, groups) in enumerate(groupings.items()):
                 rows[row] = leakage.measure_split(groups, labels, image_set.truths, classifier)
                 progress(number + 1, len(groupings))

@@ -28,8 +28,10 @@ TITLES = {
     "lung": "LC25000, human clusters",
     "photographs": "photographs",
     "mnist": "MNIST",
+    "tuning": "LC25000, lung_aca (tuning)",
 }
 SETTINGS = ("tuned", "default")
+FAILED = "failed"
 GIB = 2**30
 
 
@@ -76,8 +78,18 @@ def _setting(content: Mapping[str, Any], row: str) -> str:
 def _measured(
     content: Mapping[str, Any], row: str, image_set: str, truth: str, setting: str = ""
 ) -> Mapping[str, Any] | None:
-    by_truth = content["scores"][row].get(image_set, {})
-    return by_truth.get(truth, {}).get(setting or _setting(content, row))
+    """Returns the measures of a row; None if its finder failed on this set."""
+    entry = content["scores"][row][image_set][truth][setting or _setting(content, row)]
+    return None if FAILED in entry else entry
+
+
+def _run(content: Mapping[str, Any], row: str, what: str = "", setting: str = "default") -> Mapping[str, Any]:
+    """Returns the run on LC25000 of a finder's default, or of its choice for pairs or groups."""
+    name = OUR_FINDER if row in OURS else row
+    used = (
+        content["thresholds"][row][setting][what]["setting"] if what else content["finders"][name]["setting"]
+    )
+    return content["runs"][name][used]["lung"]
 
 
 def _sets(content: Mapping[str, Any]) -> str:
@@ -90,8 +102,9 @@ def _sets(content: Mapping[str, Any]) -> str:
         else:
             counts = [f"{groups[truth]:,} {unit}" for truth, unit in COUNTED.items()]
         rows.append((TITLES[name].split(", human")[0], f"{entry['images']:,}", ", ".join(counts)))
-    used, known = content["photographs"]["used"], content["photographs"]["all"]
-    part = "" if used == known else f"\n\nThese results are of {used} of the {known} photographs."
+    used, known, seed = (content["photographs"][field] for field in ("used", "all", "seed"))
+    part = f"\n\nThese results are of {used} of the {known} photographs, drawn at random with seed {seed}."
+    part = "" if used == known else part
     return table(("set", "images", "which show"), rows) + part
 
 
@@ -112,7 +125,7 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
             if row in rows and "leakage" in entry
         }
         found += [(f"leakage of a split, {TITLES[name]}", leaks, False)]
-    runs = {row: content["runs"][OUR_FINDER if row in OURS else row]["lung"] for row in rows}
+    runs = {row: run for row in rows if (run := _run(content, row))["failed"] is None}
     for measure, field in (("processor time", "processor_seconds"), ("peak memory", "peak_memory")):
         found.append((f"{measure}, LC25000", {row: run[field] for row, run in runs.items()}, False))
     return found
@@ -160,11 +173,11 @@ def _pairs(content: Mapping[str, Any], setting: str) -> str:
 def _pairs_cell(content: Mapping[str, Any], row: str, name: str, truth: str, setting: str) -> str:
     entry = _measured(content, row, name, truth, setting)
     if entry is None:
-        return ""
+        return FAILED
     pairs, (low, high) = entry["pairs"], entry["intervals"]["f1"]
     rates = f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}"
-    precision = content["scores"][row][name][truth].get("average_precision")
-    ranked = "" if precision is None or setting == "default" else f"; {precision:.3f}"
+    precision = entry.get("average_precision")
+    ranked = "" if precision is None else f"; {precision:.3f}"
     return f"{rates}; {pairs['f1']:.3f} [{low:.3f}, {high:.3f}]{ranked}"
 
 
@@ -179,10 +192,14 @@ def _our_truths(content: Mapping[str, Any]) -> str:
     for row, by_set in content["scores"].items():
         setting, cells = _setting(content, row), [title(content, row)]
         for truth in ("originals", "groups"):
-            pairs = by_set["lung"][truth][setting]["pairs"]
-            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}")
-        for found, count in by_set["lung"]["disputed"][setting].values():
-            cells.append(f"{found:,} of {count:,}")
+            entry = _measured(content, row, "lung", truth)
+            pairs = entry["pairs"] if entry else {}
+            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}" if pairs else FAILED)
+        disputed = by_set["lung"]["disputed"][setting]
+        if FAILED in disputed:
+            cells += [FAILED] * 2
+        else:
+            cells += [f"{found:,} of {count:,}" for found, count in disputed.values()]
         rows.append(cells)
     return table(heads, rows)
 
@@ -195,7 +212,7 @@ def _groups(content: Mapping[str, Any]) -> str:
         for name, truth in PAIRS:
             entry = _measured(content, row, name, truth)
             if entry is None:
-                cells.append("")
+                cells.append(FAILED)
                 continue
             groups = entry["groups"]
             b_cubed = f"{_percent(groups['b_cubed_precision'])} / {_percent(groups['b_cubed_recall'])}"
@@ -225,6 +242,8 @@ def _splits(content: Mapping[str, Any]) -> str:
 def _leak(entry: Mapping[str, Any] | None, truth: str) -> str:
     if entry is None:
         return ""
+    if FAILED in entry:
+        return FAILED
     return _percent(entry["leakage"][truth]) if "leakage" in entry else "no split"
 
 
@@ -233,54 +252,62 @@ def _controls(content: Mapping[str, Any]) -> str:
     rows = []
     for row, by_set in content["scores"].items():
         setting = _setting(content, row)
-        cells = [title(content, row), f"{by_set['lung']['across_classes'][setting]:,}"]
+        across = by_set["lung"]["across_classes"][setting]
+        cells = [title(content, row), FAILED if isinstance(across, dict) else f"{across:,}"]
         for name in ("photographs", "mnist"):
             entry = _measured(content, row, name, "copies")
-            cells.append("" if entry is None else f"{entry['pairs']['reported']:,}")
+            cells.append(FAILED if entry is None else f"{entry['pairs']['reported']:,}")
         rows.append(cells)
     return table(heads, rows)
 
 
 def _cost(content: Mapping[str, Any]) -> str:
     heads = ("finder", "version", "what it compares", "processor time, s", "peak memory, GiB")
-    heads += ("threshold: default; best",)
+    heads += ("default", "best for pairs", "best for groups")
     rows = []
     for name, finder in content["finders"].items():
-        run = content["runs"][name]["lung"]
+        row = next(iter(OURS)) if name == OUR_FINDER else name
+        choices, run = content["thresholds"][row], _run(content, row)
+        what = f"**{finder['title']}**" if name == OUR_FINDER else finder["title"]
+        cells = [what, run["version"], finder["about"]]
         if run["failed"] is not None:
-            continue
-        rows.append(
-            (
-                f"**{finder['title']}**" if name == OUR_FINDER else finder["title"],
-                run["version"],
-                finder["about"],
-                f"{run['processor_seconds']:,.0f}",
-                f"{run['peak_memory'] / GIB:.2f}",
-                _thresholds(finder["default"], content["thresholds"].get(name, {}).get("tuned")),
-            )
-        )
+            cells += [FAILED, FAILED]
+        else:
+            cells += [f"{run['processor_seconds']:,.0f}", f"{run['peak_memory'] / GIB:.2f}"]
+        cells.append(_choice(finder, choices["default"]["pairs"]) if "default" in choices else "none")
+        for used in ("pairs", "groups"):
+            if "tuned" not in choices:
+                cells.append("")
+                continue
+            shown, chosen = _choice(finder, choices["tuned"][used]), _run(content, row, used, "tuned")
+            differs = chosen is not run and chosen["failed"] is None
+            cells.append(f"{shown}, {chosen['processor_seconds']:,.0f} s" if differs else shown)
+        rows.append(cells)
     return table(heads, rows)
 
 
-def _thresholds(default: float | None, tuned: Mapping[str, float | None] | None) -> str:
-    values = tuned.values() if tuned else ()
-    best = " / ".join(f"{abs(value):.3g}" for value in values if value is not None)
-    shown = "none" if default is None else f"{abs(default):g}"
-    return f"{shown}; {best}" if best else ""
+def _choice(finder: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
+    """Returns the setting of a finder that has several, and the threshold of its scores."""
+    setting = choice["setting"] if finder["settings"] else ""
+    threshold = choice["threshold"]
+    return "; ".join(filter(None, (setting, "" if threshold is None else f"{abs(threshold):.3g}")))
 
 
 def _failed(content: Mapping[str, Any]) -> str:
     lines = []
-    for name, by_set in content["runs"].items():
+    for name, by_setting in content["runs"].items():
         reasons: dict[str, list[str]] = {}
-        for image_set, run in by_set.items():
-            if run["failed"] is not None:
-                reasons.setdefault(run["failed"], []).append(image_set)
-        for reason, sets in reasons.items():
-            where = "all sets" if len(sets) == len(by_set) else ", ".join(sets)
-            finder = content["finders"][name]
-            about = f" ({finder['about']})" if finder["about"] else ""
-            lines.append(f"- {finder['title']}{about}, {where}: `{reason}`")
+        for setting, by_set in by_setting.items():
+            for image_set, run in by_set.items():
+                if run["failed"] is not None:
+                    where = TITLES[image_set] + (
+                        f" ({setting})" if content["finders"][name]["settings"] else ""
+                    )
+                    reasons.setdefault(run["failed"], []).append(where)
+        finder = content["finders"][name]
+        for reason, places in reasons.items():
+            where = "all sets" if len(places) > len(PAIRS) + 2 else ", ".join(places)
+            lines.append(f"- {finder['title']}, {where}: `{reason}`")
     return "\n".join(lines) if lines else "All finders finished."
 
 
@@ -302,7 +329,7 @@ def drawn_data(folder: Path) -> dict[str, Any]:
             if entry is not None:
                 pairs = entry["pairs"]
                 lines[title(content, row).strip("*")] = {
-                    "curve": content["scores"][row][name][truth].get("curve", []),
+                    "curve": entry.get("curve", []),
                     "point": [pairs["recall"], pairs["precision"]] if pairs["reported"] else None,
                     "ours": row in OURS,
                 }

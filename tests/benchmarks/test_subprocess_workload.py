@@ -1,5 +1,7 @@
 """Commands of a workload: output, duration and peak memory."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.startup import JaxnetsStartup
-from benchmarks.subprocess_workload import SubprocessWorkload
+from benchmarks.subprocess_workload import RESOURCE_USAGE, SubprocessWorkload
 from jaxnets.errors import CheckFailedError
 
 ALLOCATE = """
@@ -77,3 +79,15 @@ def test_a_startup_has_a_peak() -> None:
     assert workload.measure(1.0) > 0
     assert workload.peak_memory() > 100 << 20  # JAX alone takes more
     workload._folder.cleanup()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_the_processor_time_of_an_orphan_counts() -> None:
+    """The command ends at once; its child computes for half a second of processor time after that."""
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {busy!r}])"
+    command = [sys.executable, "-I", str(RESOURCE_USAGE), sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    usage = json.loads(done.stdout.splitlines()[-1])
+    assert usage["code"] == 0
+    assert 0.5 <= usage["processor_seconds"] < 2.0

@@ -1,17 +1,19 @@
-"""CleanVision with its default settings: exact and near duplicates."""
+"""CleanVision: exact duplicates, and near duplicates, whose hashes are equal."""
 
 from importlib import metadata
 
 from cleanvision import Imagelab
 
-from benchmarks.duplicates.scored_pairs import arguments, groups_of, numbered, save_groups
+from benchmarks.duplicates.scored_pairs import arguments, groups_of, numbered, save_groups, setting
 
 
 def main() -> None:
-    """Searches for duplicates alone."""
+    """Searches for duplicates alone, with the type and size of a hash."""
     images, output = arguments()
+    hash_type, size = setting().split()
+    near = {"hash_type": hash_type, "hash_size": int(size)}
     lab = Imagelab(data_path=str(images[0].parent))
-    lab.find_issues({"exact_duplicates": {}, "near_duplicates": {}}, verbose=False)
+    lab.find_issues({"exact_duplicates": {}, "near_duplicates": near}, verbose=False)
     number = numbered(images)
     found = [
         [number[path] for path in members]

@@ -1,28 +1,21 @@
-"""The Python binding of czkawka: pairs by the distance of their hashes."""
+"""The Python binding of czkawka: groups of images around a first one, by the distance of their hashes."""
 
 from importlib import metadata
 
 from czkawka import ImageSimilarity
 
-from benchmarks.duplicates.scored_pairs import arguments, numbered, pairs_of, save_pairs
-
-LARGEST = 50
-"""The largest distance that it accepts."""
+from benchmarks.duplicates.scored_pairs import arguments, groups_of, numbered, save_groups, setting
 
 
 def main() -> None:
-    """Searches with the largest distance."""
+    """Searches with a largest distance from 0 to 50."""
     images, output = arguments()
     number = numbered(images)
     finder = ImageSimilarity()
     finder.set_directories([images[0].parent])
-    finder.set_similarity(LARGEST)
-    found = (
-        (number[str(first)], number[str(second)], -distance)
-        for group in finder.find_similar_with_distances()
-        for first, second, distance in group
-    )
-    save_pairs(output, pairs_of(found), metadata.version("czkawka"))
+    finder.set_similarity(int(setting()))
+    found = [[number[str(path)] for path in members] for members in finder.find_similar()]
+    save_groups(output, groups_of(len(images), found), metadata.version("czkawka"))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""difPy's search for similar images: mean squared error of pixels, with rotation by right angles."""
+"""difPy: mean squared error of pixels, with rotation by right angles."""
 
 from importlib import metadata
 
 import difPy
 
-from benchmarks.duplicates.scored_pairs import arguments, groups_of, numbered, quiet, save_groups
+from benchmarks.duplicates.scored_pairs import arguments, groups_of, numbered, quiet, save_groups, setting
 
 
 def main() -> None:
-    """Searches with its setting for similar images; a wider one joins all images to the first one."""
+    """Searches for duplicates, similar images, or those with at most a given error."""
     images, output = arguments()
     number = numbered(images)
+    similarity = setting() if setting().isalpha() else float(setting())
     with quiet():
         built = difPy.build(str(images[0].parent), show_progress=False)
-        result = difPy.search(built, similarity="similar", show_progress=False).result
+        result = difPy.search(built, similarity=similarity, show_progress=False).result
     found = [[number[first], *(number[second] for second, _ in matches)] for first, matches in result.items()]
     save_groups(output, groups_of(len(images), found), metadata.version("difpy"))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pdqhash
 from PIL import Image
 
-from benchmarks.duplicates.scored_pairs import arguments, hamming, method, save_pairs
+from benchmarks.duplicates.scored_pairs import arguments, hamming, save_pairs, setting
 
 
 def turned(pixels: np.ndarray) -> list[np.ndarray]:
@@ -33,10 +33,10 @@ def bits_of(path: Path, compute: Callable[[Image.Image], imagehash.ImageHash]) -
 def main() -> None:
     """Hashes all images and compares all pairs."""
     images, output = arguments()
-    if method() == "pdq":
+    if setting() == "pdq":
         package, bits = "pdqhash", np.stack([pdq_bits(path) for path in images])
     else:
-        compute = getattr(imagehash, method())
+        compute = getattr(imagehash, setting())
         package, bits = "imagehash", np.stack([bits_of(path, compute) for path in images])
     save_pairs(output, hamming(bits), metadata.version(package))
 

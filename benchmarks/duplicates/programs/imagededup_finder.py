@@ -6,7 +6,7 @@ from importlib import import_module, metadata
 import numpy as np
 import torch
 
-from benchmarks.duplicates.scored_pairs import arguments, cosines, hamming, method, save_pairs
+from benchmarks.duplicates.scored_pairs import arguments, cosines, hamming, save_pairs, setting
 
 OPERATORS = ("nms", "qnms")
 SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -28,10 +28,10 @@ def main() -> None:
     """Encodes all images with imagededup; compares all pairs of encodings, as imagededup does."""
     images, output = arguments()
     declare_operators()
-    encoder = getattr(import_module("imagededup.methods"), method())(verbose=False)
+    encoder = getattr(import_module("imagededup.methods"), setting())(verbose=False)
     encodings = encoder.encode_images(image_dir=str(images[0].parent))
     rows = [encodings[image.name] for image in images]
-    if method() == "CNN":
+    if setting() == "CNN":
         pairs = cosines(np.stack(rows).reshape(len(rows), -1))
     else:
         bits = [[int(digit) for digit in f"{int(text, 16):064b}"] for text in rows]

@@ -1,5 +1,6 @@
 """Sets of images: augmentations, and sets of LC25000's photographs."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_photographs_are_joined_by_either_table(lung: Lung) -> None:
 
 
 def test_a_set_of_copies(lung: Lung, tmp_path: Path) -> None:
-    built = image_sets.build("published", tmp_path, lung, tmp_path, per_class=2)
+    built = image_sets.build("published", tmp_path, lung, tmp_path, photographs=6)
     assert len(built) == len(list_images(built.images)) == 3 * 2 * image_sets.COPIES
     assert np.bincount(built.truths[COPIES_TRUTH]).tolist() == [image_sets.COPIES] * 6
     for group in range(6):
@@ -94,14 +95,46 @@ def test_a_set_of_copies(lung: Lung, tmp_path: Path) -> None:
 
 
 def test_a_set_is_built_once(lung: Lung, tmp_path: Path) -> None:
-    first = image_sets.build("lung", tmp_path, lung, tmp_path, per_class=1)
+    first = image_sets.build("lung", tmp_path, lung, tmp_path, photographs=3)
     times = [path.stat().st_mtime_ns for path in list_images(first.images)]
-    again = image_sets.build("lung", tmp_path, lung, tmp_path, per_class=1)
+    again = image_sets.build("lung", tmp_path, lung, tmp_path, photographs=3)
     assert [path.stat().st_mtime_ns for path in list_images(again.images)] == times
     assert again.sources == first.sources
     list_images(first.images)[0].unlink()
     with pytest.raises(DataError, match="remove it, and run again"):
-        image_sets.build("lung", tmp_path, lung, tmp_path, per_class=1)
+        image_sets.build("lung", tmp_path, lung, tmp_path, photographs=3)
+
+
+def test_another_augmentation_or_image_is_another_set(
+    lung: Lung, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = lambda name: image_sets.build(name, tmp_path, lung, tmp_path, photographs=3)  # noqa: E731
+    before = {name: build(name).folder for name in ("published", "harder", "lung")}
+    changed = dataclasses.replace(PUBLISHED, degrees=26)
+    monkeypatch.setitem(image_sets._AUGMENTATIONS, "published", changed)
+    assert build("published").folder != before["published"]
+    assert build("harder").folder == before["harder"]
+    file = next(
+        path for path in sorted(lung.root.rglob("*.png")) if str(path).endswith(build("lung").sources[0])
+    )
+    file.write_bytes(file.read_bytes() + b"\0")
+    of_other_file = build("lung").folder
+    assert of_other_file != before["lung"]
+    lung.human[:] = lung.human[::-1].copy()
+    assert build("lung").folder not in (of_other_file, before["lung"])
+
+
+def test_photographs_are_nested_and_of_all_classes(lung: Lung) -> None:
+    few, more = (image_sets._selected(lung, count) for count in (4, 7))
+    np.testing.assert_array_equal(more[:4], few)
+    assert np.unique(lung.classes[few], return_counts=True)[1].tolist() == [2, 1, 1]
+    assert len(image_sets._selected(lung, None)) == lung.photographs.max() + 1
+
+
+def test_the_tuning_set_has_the_images_of_one_class(lung: Lung, tmp_path: Path) -> None:
+    built = image_sets.build("tuning", tmp_path, lung, tmp_path)
+    assert sorted(built.sources) == [file for file in lung.files if file.startswith("lung_aca/")]
+    assert built.name == "tuning"
 
 
 def test_the_lung_set_has_all_images_of_a_photograph_with_their_pixels(lung: Lung, tmp_path: Path) -> None:
@@ -127,7 +160,7 @@ def test_leakage_of_splits_by_no_groups_and_by_the_truth() -> None:
     assert random["leakage"]["copies"] > 0.9
     assert known["leakage"]["copies"] == 0
     one = leakage.measure_split(np.zeros(60, int), labels, {"copies": truth})
-    assert "has 1 groups" in one["failed"]
+    assert "has 1 groups" in one["no_split"]
 
 
 def test_the_nearest_neighbour_classifies_by_colour() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import adjusted_rand_score, average_precision_score
 
 from benchmarks.duplicates import metrics
 from benchmarks.duplicates.scored_pairs import ScoredPairs, all_pairs, cosines, groups_of, hamming, pairs_of
@@ -35,7 +35,7 @@ def test_pairs_by_hand() -> None:
     np.testing.assert_allclose(precision, [1, 1, 1, 3 / 4, 3 / 5])
     np.testing.assert_allclose(recall, [1 / 4, 1 / 2, 3 / 4, 3 / 4, 3 / 4])
     assert metrics.average_precision(precision, recall) == pytest.approx(3 / 4)
-    assert metrics.best_pair_threshold(found, TRUTH) == pytest.approx(0.7)
+    assert metrics.best_pair_threshold(found, TRUTH) == (pytest.approx(6 / 7), np.float32(0.7))
     assert score[-1] == np.float32(0.5)
 
 
@@ -99,7 +99,25 @@ def test_components_and_the_best_threshold() -> None:
     found = pairs_of([(0, 1, 0.9), (1, 2, 0.8), (3, 4, 0.7), (2, 3, 0.2)])
     np.testing.assert_array_equal(metrics.components(found, 6, 0.7), TRUTH)
     assert len(np.unique(metrics.components(found, 6, np.inf))) == 6
-    assert metrics.best_group_threshold(found, TRUTH) == pytest.approx(0.7)
+    assert metrics.best_group_threshold(found, TRUTH) == (1.0, np.float32(0.7))
+    assert metrics.best_group_threshold(pairs_of([]), TRUTH) == (0.0, np.inf)
+
+
+@given(LABELS, st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_best_threshold_of_groups_is_that_of_trying_all(labels: list[int], data: st.DataObject) -> None:
+    truth = relabelled(labels)
+    every = list(itertools.combinations(range(len(truth)), 2))
+    listed = data.draw(st.lists(st.sampled_from(every), unique=True, min_size=1))
+    scores = [data.draw(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 0.5, 0.75])) for _ in listed]
+    found = pairs_of((first, second, score) for (first, second), score in zip(listed, scores, strict=True))
+    tried = [
+        adjusted_rand_score(truth, metrics.components(found, len(truth), score)) for score in set(scores)
+    ]
+    best = metrics.best_group_threshold(found, truth)
+    assert best.value == pytest.approx(max(adjusted_rand_score(truth, np.arange(len(truth))), *tried))
+    reached = adjusted_rand_score(truth, metrics.components(found, len(truth), best.threshold))
+    assert reached == pytest.approx(best.value)
 
 
 def test_hamming_uses_the_nearest_variant() -> None:
@@ -133,3 +151,16 @@ def test_a_level_of_equal_scores_is_not_divided() -> None:
 
 def test_groups_of_found_sets() -> None:
     np.testing.assert_array_equal(groups_of(5, [[1, 3], [2, 4]]), [0, 1, 2, 1, 2])
+
+
+@given(st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=4), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_sets_that_overlap_are_one_group(found: list[list[int]]) -> None:
+    joined = pairs_of((members[0], other, 1.0) for members in found for other in members[1:])
+    expected = metrics.components(joined, 9, 1.0)
+    assert enumerate_pairs(groups_of(9, found)) == enumerate_pairs(expected)
+
+
+def test_the_order_of_overlapping_sets_does_not_matter() -> None:
+    for found in itertools.permutations([[0, 1], [1, 2], [3, 4]]):
+        assert enumerate_pairs(groups_of(6, found)) == {(0, 1), (0, 2), (1, 2), (3, 4)}

@@ -25,24 +25,30 @@ def _entry(f1: float, rand: float) -> dict[str, Any]:
 def _row(f1: float, rand: float, setting: str) -> dict[str, Any]:
     measured = {setting: _entry(f1, rand)}
     if setting == "tuned":
-        measured |= {"average_precision": 0.25, "curve": [[0.5, 1.0], [1.0, 0.25]]}
-    disputed = {setting: {"human clusters only": [1, 2], "our originals only": [0, 3]}}
+        measured[setting] |= {"average_precision": 0.25, "curve": [[0.5, 1.0], [1.0, 0.25]]}
+    disputed = {"human clusters only": [1, 2], "our originals only": [0, 3]}
+    return _all_sets(measured, {"disputed": {setting: disputed}, "across_classes": {setting: 4}})
+
+
+def _all_sets(measured: dict[str, Any], of_lung: dict[str, Any]) -> dict[str, Any]:
     lung = {truth: measured for truth in ("human", "originals", "groups")}
     return {
         "published": {"copies": measured},
         "harder": {"copies": measured},
         "photographs": {"copies": measured},
         "mnist": {"copies": measured},
-        "lung": {**lung, "disputed": disputed, "across_classes": {setting: 4}},
+        "lung": {**lung, **of_lung},
     }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Results in which pHash has the better pairs, and our groups the better splits and groups."""
+    """PHash has the better pairs, our groups the better splits and groups, and a network failed."""
     run = {"version": "1.0", "processor_seconds": 7.0, "peak_memory": 2**30, "failed": None}
+    failed = {"default": {"failed": "no weights"}}
     scores = {
         "phash": _row(0.9, 0.2, "tuned"),
+        "cnn": _all_sets(failed, {"disputed": failed, "across_classes": failed}),
         "jaxnets_originals": _row(0.6, 0.5, "default"),
         "jaxnets_groups": _row(0.8, 0.7, "default"),
     }
@@ -51,28 +57,40 @@ def folder(tmp_path: Path) -> Path:
         row: {"leakage": dict.fromkeys(("human", "groups", "copies"), leak), "accuracy": 0.9}
         for row, leak in leaks.items()
     }
-    none = {"pairs": None, "groups": None}
+    entries["cnn"] = {"failed": "no weights"}
+    choice = lambda setting, threshold=None: {"setting": setting, "threshold": threshold}  # noqa: E731
+    none = {"pairs": choice(""), "groups": choice("")}
+    no_weights = {**run, "version": "", "failed": "no weights"}
     content = {
-        "photographs": {"used": 50, "all": 717},
+        "photographs": {"used": 50, "all": 717, "seed": 0},
         "sets": {name: {"images": 1000, "groups": {"copies": 50}} for name in duplicates_page.TITLES}
         | {"lung": {"images": 1000, "groups": {"human": 40, "originals": 60, "groups": 50}}},
         "finders": {
-            "phash": {"title": "pHash", "default": None, "about": "64 bits"},
-            "cnn": {"title": "a network", "default": 0.9, "about": ""},
-            "jaxnets": {"title": "jaxnets", "default": None, "about": "keypoints"},
+            "phash": {"title": "pHash", "setting": "8", "settings": ["9", "10"], "about": "64 bits"},
+            "cnn": {"title": "a network", "setting": "", "settings": [], "about": ""},
+            "jaxnets": {"title": "jaxnets", "setting": "", "settings": [], "about": "keypoints"},
         },
         "runs": {
-            "phash": {"lung": run},
-            "cnn": {"lung": {**run, "failed": "no weights"}},
-            "jaxnets": {"lung": {**run, "processor_seconds": 70.0, "peak_memory": 2**29}},
+            "phash": {
+                "8": {"lung": run},
+                "9": {"lung": {**run, "processor_seconds": 9.0}},
+                "10": {"tuning": {**run, "failed": "too slow"}},
+            },
+            "cnn": {"": dict.fromkeys(duplicates_page.TITLES, no_weights)},
+            "jaxnets": {"": {"lung": {**run, "processor_seconds": 70.0, "peak_memory": 2**29}}},
         },
         "thresholds": {
-            "phash": {"tuned": {"pairs": -9.0, "groups": -4.0}},
+            "phash": {"tuned": {"pairs": choice("9", -9.0), "groups": choice("8", -4.0)}},
+            "cnn": {"default": none},
             "jaxnets_originals": {"default": none},
             "jaxnets_groups": {"default": none},
         },
         "scores": scores,
-        "splits": {"published": entries, "harder": entries, "lung": {**entries, "phash": {"failed": "few"}}},
+        "splits": {
+            "published": entries,
+            "harder": entries,
+            "lung": {**entries, "phash": {"no_split": "few"}},
+        },
         "failures": {"harder: divided": 3},
     }
     (tmp_path / "duplicates.json").write_text(json.dumps(content))
@@ -108,32 +126,40 @@ def test_sets_and_their_part_of_the_photographs(folder: Path) -> None:
     lines = _section(folder, "duplicates_sets")
     assert "| harder copies | 1,000 | 50 photographs |" in lines
     assert "| LC25000 | 1,000 | 40 human clusters, 60 originals, 50 groups of ours |" in lines
-    assert lines[-1] == "These results are of 50 of the 717 photographs."
+    assert lines[-1] == ("These results are of 50 of the 717 photographs, drawn at random with seed 0.")
 
 
 def test_rows_of_pairs_groups_and_splits(folder: Path) -> None:
     pairs = _section(folder, "duplicates_pairs")
     assert pairs[2].startswith("| pHash | 100.0 / 50.0; 0.900 [0.800, 1.000]; 0.250 |")
-    assert pairs[4].startswith("| **jaxnets, groups** | 100.0 / 50.0; 0.800 [0.700, 0.900] |")
+    assert pairs[3] == "| a network | failed | failed | failed |"
+    assert pairs[5].startswith("| **jaxnets, groups** | 100.0 / 50.0; 0.800 [0.700, 0.900] |")
     assert [line.split(" | ")[0] for line in _section(folder, "duplicates_default")[2:]] == [
+        "| a network",
         "| **jaxnets, originals**",
         "| **jaxnets, groups**",
     ]
-    assert "| 0.700; 100.0 / 50.0; 3, 2 |" in _section(folder, "duplicates_groups")[4]
+    assert "| 0.700; 100.0 / 50.0; 3, 2 |" in _section(folder, "duplicates_groups")[5]
     splits = _section(folder, "duplicates_splits")
     assert "| random split | 100.0 | 100.0 | 100.0 | 100.0 | 90.0 |" in splits
     assert "| pHash | 30.0 | 30.0 | no split | no split |  |" in splits
+    assert "| a network | failed | failed | failed | failed |  |" in splits
 
 
 def test_costs_and_reasons(folder: Path) -> None:
     assert _section(folder, "duplicates_cost")[2:] == [
-        "| pHash | 1.0 | 64 bits | 7 | 1.00 | none; 9 / 4 |",
-        "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |  |",
+        "| pHash | 1.0 | 64 bits | 7 | 1.00 | none | 9; 9, 9 s | 8; 4 |",
+        "| a network |  |  | failed | failed |  |  |  |",
+        "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |  |  |  |",
     ]
-    assert _section(folder, "duplicates_failed") == ["- a network, all sets: `no weights`"]
+    assert _section(folder, "duplicates_failed") == [
+        "- pHash, LC25000, lung_aca (tuning) (10): `too slow`",
+        "- a network, all sets: `no weights`",
+    ]
     assert _section(folder, "duplicates_failures")[-1] == "| harder: divided | 3 |"
     assert "| 1 of 2 | 0 of 3 |" in _section(folder, "duplicates_ours")[2]
-    assert _section(folder, "duplicates_controls")[2] == "| pHash | 4 | 10 | 10 |"
+    controls = _section(folder, "duplicates_controls")
+    assert controls[2:4] == ["| pHash | 4 | 10 | 10 |", "| a network | failed | failed | failed |"]
 
 
 def test_picture_has_a_panel_per_set(folder: Path, tmp_path: Path) -> None:
