@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,7 +53,7 @@ def make_images(source: Path, folder: Path, count: int) -> None:
             atomic_write(path, data.getvalue())
 
 
-def search(folder: Path, count: int) -> dict[str, float]:
+def search(folder: Path, count: int) -> dict[str, Any]:
     """Searches a folder of `count` images by the script, from the start."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         outputs = (f"--out={work}/groups.csv", f"--json={work}/found.json", f"--workers={WORKERS}")

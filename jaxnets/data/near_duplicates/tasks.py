@@ -66,7 +66,7 @@ def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) 
             records["small"][row] = correlation.describe_small(image, records["size"][row])
     most, has_small = records["count"].max(), records["is_small"].any()
     compact = np.zeros(len(records), features.feature_type(settings, int(most), int(has_small)))
-    for name in records.dtype.names:
+    for name in records.dtype.names or ():
         compact[name] = records[name][tuple(map(slice, compact[name].shape))]
     return compact, unreadable
 
