@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from jaxnets.data.near_duplicates.features import Settings, mirrored, root_sift
 
-MIN_PER_WORD, SAMPLE_PER_WORD, _ROUNDS = 4, 40, 20
+MIN_PER_WORD, SAMPLE_PER_WORD, _ROUNDS = 4, 40, 5
 _COLUMNS = 2_000  # images that a task compares at a time
 _LEAST_LENGTH = np.float32(1e-6)  # of a spectrum
 _ROTATIONS, _CELLS, _CELL = 12, 12, 0.25  # bins of votes; a cell's side is relative to the image's
@@ -76,7 +76,7 @@ def make_vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans  # slow to import
 
     options = {"init": "random", "n_init": 1, "max_iter": _ROUNDS, "random_state": 0}
-    means = MiniBatchKMeans(size, batch_size=8 * size, **options).fit(root_sift(descriptors))
+    means = MiniBatchKMeans(size, batch_size=4 * size, **options).fit(root_sift(descriptors))
     return means.cluster_centers_.astype(np.float32)
 
 

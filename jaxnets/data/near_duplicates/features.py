@@ -38,6 +38,8 @@ class Settings:
     side: int = 224
     keypoints: int = 300
     contrast: float = 0.01  # SIFT's threshold, low enough for keypoints in pale tissue
+    keypoint_zoom: float = 0.75  # of the image that SIFT looks at, in half the time, with a blur of sigma
+    keypoint_sigma: float = 1.2  # pixels: that of 1.6 in the image itself, SIFT's default
 
     # Candidate copies: log-polar rings, angles, and frequencies used of the spectrum along the angle.
     rings: int = 40
@@ -84,7 +86,7 @@ class Settings:
     original_inliers: int = 12
     original_centre: float = 5.0
     overlap_members: int = 6  # images per original, compared exhaustively for linked originals
-    overlap_inliers: int = 12
+    overlap_inliers: int = 10
     overlap_pairs: int = 2
 
 
@@ -132,17 +134,21 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     if record["is_small"]:
         return record
     record["spectrum"] = _spectrum(grey, settings)
-    sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
-    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    sift = cv2.SIFT_create(settings.keypoints, 3, settings.contrast, sigma=settings.keypoint_sigma)
+    size = tuple(max(1, round(settings.keypoint_zoom * side)) for side in grey.shape[::-1])
+    smaller = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    keypoints, descriptors = sift.detectAndCompute(smaller, None)
     # OpenCV may return a few more keypoints with equal response.
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
     selected = order[: settings.keypoints]
     record["count"] = count = len(selected)
     if count:
         record["descriptors"][:count] = descriptors[selected]
-        record["places"][:count] = [keypoints[place].pt for place in selected]
+        zoom = record["size"] / size
+        places = np.array([keypoints[place].pt for place in selected])
+        record["places"][:count] = (places + 0.5) * zoom - 0.5
         record["angles"][:count] = [keypoints[place].angle for place in selected]
-        record["scales"][:count] = [keypoints[place].size for place in selected]
+        record["scales"][:count] = [keypoints[place].size * zoom[0] for place in selected]
     return record
 
 
