@@ -4,28 +4,31 @@ python -m studies.duplicates_scaling --images=DIR/lung_image_sets --folder=WORK 
 
 It makes COUNT images from one image of each of LC25000's 750 originals as its authors did (turns of up to 25
 degrees, mirrors, unequal zoom, JPEG), searches them with two processes, and stores a row in
-results/duplicates/scaling.json.
+results/duplicates/scaling.json. No search reuses the results of another.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 
+from benchmarks.duplicates.augment import PUBLISHED
 from jaxnets.data.groups import shipped_groups
-from jaxnets.data.images import read_image
 from jaxnets.io import atomic_write
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "results" / "duplicates" / "scaling.json"
-DEGREES, ZOOM, QUALITY = 25.0, 1.6, 75  # the most
-WORKERS = 2
+WORKERS, POLL_SECONDS = 2, 0.2
 
 
 def first_of_each_original() -> list[str]:
@@ -36,51 +39,63 @@ def first_of_each_original() -> list[str]:
     return list(first.values())
 
 
-def random_map(generator: np.random.Generator, size: int) -> np.ndarray:
-    """An affine map, float64[2, 3], about the centre of an image of `size` x `size` pixels."""
-    angle = np.deg2rad(generator.uniform(-DEGREES, DEGREES))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = turn @ np.diag(generator.uniform(1, ZOOM, 2) * generator.choice([-1, 1], 2))
-    centre = np.full(2, (size - 1) / 2)
-    return np.concatenate([linear, (centre - linear @ centre)[:, None]], 1)
-
-
 def make_images(source: Path, folder: Path, count: int) -> None:
     """Writes CLASS/NUMBER.jpg for every image that is missing."""
     files = first_of_each_original()
     for number in range(count):
         file = files[number % len(files)]
         path = folder / file.split("/")[0] / f"{number}.jpg"
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = read_image(source / file)
-        matrix = random_map(np.random.default_rng(number), len(image))
-        turned = cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-        data = cv2.imencode(".jpg", turned[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-        path.write_bytes(data.tobytes())
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy = PUBLISHED(Image.open(source / file).convert("RGB"), np.random.default_rng(number))
+            data = io.BytesIO()
+            copy.save(data, "JPEG", quality=PUBLISHED.quality[0])
+            atomic_write(path, data.getvalue())
 
 
-def search(folder: Path, count: int) -> dict[str, float]:
-    """Runs the script in its own process; the memory is that of its largest process."""
-    found = folder.parent / "found.json"
-    outputs = (f"--out={folder.parent / 'groups.csv'}", f"--json={found}", f"--workers={WORKERS}")
-    subprocess.run(
-        [sys.executable, "scripts/find_duplicates.py", str(folder), *outputs], cwd=ROOT, check=True
-    )
-    numbers = json.loads(found.read_text())
-    return {
-        "images": count,
-        "originals": numbers["originals"],
-        "pairs_compared": numbers["confidence"]["pairs_compared"],
-        "processor_seconds": numbers["run"]["processor_seconds"],
-        "largest_process_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
-        "work_files_mb": round(sum(_sizes(folder.parent)) / 1e6),
-    }
+def search(folder: Path, count: int) -> dict[str, Any]:
+    """Searches a folder of `count` images by the script, from the start."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        outputs = (f"--out={work}/groups.csv", f"--json={work}/found.json", f"--workers={WORKERS}")
+        before, start = _processor_seconds(), time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "scripts/find_duplicates.py", str(folder), *outputs], cwd=ROOT
+        )
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(POLL_SECONDS)
+        if process.returncode:
+            sys.exit(process.returncode)
+        numbers = json.loads(Path(work, "found.json").read_text())
+        files = Path(work).glob(".groups.work/*/*")
+        return {
+            "images": count,
+            "originals": numbers["originals"],
+            "groups": numbers["groups"],
+            "pairs_compared": numbers["confidence"]["pairs_compared"],
+            "processor_seconds": round(_processor_seconds() - before, 1),
+            "seconds": round(time.monotonic() - start, 1),
+            "stage_seconds": numbers["run"]["seconds"],
+            "peak_memory_mb": round(peak / 1e6),
+            "work_files_mb": round(sum(path.stat().st_size for path in files) / 1e6),
+        }
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    return (path.stat().st_size for path in folder.glob(".groups.work/*/*"))
+def memory(pid: int) -> int:
+    """The bytes of a process and its descendants; each shared page is divided among its users."""
+    total = 0
+    with contextlib.suppress(OSError):  # the process has ended
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total = sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            total += sum(memory(int(child)) for child in children.read_text().split())
+    return total
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -94,11 +109,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder / str(options.count) / "images"
     make_images(options.images, folder, options.count)
+    row = search(folder, options.count)
     rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
-    rows = [row for row in rows if row["images"] != options.count] + [search(folder, options.count)]
+    rows = [row, *(other for other in rows if other["images"] != options.count)]
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(ROWS, json.dumps(sorted(rows, key=lambda row: row["images"]), indent=1) + "\n")
-    print(json.dumps(rows[-1]))
+    print(json.dumps(row))
 
 
 if __name__ == "__main__":

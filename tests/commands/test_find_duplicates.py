@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import jaxnets
 from jaxnets.commands.find_duplicates import find_duplicates
 from jaxnets.data.groups import read_groups
+from jaxnets.data.images import read_image
+from jaxnets.data.near_duplicates import tasks
 from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckFailedError, ConfigError, DataError
@@ -168,6 +170,41 @@ def test_small_and_large_images_are_searched_together(tmp_path: Path) -> None:
     for index in range(4):
         assert group_of[f"small{index}.png"] == group_of[f"small{index}mirrored.png"]
     assert len(set(found.groups.tolist())) == 8
+
+
+def test_many_small_copies_of_one_photograph_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More copies than `small_rank`, so that the next candidates of each are copies too."""
+    source, generator = SyntheticTissue(8, 240, seed=11), np.random.default_rng(0)
+    for index in range(8):
+        for copy in range(30 if index == 0 else 1):
+            left, top = 24 + generator.uniform(-8, 8, 2)
+            picture = Image.fromarray(source[index]["image"])
+            box = (left, top, left + 160, top + 160)
+            small = np.array(picture.resize((32, 32), Image.Resampling.BICUBIC, box=box))
+            _save(small[:, :: (-1) ** copy], tmp_path / "images" / f"{index}-{copy}.png")
+    read = []
+    monkeypatch.setattr(tasks, "read_image", lambda path, **options: read.append(path) or read_image(path))
+    found = jaxnets.find_duplicates(tmp_path / "images", workdir=tmp_path / "work", workers=1)
+    assert len(read) == len(set(read)) == 37  # each image is decoded once
+    assert sum(file.stat().st_size for file in tmp_path.glob("work/*/describe-*.npy")) < 37 * 10_000
+    photograph = [file.split("-")[0] for file in found.files]
+    assert len(set(zip(photograph, found.groups.tolist(), strict=True))) == 8
+    assert len(set(found.groups.tolist())) == 8
+
+
+def test_few_small_drawings_are_not_joined(tmp_path: Path) -> None:
+    """Strokes that correlate with each other by chance as strongly as copies of a photograph do."""
+    for index in range(4):
+        picture = Image.new("L", (32, 32))
+        ImageDraw.Draw(picture).line((12 + 2 * index, 5, 15 + index, 27), fill=255, width=3)
+        _save(np.array(picture), tmp_path / "images" / f"{index}.png")
+    settings = Settings(small_drawings=0)
+    joined = jaxnets.find_duplicates(tmp_path / "images", workers=1, settings=settings)
+    assert len(set(joined.groups.tolist())) < 4  # what prevents it is the setting
+    found = jaxnets.find_duplicates(tmp_path / "images", workers=1)
+    assert len(set(found.groups.tolist())) == 4
 
 
 def test_output_inside_the_image_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,44 +7,50 @@ common that agree on one rotation and translation.
 """
 
 import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from jaxnets.data.near_duplicates.features import Settings, mirrored, root_sift
 
-MIN_PER_WORD, SAMPLE_PER_WORD, _ROUNDS = 4, 40, 20
-_LEAST_ENERGY = 1e-12  # of a spectrum
-_BLOCK = 20_000  # descriptors compared with all words at a time
+MIN_PER_WORD, SAMPLE_PER_WORD, _ROUNDS = 4, 40, 5
+_COLUMNS = 2_000  # images that a task compares at a time
+_LEAST_LENGTH = np.float32(1e-6)  # of a spectrum
 _ROTATIONS, _CELLS, _CELL = 12, 12, 0.25  # bins of votes; a cell's side is relative to the image's
 
 
 def candidate_copies(
-    spectra: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings
+    spectra: np.ndarray,
+    blocks: Iterable[np.ndarray],
+    labels: np.ndarray,
+    rows: np.ndarray,
+    settings: Settings,
 ) -> np.ndarray:
     """Pairs int32[P, 2] of the images `rows` and their nearest neighbours, in their class and in the others.
 
-    `spectra` is float32[N, rings, frequencies], `labels` the classes int[N]. Pairs are unique and have the
-    smaller index first; an image is not paired with itself.
+    `spectra` are those of `rows`, float32[R, rings, frequencies]; `blocks` has those of all N images, a part
+    at a time, and `labels` their classes int[N]. Pairs are unique and have the smaller index first; an image
+    is not paired with itself.
     """
-    count, rings, frequencies = spectra.shape
-    flat = spectra.reshape(count, -1)
-    energy = np.cumsum((spectra.astype(np.float64) ** 2).sum(2), axis=1)
-    energy = np.pad(energy, ((0, 0), (1, 0)))  # of the first rings
-    similarity = np.full((len(rows), count), -np.inf, np.float32)
-    for shift in settings.ring_shifts:
-        (a, b), (c, d) = ((max(s, 0), rings + min(s, 0)) for s in (shift, -shift))
-        product = flat[rows, a * frequencies : b * frequencies] @ flat[:, c * frequencies : d * frequencies].T
-        lengths = (
-            np.sqrt(np.maximum(energy[:, d] - energy[:, c], _LEAST_ENERGY)) for c, d in ((a, b), (c, d))
+    shifts = settings.ring_shifts
+    here = [_unit_rings(spectra, shift) for shift in shifts]
+    similarity = (
+        functools.reduce(
+            np.maximum,
+            (mine @ _unit_rings(block, -shift).T for mine, shift in zip(here, shifts, strict=True)),
         )
-        here, there = (values.astype(np.float32) for values in lengths)
-        product /= here[rows, None]
-        product /= there
-        np.maximum(similarity, product, out=similarity)
-    similarity[np.arange(len(rows)), rows] = -np.inf
+        for block in blocks
+    )
     pairs = most_similar(similarity, rows, labels, settings.neighbours, settings.neighbours_across)
     return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def _unit_rings(spectra: np.ndarray, shift: int) -> np.ndarray:
+    """float32[N, D], rows of length 1: the rings without the first `shift`, or without the last `-shift`."""
+    rings = spectra[:, max(shift, 0) : spectra.shape[1] + min(shift, 0)].reshape(len(spectra), -1)
+    return rings / np.maximum(np.linalg.norm(rings, axis=1, keepdims=True), _LEAST_LENGTH)
 
 
 def word_type(settings: Settings) -> np.dtype:
@@ -70,33 +76,25 @@ def make_vocabulary(descriptors: np.ndarray, size: int) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans  # slow to import
 
     options = {"init": "random", "n_init": 1, "max_iter": _ROUNDS, "random_state": 0}
-    means = MiniBatchKMeans(size, batch_size=8 * size, **options).fit(root_sift(descriptors))
+    means = MiniBatchKMeans(size, batch_size=4 * size, **options).fit(root_sift(descriptors))
     return means.cluster_centers_.astype(np.float32)
 
 
-def visual_words(records: np.ndarray, vocabulary: np.ndarray, settings: Settings) -> np.ndarray:
-    """The words of features [M]: records of `word_type`."""
+def visual_words(records: Sequence[np.ndarray], vocabulary: np.ndarray, settings: Settings) -> np.ndarray:
+    """The words of the features of M images: records of `word_type`."""
     words = np.zeros(len(records), word_type(settings))
-    used = np.arange(settings.keypoints) < records["count"][:, None]
-    for name, flip in (("plain", False), ("mirror", True)):
-        words[name] = -1
-        words[name][used] = _nearest_words(records["descriptors"][used], vocabulary, flip)
-    side = np.sqrt(records["size"].prod(1))[:, None]
-    places = (records["places"] - (records["size"][:, None] - 1) / 2) / side[..., None]
-    words["places"] = places[..., 0] + 1j * places[..., 1]
-    words["angles"] = np.deg2rad(records["angles"])
-    words["scales"] = records["scales"] / side
-    return words
-
-
-def _nearest_words(descriptors: np.ndarray, vocabulary: np.ndarray, flip: bool) -> np.ndarray:
-    """int[D]: the nearest centre of each descriptor uint8[D, 128], mirrored if `flip`."""
+    words["plain"] = words["mirror"] = -1
     half = (vocabulary**2).sum(1) / 2
-    found = [np.zeros(0, np.int64)]
-    for start in range(0, len(descriptors), _BLOCK):
-        block = root_sift(descriptors[start : start + _BLOCK])
-        found.append(((mirrored(block) if flip else block) @ vocabulary.T - half).argmax(1))
-    return np.concatenate(found)
+    for row, record in zip(words, records, strict=True):
+        used, side = slice(record["count"]), np.sqrt(record["size"].prod())
+        descriptors = root_sift(record["descriptors"][used])
+        for name, each in (("plain", descriptors), ("mirror", mirrored(descriptors))):
+            row[name][used] = (each @ vocabulary.T - half).argmax(1)
+        places = (record["places"][used] - (record["size"] - 1) / 2) / side
+        row["places"][used] = places[:, 0] + 1j * places[:, 1]
+        row["angles"][used] = np.deg2rad(record["angles"][used])
+        row["scales"][used] = record["scales"][used] / side
+    return words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,13 +120,8 @@ class WordIndex:
 
         Images are also compared mirrored. The result is deterministic.
         """
-        similarity = np.full((len(rows), len(self.words)), -np.inf, np.float32)
-        for name in ("plain", "mirror"):
-            block = _tf_idf(_counts(self.words[name][rows], len(self.rarity)), self.rarity)
-            np.maximum(similarity, (block @ self.vectors.T).toarray(), out=similarity)
-        similarity[self.owners[rows][:, None] == self.owners] = -np.inf
         within, across = neighbours(len(self.words), settings)
-        pairs = most_similar(similarity, rows, self.labels, within, across)
+        pairs = most_similar(self._similarity(rows), rows, self.labels, within, across)
         chosen = [np.zeros((0, 2), np.int32)]
         for row in rows.tolist():
             others = pairs[pairs[:, 0] == row, 1]
@@ -138,6 +131,17 @@ class WordIndex:
             best = np.concatenate([others[same][:most], others[~same][: most // 4]])
             chosen.append(np.stack([np.full(len(best), row, np.int32), best], 1))
         return np.concatenate(chosen)
+
+    def _similarity(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The cosines of the images `rows`, mirrored or not, with a part of all images at a time."""
+        queries = [
+            _tf_idf(_counts(self.words[name][rows], len(self.rarity)), self.rarity)
+            for name in ("plain", "mirror")
+        ]
+        for part in parts(len(self.words)):
+            plain, mirror = ((query @ self.vectors[part].T).toarray() for query in queries)
+            is_same = self.owners[rows, None] == self.owners[part]
+            yield np.where(is_same, -np.inf, np.maximum(plain, mirror))
 
     def votes(self, row: int, others: np.ndarray) -> np.ndarray:
         """float32[C]: the weight of common words that agree on one map, from `row` to each of `others`."""
@@ -191,22 +195,37 @@ def neighbours(images: int, settings: Settings) -> tuple[int, int]:
 
 
 def most_similar(
-    similarity: np.ndarray, rows: np.ndarray, labels: np.ndarray, within: int, across: int
+    similarity: Iterable[np.ndarray], rows: np.ndarray, labels: np.ndarray, within: int, across: int
 ) -> np.ndarray:
     """int32[P, 2]: pairs each of `rows` with its most similar columns of its own class and of the others.
 
-    `similarity` is float[len(rows), N], -inf for excluded columns; `labels` are the classes int[N].
+    `similarity` has consecutive columns of float32[len(rows), N], a part at a time, with -inf for excluded
+    ones; `labels` are the classes int[N]. An image is not paired with itself.
     """
-    own = labels[None, :] == labels[rows][:, None]
-    pairs = [np.zeros((0, 2), np.int32)]
-    for mask, wanted in ((own, within), (~own, across)):
-        if count := min(wanted, similarity.shape[1]):
-            masked = np.where(mask, similarity, -np.inf)
-            columns = np.argpartition(masked, -count, axis=1)[:, -count:]
-            finite = np.isfinite(np.take_along_axis(masked, columns, axis=1))
-            first = np.repeat(rows, count)[finite.ravel()]
-            pairs.append(np.stack([first, columns[finite]], 1).astype(np.int32))
+    best = [(np.zeros((len(rows), 0), np.float32), np.zeros((len(rows), 0), np.int32))] * 2
+    first = 0
+    for part in similarity:
+        columns = np.arange(first, first + part.shape[1], dtype=np.int32)
+        first += len(columns)
+        own = labels[columns] == labels[rows, None]
+        allowed = (own & (columns != rows[:, None]), ~own)
+        for which, (mask, wanted) in enumerate(zip(allowed, (within, across), strict=True)):
+            values, found = best[which]
+            values = np.concatenate([values, np.where(mask, part, -np.inf)], 1)
+            found = np.concatenate([found, np.broadcast_to(columns, part.shape)], 1)
+            last = min(wanted, values.shape[1] - 1)
+            order = np.argpartition(-values, last, axis=1)[:, :wanted]
+            best[which] = (np.take_along_axis(values, order, 1), np.take_along_axis(found, order, 1))
+    pairs = []
+    for values, found in best:
+        row, place = np.nonzero(np.isfinite(values))
+        pairs.append(np.stack([rows[row], found[row, place]], 1).astype(np.int32))
     return np.concatenate(pairs)
+
+
+def parts(count: int) -> Iterator[slice]:
+    """Slices of up to _COLUMNS of `count` images, to compare a part of them at a time."""
+    return (slice(first, first + _COLUMNS) for first in range(0, count, _COLUMNS))
 
 
 def _counts(words: np.ndarray, size: int) -> csr_array:

@@ -9,40 +9,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.near_duplicates.candidates import most_similar
-from jaxnets.data.near_duplicates.features import Settings, opencv
+from jaxnets.data.near_duplicates.candidates import most_similar, parts
+from jaxnets.data.near_duplicates.features import SMALL, SMALL_CELLS, Settings, opencv
+from jaxnets.data.near_duplicates.features import SMALL_SIDE as SIDE
 from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction
 
-SIDE = 32
-"""The images are compared at SIDE x SIDE pixels."""
-_CELLS = 8  # of the descriptor, along a side
+_CELL = SIDE // SMALL_CELLS  # pixels along a side
 _COARSE, _BLUR = 4.0, 1.2  # standard deviations in pixels: what is removed, and what is smoothed
 _FINE_COARSE, _FINE_BLUR = 3.0, 0.7
+_LEVELS = 8  # of grey in each bin; a plain ground is within two bins
 _BORDER = 2  # pixels of a border that are not compared
 _INNER = np.pad(np.ones((SIDE - 2 * _BORDER,) * 2, np.float32), _BORDER)
 _LEAST_COMMON = 1 / 3  # of the area
 _ITERATIONS = 8  # of 292 judged copies in CIFAR-10, all reach with 6 the correlation that they have with 30
 
-SMALL = np.dtype(
-    [
-        ("index", np.int32),
-        ("size", np.float32, (2,)),  # width and height in pixels of the scaled image
-        ("grey", np.uint8, (SIDE, SIDE)),
-        ("descriptor", np.float32, (2, 3 * _CELLS**2)),  # of the image, and of its mirror image
-    ]
-)
 
-
-def describe_small(image: np.ndarray, index: int, size: np.ndarray) -> np.ndarray:
+def describe_small(image: np.ndarray, size: np.ndarray) -> np.ndarray:
     """The SMALL record of uint8[H, W, 3]; `size` is (width, height) of the scaled image, for maps."""
     cv2 = opencv()
     pixels = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     record = np.zeros((), SMALL)
-    record["index"], record["size"] = index, size
+    record["size"] = size
     record["grey"] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    levels = np.bincount(record["grey"].ravel() // _LEVELS, minlength=256 // _LEVELS + 1)
+    record["ground"] = (levels[:-1] + levels[1:]).max() / SIDE**2
     details = _details(pixels.astype(np.float32), _COARSE, _BLUR)
     for row, view in enumerate((details, details[:, ::-1])):
-        cells = view.reshape(_CELLS, SIDE // _CELLS, _CELLS, SIDE // _CELLS, 3).mean((1, 3)).reshape(-1, 3)
+        cells = view.reshape(SMALL_CELLS, _CELL, SMALL_CELLS, _CELL, 3).mean((1, 3)).reshape(-1, 3)
         vector = (cells - cells.mean(0)).ravel()
         record["descriptor"][row] = vector / max(float(np.linalg.norm(vector)), 1e-6)
     return record
@@ -61,9 +54,8 @@ def small_candidates(
     `records` are SMALL [M], `labels` their classes int[M].
     """
     plain, mirror = records["descriptor"][:, 0], records["descriptor"][rows, 1]
-    similarity = np.maximum(plain[rows] @ plain.T, mirror @ plain.T)
-    similarity[np.arange(len(rows)), rows] = -np.inf
-    similarity[similarity < settings.small_similarity] = -np.inf
+    blocks = (np.maximum(plain[rows] @ plain[part].T, mirror @ plain[part].T) for part in parts(len(plain)))
+    similarity = (np.where(block < settings.small_similarity, -np.inf, block) for block in blocks)
     neighbours = settings.small_neighbours
     pairs = most_similar(similarity, rows, labels, neighbours, neighbours // 2)
     return np.unique(np.sort(pairs, axis=1), axis=0)
@@ -111,23 +103,50 @@ def correlate(first: Views, second: Views, settings: Settings) -> np.ndarray:
     return record
 
 
-def distinct(pairs: np.ndarray, images: int, settings: Settings) -> np.ndarray:
-    """The pairs of copies among all compared PAIR records of `images` small images.
+def next_correlations(compared: np.ndarray, records: np.ndarray, settings: Settings) -> np.ndarray:
+    """float32[M]: the correlation of each small image with its candidate of rank `small_rank`.
 
-    Drawings such as digits correlate with many others. A pair counts only if the details of both images
-    correlate much less with their next candidates: with those of rank `small_rank`.
+    `compared` are PAIR records of pairs of `records`, SMALL[M]. An image with fewer candidates gets 0 or, if
+    it is mostly a plain ground as drawings are, what drawings reach by chance.
     """
-    image = np.concatenate([pairs["first"], pairs["second"]])
-    values = np.concatenate([pairs["correlation"]] * 2)
+    image = np.concatenate([compared["first"], compared["second"]])
+    values = np.concatenate([compared["correlation"]] * 2)
     order = np.lexsort((-values, image))
-    starts = np.searchsorted(image[order], np.arange(images + 1))
+    starts = np.searchsorted(image[order], np.arange(len(records) + 1))
     place = starts[:-1] + settings.small_rank
-    others = np.zeros(images, np.float32)
-    has_others = place < starts[1:]
-    others[has_others] = values[order[place[has_others]]]
-    other = np.maximum(others[pairs["first"]], others[pairs["second"]])
-    is_strong = pairs["correlation"] >= settings.small_correlation
-    return pairs[is_strong & (1 - pairs["correlation"] <= settings.small_ratio * (1 - other))]
+    found = np.where(records["ground"] >= settings.small_ground, settings.small_drawings, 0.0)
+    has_next = place < starts[1:]
+    found[has_next] = values[order[place[has_next]]]
+    return found.astype(np.float32)
+
+
+def draw_pairs(components: np.ndarray, chosen: np.ndarray, settings: Settings) -> np.ndarray:
+    """Pairs int32[P, 2] of random small images of each of the components int[M] that has `chosen` images."""
+    generator = np.random.default_rng(0)
+    pairs = [np.zeros((0, 2), np.int32)]
+    for component in np.unique(components[chosen]).tolist():
+        members = generator.permutation(np.flatnonzero(components == component))[: settings.small_drawn]
+        pairs += [np.stack([members, np.roll(members, shift)], 1) for shift in range(1, 4)]
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0).astype(np.int32)
+
+
+def select_copies(
+    compared: np.ndarray, drawn: np.ndarray, components: np.ndarray, others: np.ndarray, settings: Settings
+) -> np.ndarray:
+    """The pairs of copies among all compared PAIR records.
+
+    Drawings such as digits correlate with many others. So the details of a pair have to correlate much more
+    than with the next candidates (`others`, from `next_correlations`), unless these are copies too: then most
+    pairs that were `drawn` from their component, PAIR records too, correlate.
+    """
+    other = np.maximum(others[compared["first"]], others[compared["second"]])
+    is_alone = 1 - compared["correlation"] <= settings.small_ratio * (1 - other)
+    crowd = components[drawn["first"]]
+    size = int(components.max()) + 1
+    agreeing = np.bincount(crowd, drawn["correlation"] >= settings.small_correlation, size)
+    is_crowd = agreeing >= np.maximum(1, settings.small_agreeing * np.bincount(crowd, minlength=size))
+    is_strong = compared["correlation"] >= settings.small_correlation
+    return compared[is_strong & (is_alone | is_crowd[components[compared["first"]]])]
 
 
 def _fit(here: np.ndarray, there: np.ndarray) -> np.ndarray | None:

@@ -9,11 +9,22 @@ import numpy as np
 from jaxnets.errors import ConfigError
 
 DESCRIPTOR = 128
+SMALL_SIDE, SMALL_CELLS = 32, 8  # pixels along a side of a small image, cells of its descriptor
 _SMALLEST_RADIUS = 4.0
 
 # A SIFT descriptor is 4 rows x 4 columns of cells with 8 directions each, in the frame of its keypoint.
 # Mirroring the patch about the keypoint's direction reverses rows and directions.
 _MIRROR = np.arange(DESCRIPTOR).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+
+SMALL = np.dtype(
+    [
+        ("size", np.float32, (2,)),  # width and height in pixels of the scaled image
+        ("grey", np.uint8, (SMALL_SIDE, SMALL_SIDE)),
+        ("descriptor", np.float32, (2, 3 * SMALL_CELLS**2)),  # of the image, and of its mirror image
+        ("ground", np.float32),  # the fraction of pixels that have nearly the most common grey
+    ]
+)
+"""What `correlation` compares of a small image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +38,8 @@ class Settings:
     side: int = 224
     keypoints: int = 300
     contrast: float = 0.01  # SIFT's threshold, low enough for keypoints in pale tissue
+    keypoint_zoom: float = 0.75  # of the image that SIFT looks at, in half the time, with a blur of sigma
+    keypoint_sigma: float = 1.2  # pixels: that of 1.6 in the image itself, SIFT's default
 
     # Candidate copies: log-polar rings, angles, and frequencies used of the spectrum along the angle.
     rings: int = 40
@@ -62,6 +75,10 @@ class Settings:
     small_correlation: float = 0.9
     small_rank: int = 10  # of the candidate that copies must correlate better than, and by which ratio
     small_ratio: float = 0.25
+    small_ground: float = 0.6  # the fraction of plain ground from which an image is a drawing
+    small_drawings: float = 0.95  # the correlation of details that drawings reach by chance
+    small_drawn: int = 50  # images compared at random among more copies than small_rank
+    small_agreeing: float = 0.8  # the fraction of these pairs that must correlate
 
     # Grouping: thresholds for recorded pairs, for copies, and for overlaps between originals.
     evidence_inliers: int = 8
@@ -69,7 +86,7 @@ class Settings:
     original_inliers: int = 12
     original_centre: float = 5.0
     overlap_members: int = 6  # images per original, compared exhaustively for linked originals
-    overlap_inliers: int = 12
+    overlap_inliers: int = 10
     overlap_pairs: int = 2
 
 
@@ -83,19 +100,21 @@ def opencv() -> ModuleType:
     return cv2
 
 
-def feature_type(settings: Settings) -> np.dtype:
-    """The dtype of an image's features: keypoints, strongest first, and global features.
+def feature_type(settings: Settings, keypoints: int, small: int = 1) -> np.dtype:
+    """The dtype of an image's features: up to `keypoints`, strongest first, and global features.
 
-    Places are (x, y) in pixels of the scaled image; angles are degrees, scales diameters in pixels.
+    Places are (x, y) in pixels of the scaled image; angles are degrees, scales diameters in pixels. `small`
+    is 0 for records of large images only.
     """
     return np.dtype(
         [
-            ("descriptors", np.uint8, (settings.keypoints, DESCRIPTOR)),
-            ("places", np.float32, (settings.keypoints, 2)),
-            ("angles", np.float32, (settings.keypoints,)),
-            ("scales", np.float32, (settings.keypoints,)),
+            ("descriptors", np.uint8, (keypoints, DESCRIPTOR)),
+            ("places", np.float32, (keypoints, 2)),
+            ("angles", np.float32, (keypoints,)),
+            ("scales", np.float32, (keypoints,)),
             ("count", np.int32),
-            ("is_small", np.bool_),  # compared by `correlation` instead, without keypoints
+            ("is_small", np.bool_),
+            ("small", SMALL, (small,)),
             ("size", np.float32, (2,)),
             ("spectrum", np.float32, (settings.rings, settings.frequencies)),
             ("pixels", np.uint64, (2,)),  # a digest of shape and pixels
@@ -107,7 +126,7 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     """The features of uint8[H, W, 3]: one record of `feature_type`."""
     cv2 = opencv()
     grey = scaled(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings)
-    record = np.zeros((), feature_type(settings))
+    record = np.zeros((), feature_type(settings, settings.keypoints))
     record["size"] = grey.shape[::-1]
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16)
     record["pixels"] = np.frombuffer(digest.digest(), np.uint64)
@@ -115,17 +134,21 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     if record["is_small"]:
         return record
     record["spectrum"] = _spectrum(grey, settings)
-    sift = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=settings.contrast)
-    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    sift = cv2.SIFT_create(settings.keypoints, 3, settings.contrast, sigma=settings.keypoint_sigma)
+    size = tuple(max(1, round(settings.keypoint_zoom * side)) for side in grey.shape[::-1])
+    smaller = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    keypoints, descriptors = sift.detectAndCompute(smaller, None)
     # OpenCV may return a few more keypoints with equal response.
     order = np.argsort([-keypoint.response for keypoint in keypoints], kind="stable")
     selected = order[: settings.keypoints]
     record["count"] = count = len(selected)
     if count:
         record["descriptors"][:count] = descriptors[selected]
-        record["places"][:count] = [keypoints[place].pt for place in selected]
+        zoom = record["size"] / size
+        places = np.array([keypoints[place].pt for place in selected])
+        record["places"][:count] = (places + 0.5) * zoom - 0.5
         record["angles"][:count] = [keypoints[place].angle for place in selected]
-        record["scales"][:count] = [keypoints[place].size for place in selected]
+        record["scales"][:count] = [keypoints[place].size * zoom[0] for place in selected]
     return record
 
 

@@ -1,36 +1,25 @@
-"""The search: stages of tasks for a pool of processes, whose results are files so that it can resume.
+"""The search: verified pairs of images give the originals, and the groups of originals that overlap."""
 
-The verified pairs give the originals, and the groups of originals that overlap.
-"""
-
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import io
 import itertools
 import json
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jaxnets.data.groups import Groups, in_order
-from jaxnets.data.images import all_unreadable
 from jaxnets.data.near_duplicates import correlation, features, tasks
 from jaxnets.data.near_duplicates.features import Settings
-from jaxnets.data.near_duplicates.tasks import Computed
+from jaxnets.data.near_duplicates.task_runner import Computed, TaskRunner
 from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.image_folder import ImageFiles
-from jaxnets.io import atomic_write
-from jaxnets.runtime import console
 
-ALGORITHM_VERSION = 2  # incremented when results of earlier versions must not be reused
+ALGORITHM_VERSION = 3  # incremented when results of earlier versions must not be reused
 ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs to verify
-SIMILARITIES = 20_000_000  # per task, 4 bytes each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,68 +84,6 @@ class Duplicates:
         return Groups(name, dict(zip(self.files, labels, strict=True)))
 
 
-class TaskRunner:
-    """Runs the tasks of each stage in a process pool, saves results in `folder` and measures the time."""
-
-    def __init__(self, pool: concurrent.futures.Executor, folder: Path):
-        self.pool, self.folder = pool, folder
-        self.seconds: dict[str, float] = {}
-        self.processor_seconds = 0.0
-        self.reused = 0
-
-    def stage(
-        self,
-        name: str,
-        size: int,
-        compute: Callable[..., Computed],
-        items: Sequence[Path] | np.ndarray,
-        *arguments: object,
-    ) -> list[np.ndarray]:
-        """The results of `compute(chunk, *arguments)` for chunks of `size` items; reuses stored ones.
-
-        Raises DataError for unreadable images.
-        """
-        start = time.perf_counter()
-        chunks = [items[first : first + size] for first in range(0, len(items), size)]
-        paths = [self.folder / f"{name}-{number:05d}.npy" for number in range(len(chunks))]
-        missing = [(path, chunk) for path, chunk in zip(paths, chunks, strict=True) if not path.exists()]
-        reused = len(chunks) - len(missing)
-        self.reused += reused
-        done = len(items) - sum(len(chunk) for _, chunk in missing)
-        unreadable: list[str] = []
-        with console.phase(name) as phase:
-            with console.counter(name) as progress:
-                progress(done, len(items))
-                submit = functools.partial(self.pool.submit, run_task, compute)
-                sizes = {submit(path, chunk, *arguments): len(chunk) for path, chunk in missing}
-                for future in concurrent.futures.as_completed(sizes):
-                    seconds, messages = future.result()
-                    done += sizes[future]
-                    self.processor_seconds += seconds
-                    unreadable += messages
-                    progress(done, len(items))
-            if unreadable:
-                raise all_unreadable(unreadable)
-            phase.text = f"{len(items):,}"
-            if reused:
-                phase.text += f", {reused} of {len(chunks)} tasks reused"
-        self.seconds[name] = round(time.perf_counter() - start, 1)
-        return [np.load(path, mmap_mode="r") for path in paths]
-
-
-def run_task(
-    compute: Callable[..., Computed], path: Path, items: Sequence[Path] | np.ndarray, *arguments: object
-) -> tuple[float, list[str]]:
-    """Saves the result, unless an image cannot be read; returns CPU seconds and messages of such images."""
-    start = time.thread_time()
-    result, unreadable = compute(items, *arguments)
-    if not unreadable:
-        file = io.BytesIO()
-        np.save(file, result)
-        atomic_write(path, file.getvalue())
-    return time.thread_time() - start, unreadable
-
-
 def search(
     images: ImageFiles, settings: Settings, runner: TaskRunner, is_test: np.ndarray | None = None
 ) -> Duplicates:
@@ -192,14 +119,18 @@ def _search_small(
     small = np.flatnonzero(records.field("is_small"))
     if not len(small):
         return np.zeros(0, PAIR), 0
-    runner.stage("small", tasks.IMAGES, tasks.describe_small, small, images, runner.folder, settings)
     labels, rows = images.labels[small], np.arange(len(small))
-    found = runner.stage(
-        "similar", _num_rows(len(small)), tasks.similar, rows, runner.folder, labels, settings
-    )
+    found = runner.stage("similar", ROWS, tasks.similar, rows, runner.folder, labels, settings)
     candidates = np.unique(np.concatenate(found), axis=0)
     compared = _stage_of_pairs("correlate", tasks.correlate_pairs, candidates, settings, runner)
-    pairs = correlation.distinct(compared, len(small), settings)
+    strong = compared[compared["correlation"] >= settings.small_correlation]
+    components = connected(np.stack([strong["first"], strong["second"]], 1), len(small))
+    others = correlation.next_correlations(compared, records.small, settings)
+    is_crowded = others >= settings.small_correlation
+    is_crowded &= records.small["ground"] < settings.small_ground
+    drawn = correlation.draw_pairs(components, is_crowded, settings)
+    drawn = _stage_of_pairs("crowds", tasks.correlate_pairs, drawn, settings, runner)
+    pairs = correlation.select_copies(compared, drawn, components, others, settings)
     for end in ("first", "second"):
         pairs[end] = small[pairs[end]]
     return pairs, len(candidates)
@@ -210,8 +141,7 @@ def _search_copies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Verified pairs of images with similar spectra, and all compared pairs int32[P, 2]."""
     rows = np.flatnonzero(~records.field("is_small"))
-    size = _num_rows(len(images))
-    found = runner.stage("compare", size, tasks.copies, rows, runner.folder, images.labels, settings)
+    found = runner.stage("compare", ROWS, tasks.copies, rows, runner.folder, images.labels, settings)
     tried = np.unique(np.concatenate([np.zeros((0, 2), np.int32), *found]), axis=0)
     return _stage_of_pairs("copies", tasks.verify_pairs, tried, settings, runner), tried
 
@@ -234,8 +164,7 @@ def _search_overlaps(
         stage("codebook", len(chosen), tasks.make_vocabulary, chosen, folder, settings)
         stage("words", tasks.IMAGES, tasks.visual_words, chosen, folder, settings)
         owners, labels, rows = originals[chosen], images.labels[chosen], np.arange(len(chosen))
-        size = _num_rows(len(chosen))
-        found = stage("rank", size, tasks.overlaps, rows, folder, owners, labels, settings)
+        found = stage("rank", ROWS, tasks.overlaps, rows, folder, owners, labels, settings)
         new = np.unique(np.sort(chosen[np.concatenate(found)], axis=1), axis=0).astype(np.int32)
         new = exclude(new, tried)
         verify = functools.partial(tasks.verify_pairs, quick=False)  # hardly any are copies
@@ -255,11 +184,6 @@ def _stage_of_pairs(
     return np.concatenate(
         [np.zeros(0, PAIR), *runner.stage(name, PAIRS, compute, pairs, runner.folder, settings)]
     )
-
-
-def _num_rows(images: int) -> int:
-    """How many rows a task compares with all images, so that its memory is bounded."""
-    return max(1, min(ROWS, SIMILARITIES // images))
 
 
 def is_same_original(pairs: np.ndarray, settings: Settings) -> np.ndarray:
@@ -337,7 +261,7 @@ def cache_key(images: ImageFiles, settings: Settings) -> str:
     """A hash of everything that the results depend on."""
     import sklearn  # slow to import
 
-    sizes = (tasks.IMAGES, ROWS, PAIRS, SIMILARITIES)
+    sizes = (tasks.IMAGES, ROWS, PAIRS)
     versions = (ALGORITHM_VERSION, features.opencv().__version__, sklearn.__version__)
     labels = images.labels.tolist()  # candidates are searched in each class first
     key = [versions, sizes, images.fingerprint, labels, dataclasses.asdict(settings)]

@@ -4,7 +4,7 @@ Each returns its result, which becomes a file, and messages of images that canno
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,15 +13,14 @@ import numpy as np
 from jaxnets.data.images import read_image
 from jaxnets.data.near_duplicates import candidates, correlation, features
 from jaxnets.data.near_duplicates.features import Settings
-from jaxnets.data.near_duplicates.verification import PAIR, verify
-from jaxnets.data.sources.image_folder import ImageFiles
+from jaxnets.data.near_duplicates.task_runner import Computed
+from jaxnets.data.near_duplicates.verification import PAIR, matchable, verify
 from jaxnets.errors import DataError
 
 IMAGES = 250  # in each file of features
+_LOADED = 500  # images whose descriptors a task holds, 150 kB each
 
 T = TypeVar("T")
-Computed = tuple[np.ndarray, list[str]]
-"""The result of a task, and messages of images that cannot be read."""
 
 
 class FeatureFiles:
@@ -37,10 +36,15 @@ class FeatureFiles:
         """One field of all images: [N, ...]."""
         return np.concatenate([part[name] for part in self._parts])
 
+    def spectra(self) -> Iterator[np.ndarray]:
+        """float32[P, rings, frequencies] of the P images of each file."""
+        return (part["spectrum"] for part in self._parts)
+
     @functools.cached_property
-    def spectra(self) -> np.ndarray:
-        """float32[N, rings, frequencies]."""
-        return self.field("spectrum")
+    def small(self) -> np.ndarray:
+        """SMALL[M], of the small images."""
+        found = (part["small"][part["is_small"]].ravel() for part in self._parts if part["is_small"].any())
+        return np.concatenate(list(found))
 
 
 # A worker process opens the files of the one search that it works for once.
@@ -48,46 +52,40 @@ _open_features = functools.lru_cache(maxsize=1)(FeatureFiles)
 
 
 def describe_images(paths: Sequence[Path], max_pixels: int, settings: Settings) -> Computed:
-    """The features of images: records of `feature_type`."""
-    records = np.zeros(len(paths), features.feature_type(settings))
+    """The features of images: records of `feature_type` with as many keypoints as any of them has."""
+    records = np.zeros(len(paths), features.feature_type(settings, settings.keypoints))
     unreadable = []
     for row, path in enumerate(paths):
         try:
-            records[row] = features.describe(read_image(path, max_pixels=max_pixels), settings)
+            image = read_image(path, max_pixels=max_pixels)
         except DataError as error:
             unreadable.append(str(error))
-    return records, unreadable
-
-
-def describe_small(rows: np.ndarray, images: ImageFiles, folder: Path, settings: Settings) -> Computed:
-    """The SMALL records of the images `rows`."""
-    records = _open_features(folder)
-    found = np.zeros(len(rows), correlation.SMALL)
-    for place, row in enumerate(rows.tolist()):
-        image = read_image(images.root / images.files[row], max_pixels=images.max_pixels)
-        found[place] = correlation.describe_small(image, row, records[row]["size"])
-    return found, []
-
-
-@functools.lru_cache(maxsize=1)
-def _open_small(folder: Path) -> np.ndarray:
-    return np.concatenate([np.load(path) for path in sorted(folder.glob("small-*.npy"))])
+            continue
+        records[row] = features.describe(image, settings)
+        if records["is_small"][row]:
+            records["small"][row] = correlation.describe_small(image, records["size"][row])
+    most, has_small = records["count"].max(), records["is_small"].any()
+    compact = np.zeros(len(records), features.feature_type(settings, int(most), int(has_small)))
+    for name in records.dtype.names or ():
+        compact[name] = records[name][tuple(map(slice, compact[name].shape))]
+    return compact, unreadable
 
 
 def similar(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return correlation.small_candidates(_open_small(folder), labels, rows, settings), []
+    return correlation.small_candidates(_open_features(folder).small, labels, rows, settings), []
 
 
 def correlate_pairs(pairs: np.ndarray, folder: Path, settings: Settings) -> Computed:
     """PAIR[P]: maps between pairs of small images, by their positions int32[P, 2] among these."""
-    records = _open_small(folder)
-    views = functools.lru_cache(maxsize=4096)(lambda place: correlation.views(records[place]))
+    records = _open_features(folder).small
     fit = functools.partial(correlation.correlate, settings=settings)
-    return _pair_records(pairs, ((views(a), views(b)) for a, b in pairs.tolist()), fit), []
+    return _fit_pairs(pairs, lambda place: correlation.views(records[place]), fit), []
 
 
 def copies(rows: np.ndarray, folder: Path, labels: np.ndarray, settings: Settings) -> Computed:
-    return candidates.candidate_copies(_open_features(folder).spectra, labels, rows, settings), []
+    records = _open_features(folder)
+    spectra = np.array([records[row]["spectrum"] for row in rows.tolist()])
+    return candidates.candidate_copies(spectra, records.spectra(), labels, rows, settings), []
 
 
 def make_vocabulary(images: np.ndarray, folder: Path, settings: Settings) -> Computed:
@@ -109,7 +107,7 @@ def make_vocabulary(images: np.ndarray, folder: Path, settings: Settings) -> Com
 
 def visual_words(images: np.ndarray, folder: Path, settings: Settings) -> Computed:
     records, vocabulary = _open_features(folder), np.load(folder / "codebook-00000.npy")
-    chosen = np.array([records[image] for image in images.tolist()])
+    chosen = [records[image] for image in images.tolist()]
     return candidates.visual_words(chosen, vocabulary, settings), []
 
 
@@ -133,15 +131,16 @@ def verify_pairs(pairs: np.ndarray, folder: Path, settings: Settings, *, quick: 
     """PAIR[V]: maps between pairs of images, int32[P, 2], without those that have none."""
     records = _open_features(folder)
     fit = functools.partial(verify, settings=settings, quick=quick)
-    return _pair_records(pairs, ((records[a], records[b]) for a, b in pairs.tolist()), fit), []
+    return _fit_pairs(pairs, lambda row: matchable(records[row]), fit), []
 
 
-def _pair_records(
-    pairs: np.ndarray, records: Iterable[tuple[T, T]], fit: Callable[[T, T], np.ndarray | None]
+def _fit_pairs(
+    pairs: np.ndarray, load: Callable[[int], T], fit: Callable[[T, T], np.ndarray | None]
 ) -> np.ndarray:
+    load = functools.lru_cache(maxsize=_LOADED)(load)
     found = []
-    for (first, second), (here, there) in zip(pairs.tolist(), records, strict=True):
-        record = fit(here, there)
+    for first, second in pairs.tolist():
+        record = fit(load(first), load(second))
         if record is not None:
             record["first"], record["second"] = first, second
             found.append(record)

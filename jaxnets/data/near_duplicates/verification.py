@@ -1,5 +1,7 @@
 """Verifies pairs of images: matches keypoints, fits an affine map, and renders both images by it."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jaxnets.data.near_duplicates.features import Settings, halves, opencv, scaled
@@ -20,40 +22,50 @@ _STRONGEST = 128  # keypoints that are tried first
 _TILES = 8  # of the checkerboard along a side
 
 
+class Matchable(NamedTuple):
+    """An image's features, and the halves of its descriptors: float32[K, 64] each, from `halves`."""
+
+    features: np.ndarray
+    even: np.ndarray
+    odd: np.ndarray
+
+
+def matchable(image: np.ndarray) -> Matchable:
+    """What `verify` needs of an image's features."""
+    return Matchable(image, *halves(image["descriptors"][: image["count"]]))
+
+
 def verify(
-    first: np.ndarray, second: np.ndarray, settings: Settings, *, quick: bool = True
+    first: Matchable, second: Matchable, settings: Settings, *, quick: bool = True
 ) -> np.ndarray | None:
     """Fits the best affine map from one image's features to another's, with or without mirroring.
 
     Returns a PAIR record without the indices, or None for fewer than `evidence_inliers`. With `quick` the
     strongest keypoints are tried first: for most copies they suffice.
     """
-    if quick:
-        record = _verify(first, second, _STRONGEST, settings)
-        if record is not None and record["inliers"] >= settings.certain_inliers:
-            return record
-    return _verify(first, second, settings.keypoints, settings)
-
-
-def _verify(first: np.ndarray, second: np.ndarray, most: int, settings: Settings) -> np.ndarray | None:
-    """As `verify`, with the `most` strongest keypoints of each image."""
-    counts = [min(int(image["count"]), most) for image in (first, second)]
-    if min(counts) < settings.evidence_inliers:
+    if min(len(first.even), len(second.even)) < settings.evidence_inliers:
         return None
-    a, b = (
-        halves(image["descriptors"][:count]) for image, count in zip((first, second), counts, strict=True)
-    )
-    even, odd = a[0] @ b[0].T, a[1] @ b[1].T
-    best = None
+    record = None
+    for most in (_STRONGEST, settings.keypoints) if quick else (settings.keypoints,):
+        record = _verify(first, second, most, settings)
+        if record is not None and record["inliers"] >= settings.certain_inliers:
+            break
+    return record
+
+
+def _verify(first: Matchable, second: Matchable, most: int, settings: Settings) -> np.ndarray | None:
+    """As `verify`, with the `most` strongest keypoints of each image."""
+    even = first.even[:most] @ second.even[:most].T
+    odd = first.odd[:most] @ second.odd[:most].T
+    candidates = []
     for cosine, handedness in ((even + odd, 1), (even - odd, -1)):
         found = _matches(cosine, settings.ratio)
-        rotations = second["angles"][found[:, 1]] - handedness * first["angles"][found[:, 0]]
-        record = _fit(first, second, found[_consistent(rotations)], handedness, settings)
-        if record is not None and (best is None or record["inliers"] > best["inliers"]):
-            best = record
-        if best is not None and best["inliers"] >= settings.certain_inliers:
-            break  # an image is not its own mirror image
-    return best
+        rotations = (
+            second.features["angles"][found[:, 1]] - handedness * first.features["angles"][found[:, 0]]
+        )
+        candidates.append((found[_consistent(rotations)], handedness))
+    found, handedness = max(candidates, key=lambda candidate: len(candidate[0]))
+    return _fit(first.features, second.features, found, handedness, settings)
 
 
 def _matches(cosine: np.ndarray, ratio: float) -> np.ndarray:
@@ -84,7 +96,7 @@ def _fit(
     here, there = first["places"][found[:, 0]], second["places"][found[:, 1]]
     options = {"ransacReprojThreshold": settings.tolerance, "maxIters": settings.iterations}
     matrix, inside = opencv().estimateAffine2D(here, there, confidence=0.999, **options)
-    if matrix is None or not np.isfinite(matrix).all():
+    if matrix is None or inside.sum() < settings.evidence_inliers or not np.isfinite(matrix).all():
         return None
     zooms = np.linalg.svd(matrix[:, :2], compute_uv=False)
     mirrors = np.linalg.det(matrix[:, :2]) * handedness <= 0
@@ -92,7 +104,7 @@ def _fit(
         return None
     # Keypoints with several orientations at one position count once.
     used = np.flatnonzero(inside.ravel())
-    inliers = min(len(np.unique(np.rint(side[used]), axis=0)) for side in (here, there))
+    inliers = min(len({*map(tuple, np.rint(side[used]).tolist())}) for side in (here, there))
     if inliers < settings.evidence_inliers:
         return None
     record = np.zeros((), PAIR)

@@ -7,15 +7,16 @@ import pytest
 from PIL import Image
 
 from jaxnets.data.near_duplicates.correlation import (
-    SMALL,
     Views,
     correlate,
     describe_small,
-    distinct,
+    draw_pairs,
+    next_correlations,
+    select_copies,
     small_candidates,
     views,
 )
-from jaxnets.data.near_duplicates.features import Settings
+from jaxnets.data.near_duplicates.features import SMALL, Settings
 from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
@@ -38,7 +39,7 @@ def _small(field: np.ndarray, box: tuple[int, int, int, int], *, mirror: bool = 
 
 
 def _views(image: np.ndarray) -> Views:
-    return views(describe_small(image, 0, SIZE))
+    return views(describe_small(image, SIZE))
 
 
 @pytest.mark.parametrize(
@@ -78,21 +79,55 @@ def test_plain_images_are_not_verified() -> None:
     assert correlate(plain, plain, SETTINGS)["correlation"] == 0
 
 
+def _pairs(rows: list[tuple[int, int, float]]) -> np.ndarray:
+    pairs = np.zeros(len(rows), PAIR)
+    for record, row in zip(pairs, rows, strict=True):
+        record["first"], record["second"], record["correlation"] = row
+    return pairs
+
+
+def _copies(pairs: np.ndarray, records: np.ndarray, drawn: np.ndarray, settings: Settings) -> list:
+    """The pairs of copies, where images 0 and 1 and all others are components."""
+    components = np.minimum(np.arange(len(records)) // 2, 1)
+    others = next_correlations(pairs, records, settings)
+    found = select_copies(pairs, drawn, components, others, settings)
+    return found[["first", "second"]].tolist()
+
+
 def test_copies_correlate_better_than_the_next_candidates() -> None:
     """Images 0 and 1 are copies; 2 to 5 are drawings that all correlate with each other."""
     few = dataclasses.replace(SETTINGS, small_rank=2)
     rows = [(0, 1, 0.97), (0, 2, 0.4), (1, 2, 0.5), (1, 3, 0.5)]
-    rows += [(a, b, 0.95) for a in range(2, 6) for b in range(a + 1, 6)]
-    pairs = np.zeros(len(rows), PAIR)
-    for record, row in zip(pairs, rows, strict=True):
-        record["first"], record["second"], record["correlation"] = row
-    assert distinct(pairs, 6, few)[["first", "second"]].tolist() == [(0, 1)]
+    alike = [(a, b, 0.95) for a in range(2, 6) for b in range(a + 1, 6)]
+    pairs, records = _pairs(rows + alike), np.zeros(6, SMALL)
+    assert _copies(pairs, records, _pairs([]), few) == [(0, 1)]
+    # They are copies of one photograph if random pairs of them correlate too.
+    drawn = _pairs([(2, 4, 0.95), (3, 5, 0.95), (2, 5, 0.1)])
+    assert _copies(pairs, records, drawn, few) == [(0, 1)]
+    assert len(_copies(pairs, records, drawn[:2], few)) == 7
+
+
+def test_few_drawings_have_to_correlate_more_than_photographs() -> None:
+    records = np.zeros(6, SMALL)
+    pairs = _pairs([(0, 1, 0.97), (2, 3, 0.97), (4, 5, 0.99)])
+    records["ground"][2:] = 0.8
+    assert _copies(pairs, records, _pairs([]), SETTINGS) == [(0, 1), (4, 5)]
+
+
+def test_random_pairs_are_drawn_from_the_chosen_components() -> None:
+    few = dataclasses.replace(SETTINGS, small_drawn=5)
+    components = np.array([0] * 8 + [1] * 8)
+    pairs = draw_pairs(components, np.arange(16) == 9, few)
+    assert len(np.unique(pairs)) == 5
+    assert pairs.min() >= 8
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    assert len(draw_pairs(components, np.zeros(16, bool), few)) == 0
 
 
 def test_copies_are_candidates(fields: list[np.ndarray]) -> None:
     images = [_small(field, (8, 8, 88, 88)) for field in fields]
     images += [_small(field, (10, 6, 90, 86), mirror=True) for field in fields]
-    records = np.array([describe_small(image, 0, SIZE) for image in images], SMALL)
+    records = np.array([describe_small(image, SIZE) for image in images], SMALL)
     pairs = small_candidates(records, np.zeros(16, int), np.arange(16), SETTINGS)
     assert {(n, n + 8) for n in range(8)} <= {tuple(pair) for pair in pairs.tolist()}
     assert (pairs[:, 0] < pairs[:, 1]).all()

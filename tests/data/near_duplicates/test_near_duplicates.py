@@ -1,6 +1,7 @@
 """Near-duplicate search on synthetic images with known transformations."""
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxnets.data.near_duplicates import candidates, search, tasks
+from jaxnets.data.near_duplicates import candidates, search, task_runner, tasks
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
     align,
     centre_distance,
     common_fraction,
+    matchable,
     verify,
     warp,
 )
@@ -72,8 +74,8 @@ def test_known_map_is_recovered(
     photographs: list[np.ndarray], transform: tuple[float, float, float, bool]
 ) -> None:
     matrix = _affine(*transform)
-    first = describe(photographs[0], SETTINGS)
-    record = verify(first, describe(_transform(photographs[0], matrix), SETTINGS), SETTINGS)
+    images = (photographs[0], _transform(photographs[0], matrix))
+    record = verify(*(matchable(describe(image, SETTINGS)) for image in images), SETTINGS)
     assert record is not None
     corners = np.array([(20, 20), (140, 20), (140, 140), (20, 140)])
     found = corners @ record["matrix"][:, :2].T + record["matrix"][:, 2]
@@ -85,7 +87,8 @@ def test_known_map_is_recovered(
 def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
     shift = 50
     left, right = (
-        describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS) for x in (0, shift)
+        matchable(describe(np.ascontiguousarray(fields[0][40:200, x : x + SIZE]), SETTINGS))
+        for x in (0, shift)
     )
     record = verify(left, right, SETTINGS)
     assert record is not None
@@ -95,7 +98,7 @@ def test_overlapping_crops_are_not_copies(fields: list[np.ndarray]) -> None:
 
 
 def test_different_images_do_not_match(photographs: list[np.ndarray]) -> None:
-    records = [describe(photograph, SETTINGS) for photograph in photographs]
+    records = [matchable(describe(photograph, SETTINGS)) for photograph in photographs]
     for a, b in ((0, 1), (0, 2), (0, 3), (1, 2)):
         found = verify(records[a], records[b], SETTINGS)
         assert found is None or found["inliers"] < SETTINGS.original_inliers
@@ -104,14 +107,14 @@ def test_different_images_do_not_match(photographs: list[np.ndarray]) -> None:
 def test_plain_image_has_no_matches(photographs: list[np.ndarray]) -> None:
     plain = describe(np.full((SIZE, SIZE, 3), 200, np.uint8), SETTINGS)
     assert plain["count"] == 0
-    assert verify(plain, describe(photographs[0], SETTINGS), SETTINGS) is None
+    assert verify(matchable(plain), matchable(describe(photographs[0], SETTINGS)), SETTINGS) is None
 
 
 def test_transformed_copies_are_nearest(photographs: list[np.ndarray]) -> None:
     images = [_transform(photo, _affine(*transform)) for photo in photographs for transform in TRANSFORMS[1:]]
     spectra = np.array([describe(image, SETTINGS)["spectrum"] for image in images])
     few = dataclasses.replace(SETTINGS, neighbours=3, neighbours_across=0)
-    pairs = candidates.candidate_copies(spectra, np.zeros(16, int), np.arange(16), few)
+    pairs = candidates.candidate_copies(spectra, [spectra], np.zeros(16, int), np.arange(16), few)
     assert (pairs[:, 0] < pairs[:, 1]).all()
     original = np.arange(16) // 4
     found = {tuple(pair) for pair in pairs[original[pairs[:, 0]] == original[pairs[:, 1]]].tolist()}
@@ -124,10 +127,23 @@ def test_candidates_across_classes_are_optional() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     for across in (0, 1):
         chosen = dataclasses.replace(SETTINGS, neighbours=2, neighbours_across=across)
-        pairs = candidates.candidate_copies(spectra, labels, np.arange(6), chosen)
+        pairs = candidates.candidate_copies(spectra, [spectra], labels, np.arange(6), chosen)
         crossing = labels[pairs[:, 0]] != labels[pairs[:, 1]]
         assert (~crossing).sum() == 6
         assert crossing.any() == bool(across)
+
+
+def test_candidates_do_not_depend_on_the_parts_and_need_little_memory() -> None:
+    spectra = np.random.default_rng(0).random((4_000, 40, 16)).astype(np.float32)
+    labels, rows = np.arange(4_000) % 3, np.arange(500, 520)
+    whole = candidates.candidate_copies(spectra[rows], [spectra], labels, rows, SETTINGS)
+    tracemalloc.start()
+    parts = np.split(spectra, range(300, 4_000, 300))
+    found = candidates.candidate_copies(spectra[rows], parts, labels, rows, SETTINGS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, whole)
+    assert peak < spectra.nbytes / 2
 
 
 @FEW
@@ -209,12 +225,12 @@ def test_votes_agree_on_the_map_of_an_overlap(fields: list[np.ndarray]) -> None:
     crops = [np.ascontiguousarray(fields[0][40:200, left : left + SIZE]) for left in (0, 60)]
     records = np.array([describe(crop, SETTINGS) for crop in crops])
     descriptors = np.concatenate([record["descriptors"][: record["count"]] for record in records])
-    words = candidates.visual_words(records, candidates.make_vocabulary(descriptors, 64), SETTINGS)
+    words = candidates.visual_words(records, candidates.make_vocabulary(descriptors, 128), SETTINGS)
     words = np.concatenate([words, words[1:], words[:1]])  # the third one becomes shuffled
     count = records[1]["count"]
     words["places"][2, :count] = np.random.default_rng(0).permutation(words["places"][2, :count])
-    index = candidates.WordIndex.build(words, np.arange(4), np.zeros(4, int), 64)
-    index = dataclasses.replace(index, rarity=np.ones(64, np.float32))
+    index = candidates.WordIndex.build(words, np.arange(4), np.zeros(4, int), 128)
+    index = dataclasses.replace(index, rarity=np.ones(128, np.float32))
     right, shuffled = index.votes(0, np.array([1, 2]))
     assert right > 2 * shuffled
 
@@ -249,13 +265,16 @@ def test_unreadable_images_are_reported_and_not_saved(photographs: list[np.ndarr
     Image.fromarray(photographs[0]).save(good)
     bad.write_text("no image")
     path, options = tmp_path / "describe-00000.npy", (10**6, SETTINGS)
-    _, (message,) = search.run_task(tasks.describe_images, path, [good, bad], *options)
+    _, (message,) = task_runner.run_task(tasks.describe_images, path, [good, bad], *options)
     assert "bad.jpg" in message
     assert not path.exists()
-    _, unreadable = search.run_task(tasks.describe_images, path, [good, good], *options)
+    _, unreadable = task_runner.run_task(tasks.describe_images, path, [good, good], *options)
     assert not unreadable
     records = tasks.FeatureFiles(tmp_path)
-    np.testing.assert_array_equal(records[0], describe(photographs[0], SETTINGS))
+    expected = describe(photographs[0], SETTINGS)
+    for name in ("descriptors", "places", "spectrum", "pixels"):
+        count = expected["count"] if name in ("descriptors", "places") else None
+        np.testing.assert_array_equal(records[0][name], expected[name][:count])
     assert records.field("count").tolist() == [records[0]["count"]] * 2
 
 
