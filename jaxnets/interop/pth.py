@@ -1,26 +1,31 @@
-"""Reads state dicts in the file format that PyTorch wrote before version 1.6, without PyTorch.
+"""Reads state dicts in the file formats of PyTorch, without PyTorch.
 
-The file is a sequence of pickles (a magic number, the protocol's version, the sizes of C's types, the state
-dict, and the keys of the storages), followed by the storages: the number of values as int64, and the values.
-In the state dict a tensor is a call of a function with a storage, an offset, sizes and strides.
+Since version 1.6 a file is a zip archive: NAME/data.pkl is a pickle of the state dict, and NAME/data/KEY
+has the values of a storage. Before, it was a sequence of pickles (a magic number, the protocol's version, the
+sizes of C's types, the state dict, and the keys of the storages), followed by the storages: the number of
+values as int64, and the values. In the state dict a tensor is a call of a function with a storage, an offset,
+sizes and strides.
 """
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnets.errors import CheckpointError
 
 MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""The first bytes: a pickle of the magic number."""
+"""The first bytes of a file before version 1.6: a pickle of the magic number."""
 PROTOCOL = 1001
 DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
+    "BFloat16Storage": jnp.bfloat16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -28,6 +33,8 @@ DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
+STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training scripts store a state dict."""
 
 
 class _Storage(NamedTuple):
@@ -55,6 +62,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO):
         super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Callable[..., Any] | np.dtype:
         if (module, name) == ("collections", "OrderedDict"):
@@ -68,10 +76,10 @@ class _Unpickler(pickle.Unpickler):
         raise _UnsafeError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, count, view = pid
-        if kind != "storage" or view is not None or not isinstance(dtype, np.dtype):
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or any(view) or not isinstance(dtype, np.dtype):
             raise ValueError("a storage of an unknown kind")
-        return _Storage(str(key), dtype, int(count))
+        return self.storages.setdefault(str(key), _Storage(str(key), dtype, int(count)))
 
 
 class _UnsafeError(Exception):
@@ -88,37 +96,61 @@ def _make_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-def is_legacy(path: Path) -> bool:
-    """Whether the file begins as PyTorch's before 1.6."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
-
-
 def read(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict by name.
 
-    Raises CheckpointError if the file is damaged, or contains anything but tensors and ordered dicts.
+    Raises CheckpointError if the file is damaged, or contains anything but tensors and dicts of them.
     """
     try:
-        with path.open("rb") as file:
-            _Unpickler(file).load()
-            protocol, system, tensors, keys = (_Unpickler(file).load() for _ in range(4))
-            if protocol != PROTOCOL or not system["little_endian"]:
-                raise ValueError("another protocol or byte order")
-            if not isinstance(tensors, Mapping) or not all(isinstance(t, _Tensor) for t in tensors.values()):
-                raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
-            storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-            values = {str(key): _read_storage(file, storages[str(key)]) for key in keys}
-        return {str(name): _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+        return _read_zip(path) if zipfile.is_zipfile(path) else _read_sequence(path)
     except CheckpointError:
         raise
     except _UnsafeError as error:
         raise CheckpointError(
-            f"{path} holds more than weights ({error}), which might run code: it is not read; "
+            f"{path} holds more than dense tensors ({error}), which might run code: it is not read; "
             "save only model.state_dict()"
         ) from error
     except Exception as error:  # damaged pickles raise nearly any exception
         raise CheckpointError(f"{path} is not a valid PyTorch file: {type(error).__name__}") from error
+
+
+def _read_zip(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        (root,) = (name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
+        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+            raise ValueError("another byte order")
+        with archive.open(f"{root}data.pkl") as file:
+            tensors = _state_dict(path, _Unpickler(file).load())
+        values = {}
+        for key, storage in {tensor.storage.key: tensor.storage for tensor in tensors.values()}.items():
+            member = archive.getinfo(f"{root}data/{key}")
+            if not member.compress_size == member.file_size == storage.count * storage.dtype.itemsize:
+                raise ValueError("a storage of another size")
+            values[key] = np.frombuffer(archive.read(member), storage.dtype)
+    return {name: _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _read_sequence(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError("another format")
+        parts = [_Unpickler(file) for _ in range(4)]
+        protocol, system, loaded, keys = (part.load() for part in parts)
+        if protocol != PROTOCOL or not system["little_endian"]:
+            raise ValueError("another protocol or byte order")
+        tensors = _state_dict(path, loaded)
+        values = {str(key): _read_storage(file, parts[2].storages[str(key)]) for key in keys}
+    return {name: _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, _Tensor]:
+    """The tensors of a state dict, or of one that a training script has stored beside other things."""
+    for name in STATE_DICT_KEYS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, _Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
+    return {str(name): tensor for name, tensor in loaded.items()}
 
 
 def _read_storage(file: BinaryIO, storage: _Storage) -> np.ndarray:
