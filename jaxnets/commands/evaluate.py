@@ -1,5 +1,6 @@
 """Evaluate a run from its directory, finished or not, or compare its predictions with another run's."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +26,9 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
-from jaxnets.experiment.load import open_network
 from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.report import write_report
-from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.restore import restore_state, weights_of
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
 from jaxnets.experiment.test_time_augmentation import evaluate_turns
 from jaxnets.experiment.uncertainty import no_validation_error, write_feature_distance
@@ -90,6 +90,11 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
     state = fold_state(config, restored.model, restored.state, data.shape)
+    weights = weights_of(run, restored)
+    make_predictor = functools.partial(
+        Predictor, weights, max_pixels=config.data.max_pixels, calibrated=False
+    )
+    predictor = None if weights.preprocessing is None else make_predictor()
     with console.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
@@ -107,8 +112,8 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
         measured |= measure(predictions, data.source.classes, validation)
         if turns:
             with console.phase("evaluate") as phase:
-                devices, model = evaluator.devices, restored.model
-                turned = evaluate_turns(config, model, data, devices, state, indices)
+                averaging = make_predictor(test_time_augmentation=True)
+                turned = evaluate_turns(config, averaging, data, indices)
                 phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
             measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
@@ -116,14 +121,10 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     if "test_time_augmentation" in measured:
         console.log("averaged", _format_turns(measured["test_time_augmentation"]))
     console.log("split", format_split(config, data, leak))
-    if with_ood:
-        predictor = open_network(run.path, ignore_damage=run.ignore_damage)[0]
-        assert isinstance(predictor, Predictor)
-        write_feature_distance(
-            run, data, step, lambda images: predictor.probabilities_and_features(images)[1]
-        )
+    if with_ood and predictor is not None:
+        write_feature_distance(run, data, step, predictor)
     with console.phase("report") as phase:
-        phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
+        phase.text = str(write_report(run, data, predictor, measured, predictions, metrics))
     return measured
 
 
