@@ -48,8 +48,11 @@ def load(
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
-        CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
-        ConfigError: the package of the weights is not installed, or `coverage` is not between 0 and 1.
+        CheckpointError: the folder is neither, no checkpoint is valid, a file is damaged, or the weights are
+            incomplete or do not specify their preprocessing.
+        ConfigError: the package of the weights is not installed, `coverage` is not between 0 and 1, the
+            folder has no validation images for `coverage` or `ood`, or these are combined with
+            `test_time_augmentation`.
         DataError: there are less than 50 groups of validation images for `coverage`.
     """
     from jaxnets.experiment.load import open_network  # imported here for a fast `import jaxnets`

@@ -26,25 +26,9 @@ def open_network(
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """The network of a run directory, weights folder or imagenet:NETWORK, and warnings for the user.
 
-    Args:
-        directory: the folder, or the name of a package of weights.
-        ignore_damage: files that do not match their checksum only cause warnings.
-        calibrated: divide the logits by the temperature that was fitted on validation images, if any.
-        coverage: add prediction sets, calibrated on the run's validation predictions.
-        ood: add scores of images unlike the training images, from the run's ood.npz.
-        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
-        kernels: C++ kernels to use instead of those of the process.
-
-    Returns:
-        A Regressor if the network takes vectors. The warnings say if files cannot be verified, and if this is
-        not the state that the run was tested with.
-
-    Raises:
-        ConfigError: the directory has no validation images for `coverage` or `ood`, these are combined with
-            `test_time_augmentation`, or the package of the weights is not installed.
-        DataError: there are too few groups of validation images.
-        CheckpointError: the directory is no network's, a file is damaged or missing, no checkpoint is valid,
-            or the weights are incomplete or do not specify their preprocessing.
+    The arguments and errors are those of `jaxnets.load`, but `kernels` are C++ kernels to use instead of
+    those of the process. It is a Regressor if the network takes vectors. The warnings say if files cannot be
+    verified, and if this is not the state that the run was tested with.
     """
     xla.check_not_forked()
     if coverage is not None and not 0 < coverage < 1:

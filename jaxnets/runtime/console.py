@@ -9,7 +9,7 @@ import logging
 import re
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich import progress
 from rich.console import Console
@@ -87,6 +87,14 @@ def warn(*texts: str) -> None:
     """Logs warnings."""
     for text in texts:
         logger.warning("%s", f"{'warning':<10}{printable(text)}")
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Lines of cells in aligned columns; the columns with the numbers `right` are aligned on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = [str.rjust if number in right else str.ljust for number in range(len(widths))]
+    lines = [map(lambda put, *given: put(*given), align, row, widths) for row in rows]
+    return ["  ".join(line).rstrip() for line in lines]
 
 
 def wrap_error(text: str) -> str:
