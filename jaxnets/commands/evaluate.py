@@ -141,8 +141,8 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
     numbers = [f"({number})" for number in range(len(classes))]
     numbered = [f"{number} {name}" for number, name in zip(numbers, classes, strict=True)]
     tables = (_confusions(scores.confusion, *names) for names in ((classes, classes), (numbered, numbers)))
-    fitting = (lines for rows in tables if len((lines := _lines(rows))[0]) <= MAX_WIDTH)
-    return "\n".join([head, "", *next(fitting, _lines(_worst(scores.confusion, classes)))])
+    fitting = (lines for lines in tables if len(lines[0]) <= MAX_WIDTH)
+    return "\n".join([head, "", *next(fitting, _worst(scores.confusion, classes))])
 
 
 def _compare_turns(
@@ -166,35 +166,27 @@ def _format_turns(turned: Any) -> str:
     )
 
 
-def _lines(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in rows) + 2
-    return [f"{name:<{width}}{text}" for name, text in rows]
-
-
-def _confusions(confusion: np.ndarray, classes: Sequence[str], heads: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its counts, below the heads of the columns, and its recall."""
-    columns = [max(len(name), len(str(top))) for name, top in zip(heads, confusion.max(0), strict=True)]
-    header = "  ".join(name.rjust(size) for name, size in zip(heads, columns, strict=True))
-    rows = [(r"true \ predicted", f"{header}   recall")]
+def _confusions(confusion: np.ndarray, classes: Sequence[str], heads: Sequence[str]) -> list[str]:
+    """A table of each class with its counts, below the heads of the columns, and its recall."""
+    rows = [(r"true \ predicted", *heads, "recall")]
     for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
-        counts = "  ".join(f"{n:>{size}}" for n, size in zip(row, columns, strict=True))
-        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "      -"
-        rows.append((name, f"{counts}  {recall}"))
-    return rows
+        recall = f"{100 * row[number] / row.sum():.1f} %" if row.sum() else "-"
+        rows.append((name, *map(str, row), recall))
+    return console.table(rows, right=range(1, len(heads) + 2))
 
 
-def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
-    """The classes of lowest recall with their most frequent wrong prediction, after a heading."""
+def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """A table of the classes of lowest recall with their most frequent wrong prediction."""
     sizes, hits = confusion.sum(1), np.diag(confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = confusion - np.diag(hits)
-    rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
+    rows = [(f"lowest of {len(classes)}", "images", "recall", "most often predicted as")]
     for number in np.argsort(recall, kind="stable")[:MAX_ROWS]:
         if sizes[number]:
             other = wrong[number].argmax()
-            mistake = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
-            rows.append((classes[number], f"{sizes[number]:>6,} {100 * recall[number]:>5.1f} %{mistake}"))
-    return rows
+            mistake = f"{classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            rows.append((classes[number], f"{sizes[number]:,}", f"{100 * recall[number]:.1f} %", mistake))
+    return console.table(rows, right=(1, 2))
 
 
 def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False) -> Comparison:

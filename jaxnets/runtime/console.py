@@ -92,9 +92,12 @@ def warn(*texts: str) -> None:
 def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
     """Lines of cells in aligned columns; the columns with the numbers `right` are aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    align = [str.rjust if number in right else str.ljust for number in range(len(widths))]
-    lines = [map(lambda put, *given: put(*given), align, row, widths) for row in rows]
-    return ["  ".join(line).rstrip() for line in lines]
+    lines = []
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        aligned = (cell.rjust(size) if n in right else cell.ljust(size) for n, (cell, size) in cells)
+        lines.append("  ".join(aligned).rstrip())
+    return lines
 
 
 def wrap_error(text: str) -> str:
