@@ -244,7 +244,7 @@ def _cards(
         height, width = predictor.map_size
         no_gradcam = f"Grad-CAM is left out: the network's last feature map is {height}x{width}, too coarse."
         if min(height, width) >= gradcam.MIN_SIDE:
-            maps, no_gradcam = predictor.gradcam(pixels, predictions.predicted[rows]), ""
+            maps, no_gradcam = list(predictor.gradcam(pixels, predictions.predicted[rows])), ""
     cards = [
         page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)

@@ -11,7 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +60,7 @@ class _StateDict(dict[Any, Any]):
 class _Unpickler(pickle.Unpickler):
     """Makes tensors and ordered dicts, and calls nothing that a file names."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: IO[bytes]):
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 
@@ -153,7 +153,7 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, _Tensor]:
     return {str(name): tensor for name, tensor in loaded.items()}
 
 
-def _read_storage(file: BinaryIO, storage: _Storage) -> np.ndarray:
+def _read_storage(file: IO[bytes], storage: _Storage) -> np.ndarray:
     (count,) = np.frombuffer(file.read(8), "<i8")
     if count != storage.count:
         raise ValueError("a storage of another size")
