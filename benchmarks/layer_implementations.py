@@ -14,7 +14,7 @@ from benchmarks.conv_implementations import LAX, measure_implementations
 from benchmarks.measure import check_outputs_match
 from benchmarks.schema import BenchRow
 from benchmarks.worker import Worker
-from jaxnets.ops import cpu
+from jaxnets.ops import cpu_pooling
 from jaxnets.ops.cpu_kernels import Implementation, Kernels, in_use
 from jaxnets.ops.functional import max_pool
 from jaxnets.ops.normalization import batch_norm
@@ -57,10 +57,10 @@ class MaxPool:
                 padding=windows.padding,
                 implementation="xla",
             ),
-            CUSTOM_VJP: functools.partial(cpu.max_pool, windows=windows, kernels=None),
+            CUSTOM_VJP: functools.partial(cpu_pooling.max_pool, windows=windows, kernels=None),
         }
         if kernels is not None:
-            found[KERNELS] = functools.partial(cpu.max_pool, windows=windows, kernels=kernels)
+            found[KERNELS] = functools.partial(cpu_pooling.max_pool, windows=windows, kernels=kernels)
         return found
 
     def arrays(self) -> tuple[np.ndarray, ...]:

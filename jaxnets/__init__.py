@@ -10,6 +10,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,23 +48,32 @@ def load(
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:
-        CheckpointError: the folder is neither, no checkpoint is valid, or a file is damaged.
-        ConfigError: the package of the weights is not installed, or `coverage` is not between 0 and 1.
+        CheckpointError: the folder is neither, no checkpoint is valid, a file is damaged, or the weights are
+            incomplete or do not specify their preprocessing.
+        ConfigError: the package of the weights is not installed, `coverage` is not between 0 and 1, the
+            folder has no validation images for `coverage` or `ood`, or these are combined with
+            `test_time_augmentation`.
         DataError: there are less than 50 groups of validation images for `coverage`.
     """
-    from jaxnets.experiment import load  # imported here for a fast `import jaxnets`
+    from jaxnets.experiment.load import open_network  # imported here for a fast `import jaxnets`
+    from jaxnets.ops import cpu_kernels
+    from jaxnets.ops.cpu_kernels import build
     from jaxnets.runtime import xla
 
     xla.log_unsafe_default()
-    return load.load(
-        run_dir,
+    library = build.find() if kernels else None
+    network, messages = open_network(
+        Path(run_dir),
         ignore_damage=ignore_damage,
         calibrated=calibrated,
         coverage=coverage,
         ood=ood,
         test_time_augmentation=test_time_augmentation,
-        kernels=kernels,
+        kernels=cpu_kernels.load(library)[-1] if library else None,
     )
+    for message in messages:
+        warnings.warn(message, stacklevel=2)
+    return network
 
 
 def train(

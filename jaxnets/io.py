@@ -5,7 +5,6 @@ import csv
 import errno
 import hashlib
 import io
-import itertools
 import os
 import re
 import secrets
@@ -14,13 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from jaxnets.errors import MachineError
-
-try:
-    import fcntl
-except ImportError:  # not a Unix
-    fcntl = None
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: of `ulimit -f` or the file system
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
@@ -28,7 +23,6 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOT
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{_BIDIRECTIONAL}]")
 """Control characters, line separators, lone surrogates and bidirectional controls."""
-POLL_SECONDS = 0.05
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Text that a spreadsheet interprets as a formula, also after `csv_cell`."""
 
@@ -97,30 +91,22 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 @contextlib.contextmanager
 def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Waits for an advisory lock on the file `path`, which is created if it does not exist."""
-    if fcntl is None:
-        with _sqlite_lock(path, shared=shared):
-            yield
-        return
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        _flock(file, shared=shared)
         yield
 
 
 @contextlib.contextmanager
 def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """Waits for the exclusive lock of `file_lock`; with `fcntl`, the file is removed at the end."""
+    """Waits for the exclusive lock of `file_lock`; the file is removed at the end."""
     with contextlib.ExitStack() as stack:
-        if fcntl is None:
-            stack.enter_context(_sqlite_lock(path, before_waiting=before_waiting))
-            yield
-            return
         while True:
             file = stack.enter_context(path.open("a"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(file, wait=False)
             except BlockingIOError:
                 before_waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+                _flock(file)
             with contextlib.suppress(FileNotFoundError):  # the other process has removed it
                 if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                     break
@@ -128,29 +114,13 @@ def lock_and_remove(path: Path, *, before_waiting: Callable[[], None]) -> Iterat
         yield
 
 
-@contextlib.contextmanager
-def _sqlite_lock(
-    path: Path, *, shared: bool = False, before_waiting: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """The lock of SQLite on an empty file: like `flock`, it ends with the process, however that ends."""
-    import sqlite3
-
-    begin = ("BEGIN", "SELECT * FROM sqlite_master") if shared else ("BEGIN EXCLUSIVE",)
-    path.touch()
-    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
-        for attempt in itertools.count():
-            try:
-                for statement in begin:
-                    database.execute(statement).fetchall()
-                break
-            except sqlite3.OperationalError as error:
-                database.rollback()
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise OSError(errno.ENOLCK, str(error), str(path)) from error
-            if attempt == 0:
-                before_waiting()
-            time.sleep(POLL_SECONDS)
-        yield
+def _flock(file: IO[str], *, shared: bool = False, wait: bool = True) -> None:
+    """Locks an open file until it is closed; raises MachineError where Python lacks fcntl."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise MachineError("files are locked by fcntl, which only Linux and macOS have") from error
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Imports other libraries' weights: python scripts/import_weights.py SOURCE DEST; A B --diagnose compares."""
+"""Imports other libraries' weights: python scripts/import_weights.py SOURCE DEST."""
 
 from jaxnets.runtime import signals
 
@@ -26,23 +26,15 @@ PREPROCESSING = flags.DEFINE_string(
     "preprocessing", None, "imagenet, half ([-1, 1]), caffe, inception_2015 or unknown."
 )
 PARTIAL = flags.DEFINE_bool("partial", False, "Import despite missing or unexpected arrays.")
-DIAGNOSE = flags.DEFINE_bool(
-    "diagnose", False, "Find the first layer that differs: A and B are weights, runs or activations."
-)
-IGNORE_DAMAGE = runner.define_ignore_damage()
 
 
 def main(arguments: Sequence[str]) -> None:
     """SOURCE is a .safetensors, .h5 or .pth file or hub:OWNER/NAME; DEST becomes a weights folder."""
-    from jaxnets.commands import compare_activations, import_weights  # imports JAX
+    from jaxnets.commands import import_weights  # imports JAX
     from jaxnets.interop import foreign
 
     if len(arguments) != 2:
-        raise ConfigError("give two arguments: SOURCE DEST, or A B --diagnose")
-    if DIAGNOSE.value:
-        first, second = map(Path, arguments)
-        compare_activations.compare_activations(first, second, ignore_damage=IGNORE_DAMAGE.value)
-        return
+        raise ConfigError("give two arguments: SOURCE DEST")
     options = foreign.Options(
         model=MODEL.value,
         layout=LAYOUT.value,

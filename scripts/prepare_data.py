@@ -13,14 +13,11 @@ from jaxnets.commands import prepare_data, runner
 ROOT = flags.DEFINE_string("root", None, "Data folder ($JAXNETS_DATA, else ./data).")
 FROM = flags.DEFINE_string("from", None, "A local folder or archive with the data.")
 KAGGLE = flags.DEFINE_bool("kaggle", False, "Download LC25000 from Kaggle (pip install kagglehub).")
-TFDS = flags.DEFINE_string("tfds", None, "Also write the dataset here in tensorflow-datasets' format.")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The argument is the dataset's name."""
-    prepare_data.prepare(
-        arguments, root=ROOT.value, from_path=FROM.value, kaggle=KAGGLE.value, tfds_dir=TFDS.value
-    )
+    prepare_data.prepare(arguments, root=ROOT.value, from_path=FROM.value, kaggle=KAGGLE.value)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxnets.errors import JaxnetsError
 from jaxnets.evaluation.result import Result
-from jaxnets.experiment.sweep import Outcome, Row, Sweep, finished_result, format_outcomes, select_shard
+from jaxnets.experiment.sweep import (
+    Outcome,
+    Row,
+    State,
+    Sweep,
+    finished_result,
+    format_outcomes,
+    is_in_use,
+    saved_step,
+    select_shard,
+)
 from jaxnets.runtime import console
 from studies import runtime_estimate
 from studies.result_archive import archive_result
@@ -46,9 +57,24 @@ def list_rows(table: str, options: Options | None = None) -> list[Outcome]:
     """Prints the rows of a table with their states; runs and writes nothing."""
     options = options or Options()
     sweep = _ArchivedSweep(options, writes=False)
-    outcomes = [sweep.current_state(row) for row in _rows(table, options)]
+    outcomes = [_current_state(sweep, row) for row in _rows(table, options)]
     console.log_text(format_outcomes(outcomes))
     return outcomes
+
+
+def _current_state(sweep: Sweep, row: Row) -> Outcome:
+    directory = sweep.runs / row.name
+    try:
+        result = sweep.result(row)
+    except JaxnetsError as error:
+        return Outcome(row, State.FAILED, str(error))
+    if result is not None:
+        return Outcome(row, State.UP_TO_DATE, result=result)
+    saved = saved_step(directory)
+    detail = "" if saved is None else f"saved at step {saved}"
+    if is_in_use(directory):
+        return Outcome(row, State.IN_USE, detail)
+    return Outcome(row, State.PENDING if saved is None else State.STARTED, detail)
 
 
 def _rows(table: str, options: Options) -> list[Row]:

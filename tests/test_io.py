@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxnets import io as files
 from jaxnets.errors import MachineError
 from jaxnets.io import (
     DISK_FULL,
@@ -121,14 +120,6 @@ def test_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.fixture(params=["fcntl", "sqlite"])
-def _lock_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Locks of each kind; Python has no `fcntl` on some systems."""
-    if request.param == "sqlite":
-        monkeypatch.setattr(files, "fcntl", None)
-
-
-@pytest.mark.usefixtures("_lock_of")
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("second", [True, False])
 def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -> None:
@@ -145,7 +136,6 @@ def test_exclusive_and_shared_locks(tmp_path: Path, first: bool, second: bool) -
         assert acquired.wait(5)
 
 
-@pytest.mark.usefixtures("_lock_of")
 def test_a_waiting_process_is_announced_once(tmp_path: Path) -> None:
     calls: list[str] = []
 
@@ -162,11 +152,9 @@ def test_a_waiting_process_is_announced_once(tmp_path: Path) -> None:
         assert calls == ["waits"]
 
 
-@pytest.mark.parametrize("kind", ["fcntl", "sqlite"])
-def test_a_killed_process_leaves_no_lock(tmp_path: Path, kind: str) -> None:
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom jaxnets import io\n"
-        f"io.fcntl = io.fcntl if {kind!r} == 'fcntl' else None\n"
         "with io.lock_and_remove(Path(sys.argv[1]), before_waiting=print):\n"
         "    print('locked', flush=True)\n    time.sleep(60)\n"
     )
@@ -178,7 +166,12 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path, kind: str) -> None:
             process.kill()
 
 
-@pytest.mark.usefixtures("_lock_of")
+def test_a_system_without_fcntl_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(MachineError, match="only Linux and macOS"), file_lock(tmp_path / ".lock"):
+        pass
+
+
 def test_a_lock_in_a_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), file_lock(tmp_path / "missing" / ".lock"):
         pass

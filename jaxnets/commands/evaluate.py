@@ -1,5 +1,6 @@
 """Evaluate a run from its directory, finished or not, or compare its predictions with another run's."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +26,9 @@ from jaxnets.experiment import workdir
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.evaluator import Evaluator, fold_state, make_evaluator
 from jaxnets.experiment.leakage import format_split
-from jaxnets.experiment.load import open_network
 from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.report import write_report
-from jaxnets.experiment.restore import restore_state
+from jaxnets.experiment.restore import restore_state, weights_of
 from jaxnets.experiment.run_directory import RunDirectory, open_run, read_verified
 from jaxnets.experiment.test_time_augmentation import evaluate_turns
 from jaxnets.experiment.uncertainty import no_validation_error, write_feature_distance
@@ -90,6 +90,11 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
     state = fold_state(config, restored.model, restored.state, data.shape)
+    weights = weights_of(run, restored)
+    make_predictor = functools.partial(
+        Predictor, weights, max_pixels=config.data.max_pixels, calibrated=False
+    )
+    predictor = None if weights.preprocessing is None else make_predictor()
     with console.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
@@ -107,8 +112,8 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
         measured |= measure(predictions, data.source.classes, validation)
         if turns:
             with console.phase("evaluate") as phase:
-                devices, model = evaluator.devices, restored.model
-                turned = evaluate_turns(config, model, data, devices, state, indices)
+                averaging = make_predictor(test_time_augmentation=True)
+                turned = evaluate_turns(config, averaging, data, indices)
                 phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
             measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
@@ -116,14 +121,10 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     if "test_time_augmentation" in measured:
         console.log("averaged", _format_turns(measured["test_time_augmentation"]))
     console.log("split", format_split(config, data, leak))
-    if with_ood:
-        predictor = open_network(run.path, ignore_damage=run.ignore_damage)[0]
-        assert isinstance(predictor, Predictor)
-        write_feature_distance(
-            run, data, step, lambda images: predictor.probabilities_and_features(images)[1]
-        )
+    if with_ood and predictor is not None:
+        write_feature_distance(run, data, step, predictor)
     with console.phase("report") as phase:
-        phase.text = str(write_report(run, data, restored, measured, predictions, metrics))
+        phase.text = str(write_report(run, data, predictor, measured, predictions, metrics))
     return measured
 
 
@@ -140,8 +141,8 @@ def _format(scores: Scores, classes: Sequence[str], measured: dict[str, Any]) ->
     numbers = [f"({number})" for number in range(len(classes))]
     numbered = [f"{number} {name}" for number, name in zip(numbers, classes, strict=True)]
     tables = (_confusions(scores.confusion, *names) for names in ((classes, classes), (numbered, numbers)))
-    fitting = (lines for rows in tables if len((lines := _lines(rows))[0]) <= MAX_WIDTH)
-    return "\n".join([head, "", *next(fitting, _lines(_worst(scores.confusion, classes)))])
+    fitting = (lines for lines in tables if len(lines[0]) <= MAX_WIDTH)
+    return "\n".join([head, "", *next(fitting, _worst(scores.confusion, classes))])
 
 
 def _compare_turns(
@@ -165,35 +166,27 @@ def _format_turns(turned: Any) -> str:
     )
 
 
-def _lines(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in rows) + 2
-    return [f"{name:<{width}}{text}" for name, text in rows]
-
-
-def _confusions(confusion: np.ndarray, classes: Sequence[str], heads: Sequence[str]) -> list[tuple[str, str]]:
-    """Each class with its counts, below the heads of the columns, and its recall."""
-    columns = [max(len(name), len(str(top))) for name, top in zip(heads, confusion.max(0), strict=True)]
-    header = "  ".join(name.rjust(size) for name, size in zip(heads, columns, strict=True))
-    rows = [(r"true \ predicted", f"{header}   recall")]
+def _confusions(confusion: np.ndarray, classes: Sequence[str], heads: Sequence[str]) -> list[str]:
+    """A table of each class with its counts, below the heads of the columns, and its recall."""
+    rows = [(r"true \ predicted", *heads, "recall")]
     for number, (name, row) in enumerate(zip(classes, confusion, strict=True)):
-        counts = "  ".join(f"{n:>{size}}" for n, size in zip(row, columns, strict=True))
-        recall = f"{100 * row[number] / row.sum():5.1f} %" if row.sum() else "      -"
-        rows.append((name, f"{counts}  {recall}"))
-    return rows
+        recall = f"{100 * row[number] / row.sum():.1f} %" if row.sum() else "-"
+        rows.append((name, *map(str, row), recall))
+    return console.table(rows, right=range(1, len(heads) + 2))
 
 
-def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[tuple[str, str]]:
-    """The classes of lowest recall with their most frequent wrong prediction, after a heading."""
+def _worst(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """A table of the classes of lowest recall with their most frequent wrong prediction."""
     sizes, hits = confusion.sum(1), np.diag(confusion)
     recall = np.where(sizes > 0, hits / np.maximum(sizes, 1), np.inf)
     wrong = confusion - np.diag(hits)
-    rows = [(f"lowest of {len(classes)}", "images  recall  most often predicted as")]
+    rows = [(f"lowest of {len(classes)}", "images", "recall", "most often predicted as")]
     for number in np.argsort(recall, kind="stable")[:MAX_ROWS]:
         if sizes[number]:
             other = wrong[number].argmax()
-            mistake = f"  {classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
-            rows.append((classes[number], f"{sizes[number]:>6,} {100 * recall[number]:>5.1f} %{mistake}"))
-    return rows
+            mistake = f"{classes[other]}, {wrong[number, other]:,}" if wrong[number, other] else ""
+            rows.append((classes[number], f"{sizes[number]:,}", f"{100 * recall[number]:.1f} %", mistake))
+    return console.table(rows, right=(1, 2))
 
 
 def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage: bool = False) -> Comparison:

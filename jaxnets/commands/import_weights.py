@@ -2,16 +2,13 @@
 
 import functools
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.interop import convert, foreign, layouts, weight_files, weights
-from jaxnets.runtime import console, xla
+from jaxnets.runtime import console
 
 MAX_LISTED = 12
 """Maximum number of array names to print."""
@@ -20,9 +17,8 @@ MAX_LISTED = 12
 def import_weights(source: str, destination: Path, options: foreign.Options) -> weights.Weights:
     """Reads a file, or hub:OWNER/NAME, and writes the weights folder `destination`.
 
-    Prints missing and unexpected arrays and the result of a forward pass. Raises ConfigError for wrong
-    options and CheckpointError for a corrupt file, for another network's, and, unless `options.partial`, for
-    missing or unexpected arrays.
+    Prints missing and unexpected arrays. Raises ConfigError for wrong options and CheckpointError for a
+    corrupt file, for another network's, and, unless `options.partial`, for missing or unexpected arrays.
     """
     existing = None
     if weights.is_weights_folder(destination):
@@ -45,6 +41,8 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
             f"{source} does not match the network: {len(converted.missing)} arrays missing, "
             f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
         )
+    if infinite := [path for path, array in converted.arrays.items() if not np.isfinite(array).all()]:
+        raise CheckpointError(f"{source} is corrupt: {infinite[0]} has values that are not finite")
     found, notes, preprocessing = dict(converted.arrays), list(given.notes), None
     if given.preset is not None:
         size, *_, channels = given.shape
@@ -68,38 +66,11 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
             "notes": notes,
         },
     )
-    with console.phase("forward") as phase:
-        phase.text = forward_pass(imported)
     weights.write_weights(destination, imported)
     if preprocessing is None:
         console.log("note", "preprocessing is unknown: give --preprocessing to predict")
     console.log("saved", str(destination))
     return imported
-
-
-def forward_pass(given: weights.Weights) -> str:
-    """Runs random noise through the network, with missing arrays 0, and describes the outputs.
-
-    Raises CheckpointError if they are not finite.
-    """
-    expected = weights.structure(given.model, given.input_shape)
-    zeros = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in expected.items()}
-    variables = weights.unflatten(zeros | weights.flatten(given.variables))
-    network = models.create(given.model)
-    x = np.random.default_rng(0).normal(size=(1, *given.input_shape)).astype(given.model.dtype)
-
-    def apply(variables: Any, x: jax.Array) -> tuple[Any, Any]:
-        features = network.apply(variables, x, train=False, method="features")
-        return features, network.apply(variables, features, train=False, method="head")
-
-    with xla.precision_of(given.model):
-        features, logits = jax.device_get(xla.jit(apply)(variables, jnp.asarray(x)))
-    if not (np.isfinite(features).all() and np.isfinite(logits).all()):
-        raise CheckpointError("a forward pass gives values that are not finite: the weights are corrupt")
-    text = f"features {list(features.shape)}, mean {features.mean():.4g}, largest {features.max():.4g}"
-    if given.missing:
-        return f"{text}; no logits: arrays are missing"
-    return f"{text}; logits {list(logits.shape)}, {logits.min():.4g} to {logits.max():.4g}"
 
 
 def _print(given: foreign.Description, converted: convert.Converted) -> None:

@@ -6,25 +6,16 @@ from pathlib import Path
 
 from jaxnets import config as config_lib
 from jaxnets.data.acquire import prepare as data
-from jaxnets.data.sources.tfds import build_tfds
 from jaxnets.errors import ConfigError, suggest
 from jaxnets.runtime import console
 
 NAMES = ("lc25000_lung", "mnist", "cifar10")
 
 
-def prepare(
-    names: Sequence[str],
-    *,
-    root: str | None,
-    from_path: str | None,
-    kaggle: bool = False,
-    tfds_dir: str | None = None,
-) -> None:
+def prepare(names: Sequence[str], *, root: str | None, from_path: str | None, kaggle: bool = False) -> None:
     """Prepares one dataset in the data folder and prints its location.
 
-    `tfds_dir` also writes MNIST or CIFAR-10 there in the format of tensorflow-datasets. Raises ConfigError
-    for a wrong name, DataError for missing or corrupt files.
+    Raises ConfigError for a wrong name, DataError for missing or corrupt files.
     """
     if len(names) != 1 or names[0] not in NAMES:
         hint = f"unknown dataset {names[0]!r}{suggest(names[0], NAMES)}: " if names else ""
@@ -43,7 +34,3 @@ def prepare(
         )
         was = "was ready" if done.already else "is ready"
         phase.text = f"{names[0]} {was} in {done.path}: {done.examples:,} examples"
-    if tfds_dir is not None:
-        with console.phase("tfds") as phase:
-            built = build_tfds(data.SOURCES[names[0]].open(folder), tfds_dir)
-            phase.text = f"--config.data.name=tfds --config.data.path={built}"

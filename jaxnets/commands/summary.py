@@ -107,10 +107,7 @@ def print_registry() -> None:
         is_image = models.entry(network.name).kind == "image"
         sizes = (f"{network.native_size}", f"{network.smallest}") if is_image else ("", "")
         rows.append((network.name, *counts, *sizes, network.weights or ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *numbers, weights in rows:
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=False)]
-        console.log_text("  ".join([name.ljust(widths[0]), *cells, weights]).rstrip())
+    console.log_text("\n".join(console.table(rows, right=range(1, 5))))
 
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:
@@ -167,15 +164,10 @@ def table(layers: Sequence[Layer], width: int) -> list[str]:
         rows.append((layer.path, layer.kind, *shapes, f"{layer.parameters:,}", multiply_adds))
     if width < WIDE:
         rows = [(row[0], *row[3:]) for row in rows]
-    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sizes[0] = max(8, min(sizes[0], width - sum(sizes[1:]) - 2 * (len(sizes) - 1)))
-    lines = []
-    for path, *cells in rows:
-        shown = path if len(path) <= sizes[0] else f"...{path[-(sizes[0] - 3) :]}"
-        words = [cell.ljust(size) for cell, size in zip((shown, *cells[:-2]), sizes, strict=False)]
-        numbers = [cell.rjust(size) for cell, size in zip(cells[-2:], sizes[-2:], strict=True)]
-        lines.append("  ".join([*words, *numbers]).rstrip())
-    return lines
+    others = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[1:])
+    longest = max(8, width - others)
+    shown = [(path if len(path) <= longest else f"...{path[3 - longest :]}", *cells) for path, *cells in rows]
+    return console.table(shown, right=(len(rows[0]) - 2, len(rows[0]) - 1))
 
 
 def _totals(

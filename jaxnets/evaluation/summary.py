@@ -1,5 +1,6 @@
 """The lines that a command prints when training has finished."""
 
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def summary_text(
         ("data", f"{data_title}{size}"),
         ("split", results.format_split(result)),
         (tested, ours),
-        ("folds", results.format_cross_validation(result)),
+        ("folds", format_cross_validation(result)),
         ("reported", theirs),
         ("other tests", others),
         ("speed", speed),
@@ -75,3 +76,27 @@ def _format_reported(entry: Mapping[str, Any], result: results.Result, title: st
     if settings.get("optimizer") is None and settings.get("learning_rate") is None:
         notes.append("optimizer settings not reported")
     return f"{entry['result']['accuracy_percent']} % ({', '.join(notes)})"
+
+
+def accuracy_by_seed(cross_validation: results.CrossValidation) -> dict[int, float]:
+    """The accuracy over all folds of each seed."""
+    seeds = sorted({run["seed"] for run in cross_validation["runs"]})
+    found = {}
+    for seed in seeds:
+        runs = [run for run in cross_validation["runs"] if run["seed"] == seed]
+        found[seed] = statistics.fmean([run["accuracy"] for run in runs], [run["examples"] for run in runs])
+    return found
+
+
+def format_cross_validation(result: results.Result) -> str:
+    """The accuracies by fold and by seed; "" for a result that is not of a cross-validation."""
+    if "cross_validation" not in result:
+        return ""
+    found = result["cross_validation"]
+    accuracies = [100 * run["accuracy"] for run in found["runs"]]
+    text = f"{found['folds']} folds, {min(accuracies):.1f} to {max(accuracies):.1f} %"
+    by_seed = [100 * accuracy for accuracy in accuracy_by_seed(found).values()]
+    if len(by_seed) > 1:
+        listed = ", ".join(f"{accuracy:.1f}" for accuracy in by_seed)
+        text += f"; {len(by_seed)} seeds, {listed} % (standard deviation {statistics.stdev(by_seed):.2f})"
+    return text

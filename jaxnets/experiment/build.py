@@ -21,7 +21,7 @@ from jaxnets.experiment.execution import plan_execution
 from jaxnets.experiment.network import Network, OptimizerBundle, hyperparameters, make_optimizer_bundle
 from jaxnets.experiment.run_directory import CHECKPOINTS
 from jaxnets.runtime import console
-from jaxnets.training import step
+from jaxnets.training import on_device, step
 from jaxnets.training.callbacks import Callback, make_callbacks
 from jaxnets.training.checkpoint import Checkpoints
 from jaxnets.training.devices import Devices
@@ -95,7 +95,7 @@ def build_run(
     else:
         steps = execution.steps_per_execution
         batches = IndexBatches(data.sampler(devices.shard), steps_per_execution=steps)
-    wrap = step.multi_step if execution.steps_per_execution > 1 else step.with_on_device_gather
+    wrap = on_device.multi_step if execution.steps_per_execution > 1 else on_device.with_on_device_gather
 
     def train_step(state: step.TrainState, batch: Batch, numbers: Any, *stored: Any) -> Any:
         """As arguments of the program, other learning rates do not need another program."""

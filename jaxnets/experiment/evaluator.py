@@ -26,9 +26,10 @@ from jaxnets.runtime import console, xla
 from jaxnets.training.callbacks.logs import METRICS, read_lines
 from jaxnets.training.devices import CompiledStep, Devices
 from jaxnets.training.loss import make_loss
+from jaxnets.training.on_device import StoredExamples, with_on_device_gather
 from jaxnets.training.preprocess import Preprocess, make_preprocess
 from jaxnets.training.run import Run
-from jaxnets.training.step import StoredExamples, TrainState, make_eval_step, with_on_device_gather
+from jaxnets.training.step import TrainState, make_eval_step
 
 
 @flax.struct.dataclass

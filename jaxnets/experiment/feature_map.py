@@ -1,22 +1,13 @@
 """The map of a run's features for its report: similar images are close, by class and by group."""
 
-import colorsys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import jax
 import numpy as np
-from ml_collections import config_dict
 
-from jaxnets import ops
-from jaxnets.data.dataset import Dataset, eval_batches
+from jaxnets.data.dataset import Dataset
 from jaxnets.evaluation.report import plots
 from jaxnets.evaluation.report.page import FeatureMap
-from jaxnets.evaluation.statistics import principal_components
-from jaxnets.experiment.evaluator import fold_state
-from jaxnets.experiment.restore import Restored
-from jaxnets.runtime import xla
-from jaxnets.training.preprocess import make_preprocess
+from jaxnets.experiment.predictor import BATCH_SIZE, Predictor
 
 MAX_HELD_OUT, MAX_TRAINING = 400, 200
 """The most images of a map, so that it adds little time to an evaluation."""
@@ -24,20 +15,17 @@ PALETTE = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),  # of Okabe and Ito
     *("#8c564b", "#7f3fbf", "#a0a010", "#17a2b8", "#d62728", "#444444"),
 )
-MAX_GROUPS = len(PALETTE)
-"""The most groups with a colour, and the most classes of which the caption has the names."""
-GREY, BATCH_SIZE = "#c3cad3", 32
+"""The colours of groups, and of classes; with more classes some share a colour, and there is no legend."""
+MAX_GROUPS, GREY = len(PALETTE), "#c3cad3"
 
 
-def make_feature_map(
-    config: config_dict.ConfigDict, data: Dataset, restored: Restored, part: str
-) -> FeatureMap | None:
-    """Draws up to 400 images of a part of the split; None for fewer than three, and for a regression.
+def make_feature_map(data: Dataset, predictor: Predictor, part: str) -> FeatureMap | None:
+    """Draws up to 400 images of a part of the split; None for fewer than three.
 
     They are drawn group by group, in random order. Up to twelve groups have a colour, those with images in
     training first; their training images are drawn too, up to 200.
     """
-    if data.source.kind != "image" or len(data.split.parts()[part]) < 3:
+    if len(data.split.parts()[part]) < 3:
         return None
     train = data.split.train if part != "train" else np.zeros(0, np.int64)
     held_out = _choose(data.split.parts()[part], data.group_ids)
@@ -48,32 +36,40 @@ def make_feature_map(
         beside = np.random.default_rng(0).permutation(beside)[:MAX_TRAINING]
     indices = np.concatenate([held_out, beside])
     in_training = np.arange(len(indices)) >= len(held_out)
-    places, fractions = principal_components(_features(config, data, restored, indices), ~in_training)
-    labels = [f"component {number} ({100 * share:.0f} %)" for number, share in enumerate(fractions, 1)]
+    batches = map(predictor.probabilities_and_features, data.images(indices, BATCH_SIZE))
+    features = np.concatenate([features for _, features in batches])
+    if features.shape[1] < 2:
+        return None
+    places, axes = _principal_components(features, len(held_out))
 
-    def chart(name: str, shown: np.ndarray, colours: Sequence[str], legend: Sequence[tuple[str, str]]) -> Any:
+    def chart(
+        name: str, shown: np.ndarray, colours: Sequence[str], legend: Sequence[tuple[str, str]]
+    ) -> plots.Chart:
         names = [data.source.files[index] for index in indices[shown]]
-        return plots.scatter_chart(
-            name, places[shown], colours, names, in_training[shown], axes=labels, legend=legend
-        )
+        marks = (places[shown], colours, names, in_training[shown])
+        return plots.scatter_chart(name, *marks, axes=axes, legend=legend)
 
-    classes = data.source.classes
-    by_class = _colours(len(classes))
-    charts = [
-        chart(
-            "By class",
-            np.flatnonzero(~in_training),
-            [by_class[data.source.labels[index]] for index in held_out],
-            list(zip(by_class, classes, strict=True)) if len(classes) <= len(PALETTE) else [],
-        )
-    ]
-    if len(groups):
-        assert data.group_ids is not None
-        colour = dict(zip(groups.tolist(), _colours(len(groups)), strict=True))
-        colours = [colour.get(int(group), GREY) for group in data.group_ids[indices]]
-        order = np.argsort([each != GREY for each in colours], kind="stable")  # the grey ones are below
-        charts.append(chart("By group", order, [colours[index] for index in order], []))
-    return FeatureMap(charts, _describe(data, part, len(groups), len(held_out), len(beside)))
+    classes, labels = data.source.classes, data.source.labels[held_out]
+    legend = list(zip(PALETTE, classes, strict=False)) if len(classes) <= len(PALETTE) else []
+    by_class = [PALETTE[label % len(PALETTE)] for label in labels]
+    charts = [chart("By class", np.arange(len(held_out)), by_class, legend)]
+    if data.group_ids is not None and len(groups):
+        colour_of = dict(zip(groups.tolist(), PALETTE, strict=False))
+        by_group = [colour_of.get(int(group), GREY) for group in data.group_ids[indices]]
+        order = np.argsort([each != GREY for each in by_group], kind="stable")  # the grey ones are below
+        charts.append(chart("By group", order, [by_group[index] for index in order], []))
+    return FeatureMap(charts, _describe(data, part, len(groups), len(beside)))
+
+
+def _principal_components(features: np.ndarray, fitted: int) -> tuple[np.ndarray, list[str]]:
+    """Places [N, 2] of features [N, C] and labels of the axes, by PCA of the first `fitted` features."""
+    from sklearn.decomposition import PCA  # slow to import
+
+    with np.errstate(invalid="ignore"):  # of a network whose features are constant
+        found = PCA(2).fit(features[:fitted])
+    shares = np.nan_to_num(found.explained_variance_ratio_)
+    axes = [f"component {number} ({100 * share:.0f} %)" for number, share in enumerate(shares, 1)]
+    return found.transform(features), axes
 
 
 def _choose(indices: np.ndarray, group_ids: np.ndarray | None) -> np.ndarray:
@@ -97,33 +93,7 @@ def _groups_to_colour(held_out: np.ndarray, train: np.ndarray, group_ids: np.nda
     return groups[order[:MAX_GROUPS]]
 
 
-def _features(
-    config: config_dict.ConfigDict, data: Dataset, restored: Restored, indices: np.ndarray
-) -> np.ndarray:
-    """The mean of the last feature map, float32[N, C], of examples."""
-    preprocess = make_preprocess(config, train=False)
-    variables = fold_state(config, restored.model, restored.state, data.shape).variables()
-    apply: Callable[..., Any] = restored.model.apply
-
-    def features(variables: Any, batch: dict[str, Any]) -> jax.Array:
-        inputs, _ = preprocess(batch, jax.random.key(0))
-        maps = apply(variables, inputs, train=False, method="features")
-        return ops.global_average_pool(maps).astype("float32")
-
-    compute = xla.jit(features)
-    batches = eval_batches(data.source, indices, BATCH_SIZE, threads=data.batching.threads)
-    return np.concatenate([np.asarray(compute(variables, batch)) for batch in batches])[: len(indices)]
-
-
-def _colours(count: int) -> list[str]:
-    """Colours for a web page: the palette, or different hues if it has too few."""
-    if count <= len(PALETTE):
-        return list(PALETTE[:count])
-    hues = (colorsys.hls_to_rgb(number / count, 0.36 + 0.16 * (number % 2), 0.75) for number in range(count))
-    return ["#" + "".join(f"{round(255 * value):02x}" for value in hue) for hue in hues]
-
-
-def _describe(data: Dataset, part: str, groups: int, held_out: int, beside: int) -> str:
+def _describe(data: Dataset, part: str, groups: int, beside: int) -> str:
     """What the right-hand chart shows, or why there is none."""
     if data.group_ids is None:
         return "A chart by group is left out, as no groups are known."

@@ -1,9 +1,6 @@
 """Opens the network of a run directory, a weights folder or a package of weights."""
 
-import os
-import warnings
 from pathlib import Path
-from typing import Any
 
 from jaxnets.data.images import MAX_PIXELS
 from jaxnets.errors import CheckpointError, ConfigError
@@ -13,22 +10,8 @@ from jaxnets.experiment.restore import read_run
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.interop import imagenet
 from jaxnets.interop.weights import is_weights_folder, read_weights
-from jaxnets.ops import cpu_kernels
-from jaxnets.ops.cpu_kernels import Kernels, build
+from jaxnets.ops.cpu_kernels import Kernels
 from jaxnets.runtime import xla
-
-
-def load(run_dir: str | os.PathLike[str], *, kernels: bool = True, **options: Any) -> Predictor | Regressor:
-    """Like `open_network`, with its `options`, but issues the warnings.
-
-    `kernels` uses the C++ kernels for CPUs if they are built.
-    """
-    library = build.find() if kernels else None
-    in_cpp = cpu_kernels.load(library)[-1] if library else None
-    network, messages = open_network(Path(run_dir), kernels=in_cpp, **options)
-    for message in messages:
-        warnings.warn(message, stacklevel=2)
-    return network
 
 
 def open_network(
@@ -43,39 +26,22 @@ def open_network(
 ) -> tuple[Predictor | Regressor, tuple[str, ...]]:
     """The network of a run directory, weights folder or imagenet:NETWORK, and warnings for the user.
 
-    Args:
-        directory: the folder, or the name of a package of weights.
-        ignore_damage: files that do not match their checksum only cause warnings.
-        calibrated: divide the logits by the temperature that was fitted on validation images, if any.
-        coverage: add prediction sets, calibrated on the run's validation predictions.
-        ood: add scores of images unlike the training images, from the run's ood.npz.
-        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
-        kernels: C++ kernels to use instead of those of the process.
-
-    Returns:
-        A Regressor if the network takes vectors. The warnings say if files cannot be verified, and if this is
-        not the state that the run was tested with.
-
-    Raises:
-        ConfigError: the directory has no validation images for `coverage` or `ood`, these are combined with
-            `test_time_augmentation`, or the package of the weights is not installed.
-        DataError: there are too few groups of validation images.
-        CheckpointError: the directory is no network's, a file is damaged or missing, no checkpoint is valid,
-            or the weights are incomplete or do not specify their preprocessing.
+    The arguments and errors are those of `jaxnets.load`, but `kernels` are C++ kernels to use instead of
+    those of the process. It is a Regressor if the network takes vectors. The warnings say if files cannot be
+    verified, and if this is not the state that the run was tested with.
     """
     xla.check_not_forked()
     if coverage is not None and not 0 < coverage < 1:
         raise ConfigError(f"--coverage={coverage:g} must be between 0 and 1, such as 0.9")
-    if test_time_augmentation and (ood or coverage is not None):
-        wanted = "--ood" if coverage is None else "--coverage"
+    wanted = "--coverage" if coverage is not None else "--ood" if ood else ""
+    if test_time_augmentation and wanted:
         raise ConfigError(f"{wanted} is calibrated without --test_time_augmentation: leave out one of them")
     minimum, distance = None, None
     from_pip = imagenet.is_name(str(directory))
     if from_pip or is_weights_folder(directory):
         weights = imagenet.read(str(directory)) if from_pip else read_weights(directory)
         messages, max_pixels = (), MAX_PIXELS
-        if coverage is not None or ood:
-            wanted = "--ood" if coverage is None else "--coverage"
+        if wanted:
             raise ConfigError(f"{wanted} needs a run directory with its validation images, not {directory}")
         if weights.missing:
             raise CheckpointError(
@@ -91,8 +57,7 @@ def open_network(
         unfinished = () if run.result else (f"{directory} has not finished training",)
         messages = (*run.warnings, *weights.source["warnings"], *unfinished)
         step = weights.source["step"]
-        if weights.preprocessing is None and (ood or coverage is not None):
-            wanted = "--ood" if coverage is None else "--coverage"
+        if weights.preprocessing is None and wanted:
             raise ConfigError(f"{wanted} is for images, and the network of {directory} takes vectors")
         if coverage is not None:
             minimum = uncertainty.minimum_probability(run, step, coverage)

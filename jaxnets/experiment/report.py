@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import config_dict
 
@@ -19,15 +18,14 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.report import page
 from jaxnets.evaluation.report.measure import measure
+from jaxnets.evaluation.summary import format_cross_validation
 from jaxnets.experiment.feature_map import make_feature_map
 from jaxnets.experiment.leakage import format_split
-from jaxnets.experiment.restore import Restored
+from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.run_directory import CONFIG, RunDirectory
 from jaxnets.io import atomic_write, command
-from jaxnets.runtime import xla
 from jaxnets.training.callbacks.logs import read_lines
 from jaxnets.training.callbacks.loss_warnings import loss_warnings
-from jaxnets.training.preprocess import make_preprocess
 
 FOLDER, LEAKY = "report", "LEAKY"
 MAX_CARDS = 12
@@ -44,21 +42,21 @@ def report_paths(directory: Path, part: str) -> tuple[Path, Path]:
 def write_report(
     run: RunDirectory,
     data: Dataset,
-    restored: Restored,
+    predictor: Predictor | None,
     measured: Mapping[str, Any],
     predictions: Predictions | None,
     metrics: bytes,
 ) -> Path:
     """Writes the report and returns its path.
 
-    `predictions` is None for a regression; `metrics` is the content of metrics.jsonl.
+    `predictor` and `predictions` are None for a regression; `metrics` is the content of metrics.jsonl.
     """
     config, part, curves = run.config, measured["split"], read_lines(metrics)
     now = datetime.datetime.now(datetime.UTC)
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
     mistakes, uncertain, no_gradcam = [], [], ""
     if predictions is not None:
-        mistakes, uncertain, no_gradcam = _cards(config, data, predictions, restored)
+        mistakes, uncertain, no_gradcam = _cards(data, predictions, predictor)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}",
         subtitle=f"Config {config.name}, run {run.path.resolve().name}: checkpoint of step "
@@ -85,7 +83,7 @@ def write_report(
             if name not in ("classes", "command") and value is not None
         },
         commands=_commands(run, part),
-        feature_map=make_feature_map(config, data, restored, part),
+        feature_map=None if predictor is None else make_feature_map(data, predictor, part),
     )
     return _write(run.path, content)
 
@@ -105,7 +103,7 @@ def write_cross_validation_report(
     measured: dict[str, Any] = {"split": "test", "step": result["step"], **result["tests"]["clean"]}
     measured |= {**measure(predictions, classes), "leakage": result["leakage"]}
     leak_mark = _leak_mark(config.data.name, data.source.kind, measured)
-    mistakes, uncertain, no_gradcam = _cards(config, data, predictions, None)
+    mistakes, uncertain, no_gradcam = _cards(data, predictions, None)
     folds, counts = result["cross_validation"]["folds"], np.bincount(data.source.labels)
     content = page.Content(
         title=f"{models.entry(config.model.name).title} on {TITLES[config.data.name]}: "
@@ -118,7 +116,7 @@ def write_cross_validation_report(
         disclaimer=disclaimer(config.data.name, medical=config.data.medical),
         given_groups=data.has_given_groups,
         metrics=measured,
-        facts={**_facts(config, data, result, measured), "accuracy": results.format_cross_validation(result)},
+        facts={**_facts(config, data, result, measured), "accuracy": format_cross_validation(result)},
         split=_describe_split(config, data, result["leakage"]),
         parts={"tested": counts.tolist()},
         curves=[],
@@ -234,7 +232,7 @@ def _parts(data: Dataset) -> dict[str, list[int]]:
 
 
 def _cards(
-    config: config_dict.ConfigDict, data: Dataset, predictions: Predictions, restored: Restored | None
+    data: Dataset, predictions: Predictions, predictor: Predictor | None
 ) -> tuple[list[page.Card], list[page.Card], str]:
     """Cards of the most confident mistakes and most uncertain images, and why they have no Grad-CAM maps."""
     mistakes = page.most_confident_mistakes(predictions, MAX_CARDS)
@@ -242,34 +240,16 @@ def _cards(
     pixels = np.stack([data.source[int(predictions.index[row])]["image"] for row in rows])
     maps: Sequence[np.ndarray | None] = [None] * len(rows)
     no_gradcam = "Grad-CAM is left out: each fold has its own network, whose report shows it."
-    if restored is not None:
-        maps, no_gradcam = _gradcam(config, restored, pixels, predictions.predicted[rows])
+    if predictor is not None:
+        height, width = predictor.map_size
+        no_gradcam = f"Grad-CAM is left out: the network's last feature map is {height}x{width}, too coarse."
+        if min(height, width) >= gradcam.MIN_SIDE:
+            maps, no_gradcam = list(predictor.gradcam(pixels, predictions.predicted[rows])), ""
     cards = [
         page.card(predictions, int(row), tuple(data.source.classes), image, heat)
         for row, image, heat in zip(rows, pixels, maps, strict=True)
     ]
     return cards[: len(mistakes)], cards[len(mistakes) :], no_gradcam
-
-
-def _gradcam(
-    config: config_dict.ConfigDict, restored: Restored, pixels: np.ndarray, labels: np.ndarray
-) -> tuple[Sequence[np.ndarray | None], str]:
-    """The Grad-CAM map [h, w] of each image for its label; or None for each, and the reason."""
-    make_maps = gradcam.make_gradcam(restored.model)
-    preprocess = make_preprocess(config, train=False)
-
-    def apply(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        inputs, _ = preprocess({"image": images, "label": labels}, jax.random.key(0))
-        return make_maps(variables, inputs, labels)
-
-    arguments = restored.state.variables(ema=config.eval.ema), pixels, labels
-    _, height, width = jax.eval_shape(apply, *arguments).shape
-    if min(height, width) < gradcam.MIN_SIDE:
-        return [None] * len(pixels), (
-            f"Grad-CAM is left out: the network's last feature map is {height}x{width}, too coarse to locate "
-            "anything."
-        )
-    return list(jax.device_get(xla.jit(apply)(*arguments))), ""
 
 
 def _commands(run: RunDirectory, part: str) -> dict[str, str]:

@@ -104,10 +104,14 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
 
 def read_run(run: RunDirectory) -> Weights:
     """The weights of a run's tested checkpoint as host arrays; see `read_weights_or_run`."""
+    with xla.precision_of(run.config.model):  # may differ from that of a run that starts from it
+        return weights_of(run, restore_state(run))
+
+
+def weights_of(run: RunDirectory, restored: Restored) -> Weights:
+    """The weights of a run's restored state, as `read_run` returns them."""
     config, shape = run.config, run.input_shape
-    with xla.precision_of(config.model):  # may differ from that of a run that starts from it
-        restored = restore_state(run)
-        variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
+    variables = jax.device_get(restored.state.variables(ema=config.eval.ema))
     preprocessing = None
     if len(shape) == 3:
         data = config.data

@@ -146,21 +146,6 @@ class Sweep:
         del row, started
         return "", ""
 
-    def current_state(self, row: Row) -> Outcome:
-        """The state of a row; runs and writes nothing."""
-        directory = self.runs / row.name
-        try:
-            result = self.result(row)
-        except JaxnetsError as error:
-            return Outcome(row, State.FAILED, str(error))
-        if result is not None:
-            return Outcome(row, State.UP_TO_DATE, result=result)
-        saved = saved_step(directory)
-        detail = "" if saved is None else f"saved at step {saved}"
-        if _is_in_use(directory):
-            return Outcome(row, State.IN_USE, detail)
-        return Outcome(row, State.PENDING if saved is None else State.STARTED, detail)
-
     def _run_row(self, row: Row, position: str) -> Outcome:
         """Runs one row; errors are reported and the next row still runs."""
 
@@ -247,12 +232,7 @@ def saved_step(folder: Path) -> int | None:
 
 def format_outcomes(outcomes: Sequence[Outcome]) -> str:
     """Formats a table with name, state, test accuracy (or loss), split and images/s of each row."""
-    lines = [("row", "state", "test", "split", "images/s"), *map(_columns, outcomes)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(console.table([("row", "state", "test", "split", "images/s"), *map(_columns, outcomes)]))
 
 
 def _columns(outcome: Outcome) -> tuple[str, ...]:
@@ -273,10 +253,10 @@ def _columns(outcome: Outcome) -> tuple[str, ...]:
 def _wait_until_free(directory: Path, patience: float, log: Callable[[str], None]) -> None:
     """Waits for another process that uses a run; raises MachineError after `patience` seconds."""
     limit = time.monotonic() + patience
-    if not _is_in_use(directory):
+    if not is_in_use(directory):
         return
     log(f"is in use by another process: waiting up to {patience:.0f} s")
-    while _is_in_use(directory):
+    while is_in_use(directory):
         if time.monotonic() >= limit:
             raise MachineError(f"{directory} is in use by another process: wait for it, then run again")
         time.sleep(processes.POLL_SECONDS)
@@ -294,7 +274,7 @@ def _reason(ending: processes.ProcessResult, trainer: Path) -> str:
     return lines[-1].removeprefix(f"{trainer.name}: ")
 
 
-def _is_in_use(directory: Path) -> bool:
+def is_in_use(directory: Path) -> bool:
     """Returns whether a process of this machine has locked a run directory.
 
     Reads Linux's table of locks: an attempt to lock the directory could stop a run that is just starting.

@@ -1,20 +1,17 @@
 """What a run stores about its uncertainty: for prediction sets, and for images unlike the training images."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from jaxnets.data.dataset import Dataset, eval_batches
+from jaxnets.data.dataset import Dataset
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation import conformal, ood
 from jaxnets.evaluation import result as results
 from jaxnets.evaluation.predictions import predictions_name
 from jaxnets.experiment import workdir
+from jaxnets.experiment.predictor import BATCH_SIZE, Predictor
 from jaxnets.experiment.run_directory import RunDirectory
 from jaxnets.io import command
 from jaxnets.runtime import console
-
-BATCH_SIZE = 32
 
 
 def minimum_probability(run: RunDirectory, step: int, coverage: float) -> float:
@@ -56,19 +53,14 @@ def read_feature_distance(run: RunDirectory, step: int) -> ood.FeatureDistance:
     return found
 
 
-def write_feature_distance(
-    run: RunDirectory, data: Dataset, step: int, features: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    """Fits the distance on the run's training and validation images, and writes ood.npz.
-
-    `features` maps images uint8[B, H, W, C] to features [B, D].
-    """
+def write_feature_distance(run: RunDirectory, data: Dataset, step: int, predictor: Predictor) -> None:
+    """Fits the distance on the run's training and validation images, and writes ood.npz."""
     train, validation = data.split.train, data.split.validation
     indices = np.concatenate([train, validation])
     found = []
     with console.phase("features") as phase, console.counter("features") as progress:
-        for batch in eval_batches(data.source, indices, BATCH_SIZE, threads=data.batching.threads):
-            found.append(features(batch["image"][batch["weight"] > 0]))
+        for images in data.images(indices, BATCH_SIZE):
+            found.append(predictor.probabilities_and_features(images)[1])
             progress(min(BATCH_SIZE * len(found), len(indices)), len(indices))
         phase.text = f"{len(train):,} training and {len(validation):,} validation images"
     of_all = np.concatenate(found)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.errors import CheckpointError, ConfigError, suggest
-from jaxnets.interop import legacy_pth
+from jaxnets.interop import pth
 from jaxnets.interop.convert import from_layout
 from jaxnets.interop.foreign import unique_names
 from jaxnets.interop.weights import Preprocessing, Weights, unflatten
@@ -115,7 +115,7 @@ def read(name: str) -> Weights:
     model = config_lib.default_config().model
     model.name, model.num_classes = name.removeprefix(PREFIX), len(classes)
     size = models.entry(model.name).native_size
-    converted = from_layout(LAYOUT, legacy_pth.read(path), model, (size, size, 3))
+    converted = from_layout(LAYOUT, pth.read(path), model, (size, size, 3))
     return Weights(
         variables=unflatten(converted.arrays),
         model=model,

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets.errors import CheckpointError, ConfigError, MachineError
-from jaxnets.interop import legacy_pth
+from jaxnets.interop import pth
 from jaxnets.io import file_sha256
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ MAX_COMPRESSION = 1100
 """An upper bound on the compression ratio of deflate, HDF5's usual filter."""
 MAX_DEPTH = 16
 """Nested groups; Keras files have fewer, and a cycle of groups has more."""
-STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training scripts store a PyTorch state dict."""
 
 
 class WeightFile(NamedTuple):
@@ -83,7 +80,7 @@ def open_file(source: str, report: Callable[[str], None]) -> WeightFile:
         case ".h5" | ".hdf5":
             arrays = read_keras(path)
         case ".pth" | ".pt" | ".bin":
-            arrays = legacy_pth.read(path) if legacy_pth.is_legacy(path) else read_pth(path)
+            arrays = pth.read(path)
         case _:
             raise CheckpointError(f"{path} has an unknown format: .safetensors, .h5 and .pth are supported")
     return WeightFile(arrays, {**origin, "sha256": file_sha256(path)}, described)
@@ -259,58 +256,6 @@ def _renumber(named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         layer, _, weight = name.partition("/")
         found[f"{renamed[layer]}/{weight}"] = array
     return found
-
-
-def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a PyTorch state dict, `.pth` or `.pt`, by name, if PyTorch is installed.
-
-    Raises ConfigError if it is not, CheckpointError if the file is damaged, contains anything but tensors, or
-    would run code.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            f"{path} is a PyTorch file, and PyTorch is not installed: pip install torch, or save the weights "
-            "as safetensors"
-        )
-    import pickle
-
-    import torch
-
-    damaged = f"{path} is not a valid PyTorch file"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other pickle protocols; torch reads or rejects them
-            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, KeyError, AttributeError) as error:  # messages of pickle's internals
-        if "weights only" in str(error).lower().replace("_", " "):
-            raise CheckpointError(
-                f"{path} holds more than weights, which might run code: it is not read; "
-                "save only model.state_dict()"
-            ) from error
-        raise CheckpointError(damaged) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        message = " ".join(str(error).split("\n")[0].split())[:200]
-        raise CheckpointError(f"{damaged}: {message}") from error
-    for name in STATE_DICT_KEYS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path} is not a state dict: it contains more than tensors")
-    return {str(name): _to_numpy(path, str(name), tensor) for name, tensor in loaded.items()}
-
-
-def _to_numpy(path: Path, name: str, tensor: Any) -> np.ndarray:
-    import torch
-
-    try:
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
-    except (TypeError, RuntimeError, NotImplementedError) as error:
-        # float8, quantized, sparse and meta tensors
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"{path}: cannot read tensor {name} ({tensor.layout}, {kind}): "
-            "save the weights again as dense float32"
-        ) from error
 
 
 def _one_line(error: Exception) -> str:

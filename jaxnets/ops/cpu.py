@@ -1,11 +1,10 @@
-"""Convolution and max pooling for CPUs: in C++, or in JAX alone.
+"""Convolution for CPUs: in C++, or in JAX alone.
 
 In JAX the implementation of each pass of a convolution depends on the shape: a matrix product for 1x1
 kernels, XLA's own convolution for large outputs, im2col (or its transpose, col2im) for small ones and for
 gradients of strided convolutions, where XLA reaches 2 to 60 GFLOP/s with AVX-512 and products reach 150 to
 300. The kernel's gradient is one product for each tap unless there are few channels. Grouped convolutions are
-sums over taps. Max pooling stores the index of the largest pixel of each window: XLA's own gradient,
-select-and-scatter, is up to 30 times slower.
+sums over taps.
 """
 
 import functools
@@ -28,8 +27,6 @@ MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT = 32
 WIDEST = 320
 # The pixels of all maps together from which a 1x1 kernel's gradient is faster in C++ than as a product.
 MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT = 1000
-# The pixels of a pooling's window at most: their numbers are signed bytes.
-MAX_WINDOW_SIZE = 127
 
 
 def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
@@ -322,49 +319,3 @@ def _subsample(x: jax.Array, windows: Windows) -> jax.Array:
 def _columns(x: jax.Array, windows: Windows) -> jax.Array:
     """im2col: the patch under each output pixel, [B, H', W', kh * kw * C_in]."""
     return jnp.concatenate(windows.slices(x), axis=-1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def max_pool(x: jax.Array, windows: Windows, kernels: Kernels | None) -> jax.Array:
-    """The largest under each window: [B, H, W, C] -> [B, H', W', C]; in JAX where `kernels` is None."""
-    return _pool(x, windows, kernels, chooses=False)[0]
-
-
-def _pool(
-    x: jax.Array, windows: Windows, kernels: Kernels | None, *, chooses: bool
-) -> tuple[jax.Array, jax.Array]:
-    """The largest under each window, and the number of its tap (or an empty array) for the gradient."""
-
-    def in_jax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first, *others = windows.slices(x, fill=-jnp.inf)
-        largest, chosen = first, jnp.zeros(first.shape, jnp.int8)
-        for number, tap in enumerate(others, 1):
-            # `>` keeps the first of equals; a NaN wins over what came before it, as in PyTorch.
-            larger = (tap > largest) | jnp.isnan(tap)
-            largest = jnp.where(larger, tap, largest)
-            chosen = jnp.where(larger, jnp.int8(number), chosen)
-        return largest, chosen if chooses else jnp.zeros((0,), jnp.int8)
-
-    shape = (x.shape[0], *windows.output_size, x.shape[3])
-    of_taps = jax.ShapeDtypeStruct(shape if chooses else (0,), jnp.int8)
-    results = (jax.ShapeDtypeStruct(shape, x.dtype), of_taps)
-    geometry = (*windows.window, *windows.steps_and_corner)
-    return call(kernels, "max_pool", results, x, in_jax=in_jax, geometry=geometry)
-
-
-def _pool_gradient(
-    windows: Windows, kernels: Kernels | None, chosen: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array]:
-    shape = (gradient.shape[0], *windows.size, gradient.shape[3])
-
-    def in_jax(chosen: jax.Array, gradient: jax.Array) -> jax.Array:
-        zero, total = jnp.zeros((), gradient.dtype), jnp.zeros(shape, gradient.dtype)
-        shares = (jnp.where(chosen == number, gradient, zero) for number in range(len(windows.taps)))
-        return windows.add_slices(total, shares)
-
-    result = jax.ShapeDtypeStruct(shape, gradient.dtype)
-    geometry = (*windows.window, *windows.steps_and_corner)
-    return (call(kernels, "max_pool_gradient", result, chosen, gradient, in_jax=in_jax, geometry=geometry),)
-
-
-max_pool.defvjp(functools.partial(_pool, chooses=True), _pool_gradient)

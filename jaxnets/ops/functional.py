@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops import cpu
+from jaxnets.ops import cpu, cpu_pooling
 from jaxnets.ops.cpu_kernels import Implementation, kernels_of
 from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
@@ -228,11 +228,11 @@ def max_pool(
     windows = Windows(x.shape[1:3], window, strides, padding)
     reference = functools.partial(_reduce, windows=windows, operation=lax.max, initial=-np.inf)
     empty = 0 in x.shape or min(windows.output_size) < 1
-    large = window[0] * window[1] > cpu.MAX_WINDOW_SIZE
+    large = window[0] * window[1] > cpu_pooling.MAX_WINDOW_SIZE
     if implementation == "xla" or empty or large or not on_cpu():
         return reference(x)
     kernels = kernels_of(implementation) if x.dtype in (jnp.float32, jnp.bfloat16) else None
-    return cpu.max_pool(x, windows, kernels)
+    return cpu_pooling.max_pool(x, windows, kernels)
 
 
 def average_pool(

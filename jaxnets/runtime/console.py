@@ -9,7 +9,7 @@ import logging
 import re
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich import progress
 from rich.console import Console
@@ -87,6 +87,17 @@ def warn(*texts: str) -> None:
     """Logs warnings."""
     for text in texts:
         logger.warning("%s", f"{'warning':<10}{printable(text)}")
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Lines of cells in aligned columns; the columns with the numbers `right` are aligned on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = enumerate(zip(row, widths, strict=True))
+        aligned = (cell.rjust(size) if n in right else cell.ljust(size) for n, (cell, size) in cells)
+        lines.append("  ".join(aligned).rstrip())
+    return lines
 
 
 def wrap_error(text: str) -> str:

@@ -17,7 +17,6 @@ from jax.scipy import ndimage
 from ml_collections import config_dict
 
 from jaxnets.data.sources.base import FEATURES, Batch
-from jaxnets.training.mixing import make_mixing
 
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""
@@ -217,7 +216,11 @@ def make_preprocess(
     dtype, classes = jnp.dtype(config.model.dtype), config.model.num_classes
     mean, std = tuple(config.data.mean), tuple(config.data.std)
     augments = train if augment is None else augment
-    mix = make_mixing(config.augment) if train else None
+    mix = None
+    if train and (config.augment.mixup or config.augment.cutmix):
+        from jaxnets.training.mixing import make_mixing  # most configs do not mix images
+
+        mix = make_mixing(config.augment)
     chosen = [
         (function, () if config.augment[field] is True else (config.augment[field],))
         for field, function in AUGMENTATIONS.items()

@@ -17,8 +17,9 @@ from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.io import command
 from jaxnets.training.checkpoint import Checkpoints, FileRecord
 from jaxnets.training.devices import CompiledStep, Devices
+from jaxnets.training.on_device import LAST, PER_STEP
 from jaxnets.training.optimizer import get_multiplier, set_multiplier
-from jaxnets.training.step import LAST, PER_STEP, Metrics, TrainState, add_metrics
+from jaxnets.training.step import Metrics, TrainState, add_metrics
 
 
 class LogRecord(TypedDict):

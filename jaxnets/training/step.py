@@ -1,7 +1,4 @@
-"""The state of training, the training step and the evaluation step: pure functions of state and batch.
-
-Examples may be stored on the device: the steps then get batches of indices and gather the examples.
-"""
+"""The state of training, the training step and the evaluation step: pure functions of state and batch."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -27,7 +24,6 @@ from jaxnets.training.preprocess import Preprocess
 
 AUGMENTATION_STREAM, DROPOUT_STREAM, EVALUATION_STREAM = 0, 1, 2
 PROBABILITIES, PREDICTIONS = "probabilities", "predictions"
-PER_STEP, LAST = "each", "last"
 Tree = Any
 
 
@@ -77,8 +73,6 @@ class TrainState:
 
 Metrics = dict[str, jax.Array]  # sums and counts: they add up exactly over batches, devices and processes
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-StoredExamples = dict[str, jax.Array]
-"""All examples of a source by index: "image" [N, H, W, C] or "input" [N, D], and "label" [N, ...]."""
 Examples = tuple[jax.Array, jax.Array, jax.Array]  # inputs, targets and weights
 Forward = Callable[[dict[str, Tree], jax.Array, jax.Array], tuple[Any, Tree]]
 """(variables, inputs, dropout key) -> (outputs, batch statistics)."""
@@ -320,46 +314,6 @@ def _sums(
         correct = jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1)
         metrics["correct"] = jnp.sum(correct.astype(weight.dtype) * weight)
     return {**metrics, "examples": jnp.sum(weight)}
-
-
-def with_on_device_gather(step: Callable[[Any, Batch], Any]) -> Callable[[Any, Batch, StoredExamples], Any]:
-    """Returns `step` for batches of "index" [B], with the examples on the device as a third argument."""
-
-    def gathering(state: Any, batch: Batch, examples: StoredExamples) -> Any:
-        index = batch["index"]
-        gathered = {name: values.at[index].get(mode="promise_in_bounds") for name, values in examples.items()}
-        return step(state, {**batch, **gathered})
-
-    return gathering
-
-
-def multi_step(
-    step: Callable[[Any, Batch], Any],
-) -> Callable[[Any, Batch, StoredExamples], tuple[Any, dict[str, Any]]]:
-    """Returns a function that runs several training steps, one per row of a batch [K, B].
-
-    Rows of weight 0, which must come last, are skipped; the number of steps is not a constant of the program,
-    so every step is computed alike. Metrics: PER_STEP, stacked [K] with zeros for skipped rows, and LAST.
-    """
-    one_step = jax.jit(with_on_device_gather(step), inline=True)  # which is traced once for both uses
-
-    def stepping(state: Any, batch: Batch, examples: StoredExamples) -> tuple[Any, dict[str, Any]]:
-        rows, count = batch["weight"].shape[0], jnp.sum(batch["weight"][:, 0] > 0)
-
-        def row(number: jax.Array | int) -> Batch:
-            return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, keepdims=False), batch)
-
-        def body_fn(number: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, stacked = carry
-            state, metrics = one_step(state, row(number), examples)
-            return state, jax.tree.map(lambda all, one: all.at[number].set(one), stacked, metrics)
-
-        _, shapes = jax.eval_shape(one_step, state, row(0), examples)
-        zeros = jax.tree.map(lambda one: jnp.zeros((rows, *one.shape), one.dtype), shapes)
-        state, stacked = lax.fori_loop(0, count, body_fn, (state, zeros))
-        return state, {PER_STEP: stacked, LAST: jax.tree.map(lambda all: all[count - 1], stacked)}
-
-    return stepping
 
 
 def add_metrics(total: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_networks_use_the_fields_in_the_schema(name: str, path: str) -> None:
         config.data.image_size = conditions.AUXILIARY_SIZE
     assert (built != plain) is (path not in config_lib.unused(config)), (
         f"jaxnets/models builds {name} {'with' if built != plain else 'without'} {path}, and "
-        f"jaxnets/config/fields.py says it is used where {config_lib.FIELDS[path].used.description}"
+        f"jaxnets/config says it is used where {config_lib.FIELDS[path].used.description}"
     )
 
 

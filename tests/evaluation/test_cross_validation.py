@@ -11,6 +11,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.evaluation.cross_validation import FoldRun, pool
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import group_interval
+from jaxnets.evaluation.summary import accuracy_by_seed, format_cross_validation
 
 IMAGES, FOLDS = 120, 3
 LABELS = np.arange(IMAGES) % 2
@@ -57,7 +58,7 @@ def test_all_images_are_pooled_and_groups_are_resampled() -> None:
     assert [(run["name"], run["fold"], run["examples"], run["groups"]) for run in tested] == [
         (f"fold{fold}-s0", fold, 40, 10) for fold in (2, 0, 1)
     ]
-    assert "3 folds, " in results.format_cross_validation(pooled)
+    assert "3 folds, " in format_cross_validation(pooled)
 
 
 def test_predictions_of_several_seeds_count_as_one_group() -> None:
@@ -69,12 +70,12 @@ def test_predictions_of_several_seeds_count_as_one_group() -> None:
     assert pooled["interval_method"] == results.WILSON_GROUPS_UNKNOWN
     half = group_interval(predictions.correct, predictions.index)
     assert pooled["test_interval"] == list(half)
-    by_seed = results.accuracy_by_seed(pooled["cross_validation"])
+    by_seed = accuracy_by_seed(pooled["cross_validation"])
     for seed, accuracy in by_seed.items():
         correct = [run.predictions.correct for run in runs if run.result["seed"] == seed]
         assert accuracy == pytest.approx(np.concatenate(correct).mean())
     assert pooled["test_accuracy"] == pytest.approx(np.mean(list(by_seed.values())))
-    assert "2 seeds, " in results.format_cross_validation(pooled)
+    assert "2 seeds, " in format_cross_validation(pooled)
 
 
 def test_an_image_that_is_not_tested_once_raises() -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import special, stats
 from sklearn import metrics
-from sklearn.decomposition import PCA
 
 from jaxnets.data.groups import shipped_groups
 from jaxnets.evaluation import statistics
@@ -236,22 +235,3 @@ class TestCalibration:
         found = statistics.calibration(certain, np.array([0, 1, 2, 1]))
         assert found.error == pytest.approx(0.25)
         assert np.isfinite(statistics.fit_temperature(certain, np.array([0, 1, 2, 1])))
-
-
-def test_principal_components_equal_scikit_learn_s() -> None:
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(60, 7)).astype(np.float32) @ generator.normal(size=(7, 7))
-    fitted = np.arange(60) < 45
-    places, fractions = statistics.principal_components(features, fitted)
-    expected = PCA(2).fit(features[fitted].astype(np.float64))
-    np.testing.assert_allclose(fractions, expected.explained_variance_ratio_, rtol=1e-5)
-    signs = np.sign((places * expected.transform(features)).sum(axis=0))
-    np.testing.assert_allclose(places, signs * expected.transform(features), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("features", [np.zeros((4, 3)), np.ones((1, 5)), np.arange(6.0).reshape(6, 1)])
-def test_principal_components_of_few_directions_are_finite(features: np.ndarray) -> None:
-    places, fractions = statistics.principal_components(features, np.ones(len(features), bool))
-    assert places.shape == (len(features), 2)
-    assert np.isfinite(places).all()
-    assert ((fractions >= 0) & (fractions <= 1 + 1e-12)).all()

@@ -99,7 +99,7 @@ def _commands(repository: Path, config: str, overrides: dict[str, Any], run: Pat
         "predict": ("predict", [at, str(image), "--json=-"], []),
         "export": ("export", [at, f"--out={out}"], [out / "weights.json", out / "README.md"]),
         "compare": ("compare", [str(run)], []),
-        "diagnose": ("import_weights", [str(run), str(run), "--diagnose"], []),
+        "compare_activations": ("compare_activations", [str(run), str(run)], []),
     }
     return {
         name: damage.Command(repository, script, [*arguments, *here], results)

@@ -14,12 +14,12 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets import models
 from jaxnets.commands import export as exporting
-from jaxnets.commands.compare_activations import compare_activations
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.restore import open_pretrained
 from jaxnets.interop.weights import flatten, read_weights
 from jaxnets.runtime.xla import precision_of
 from jaxnets.training.checkpoint import Checkpoints
+from studies.compare_activations import compare_activations
 
 SHAPE = (16, 16, 3)
 pytestmark = pytest.mark.filterwarnings("ignore:.* has not finished training")  # runs without results

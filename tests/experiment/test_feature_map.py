@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +10,17 @@ from jaxnets.data.dataset import Dataset
 from jaxnets.experiment import feature_map
 from jaxnets.experiment.data import open_dataset, with_cache
 from jaxnets.experiment.feature_map import GREY, make_feature_map
-from jaxnets.experiment.restore import Restored, restore_state
+from jaxnets.experiment.load import open_network
+from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.run_directory import open_run
 
 
 @pytest.fixture(scope="module")
-def run(trained: Path) -> tuple[Any, Dataset, Restored]:
-    opened = open_run(trained)
-    data = with_cache(opened.config, open_dataset(opened.config))
-    return opened.config, data, restore_state(opened, data.shape)
+def run(trained: Path) -> tuple[Dataset, Predictor]:
+    config = open_run(trained).config
+    predictor, _ = open_network(trained)
+    assert isinstance(predictor, Predictor)
+    return with_cache(config, open_dataset(config)), predictor
 
 
 def _with_groups(data: Dataset, *, leaks: bool) -> Dataset:
@@ -34,10 +35,10 @@ def _with_groups(data: Dataset, *, leaks: bool) -> Dataset:
 
 
 @pytest.mark.parametrize("leaks", [True, False])
-def test_a_leak_shows_as_crosses(run: tuple[Any, Dataset, Restored], leaks: bool) -> None:
-    config, data, restored = run
+def test_a_leak_shows_as_crosses(run: tuple[Dataset, Predictor], leaks: bool) -> None:
+    data, predictor = run
     data = _with_groups(data, leaks=leaks)
-    found = make_feature_map(config, data, restored, "test")
+    found = make_feature_map(data, predictor, "test")
     assert found is not None
     by_class, by_group = found.charts
     assert len(by_class.marks) == len(data.split.test)
@@ -55,27 +56,33 @@ def test_a_leak_shows_as_crosses(run: tuple[Any, Dataset, Restored], leaks: bool
 
 
 def test_the_number_of_images_is_bounded(
-    run: tuple[Any, Dataset, Restored], monkeypatch: pytest.MonkeyPatch
+    run: tuple[Dataset, Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, data, restored = run
+    data, predictor = run
     data = _with_groups(data, leaks=True)
     monkeypatch.setattr(feature_map, "MAX_HELD_OUT", 5)
     monkeypatch.setattr(feature_map, "MAX_TRAINING", 2)
     monkeypatch.setattr(feature_map, "MAX_GROUPS", 2)
-    found = make_feature_map(config, data, restored, "test")
+    found = make_feature_map(data, predictor, "test")
     assert found is not None
     assert len(found.charts[0].marks) == 5
     assert len(found.charts[1].marks) == 7
     assert "2 of 3 groups have a colour" in found.text
 
 
-def test_without_groups_there_is_only_the_chart_by_class(run: tuple[Any, Dataset, Restored]) -> None:
-    config, data, restored = run
-    found = make_feature_map(config, dataclasses.replace(data, group_ids=None), restored, "test")
+def test_without_groups_there_is_only_the_chart_by_class(run: tuple[Dataset, Predictor]) -> None:
+    data, predictor = run
+    found = make_feature_map(dataclasses.replace(data, group_ids=None), predictor, "test")
     assert found is not None
     assert len(found.charts) == 1
     assert "no groups are known" in found.text
-    alone = make_feature_map(config, data, restored, "test")  # each image is a group of its own
+    alone = make_feature_map(data, predictor, "test")  # each image is a group of its own
     assert alone is not None
     assert len(alone.charts) == 1
     assert "no two images shown are of one group" in alone.text
+
+
+def test_constant_features_have_a_map() -> None:
+    places, axes = feature_map._principal_components(np.ones((5, 3), np.float32), 4)
+    assert not places.any()
+    assert axes == ["component 1 (0 %)", "component 2 (0 %)"]

@@ -200,7 +200,7 @@ def test_the_table_header_is_aligned(names: tuple[str, str]) -> None:
     ("names", "heads"),
     [
         ([str(digit) for digit in range(10)], [str(digit) for digit in range(10)]),
-        (["adenocarcinoma", "benign", "squamous cell carcinoma"], ["(0)", "(1)", "(2)"]),
+        (["adenocarcinoma", "benign tissue", "squamous cell carcinoma"], ["(0)", "(1)", "(2)"]),
         ([f"a class {k} of images" for k in range(7)], [f"({k})" for k in range(7)]),
     ],
 )

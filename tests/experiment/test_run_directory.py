@@ -14,13 +14,13 @@ from PIL import Image
 from training_runs import SignalAfterStep
 
 import jaxnets
-from jaxnets.commands import compare_activations, evaluate, export, predict
+from jaxnets.commands import evaluate, export, predict
 from jaxnets.errors import CheckpointError, ConfigError, InterruptedRunError, MachineError
 from jaxnets.experiment import restore, workdir
 from jaxnets.experiment.run_directory import open_run, open_run_if_exists
 from jaxnets.experiment.workdir import CHECKSUMS
 from jaxnets.io import atomic_write
-from studies import compare, stain_shift
+from studies import compare, compare_activations, stain_shift
 
 FILES = ("checksums.json", "config.json", "manifest.json", "split.csv", "result.json")
 
@@ -51,7 +51,7 @@ def _commands(run: Path, other: Path, config: str, overrides: dict[str, Any]) ->
         "export": lambda **given: export.export(run, out, **given),
         "shift": lambda **given: stain_shift.stain_shift(run, **given),
         "compare": lambda **given: compare.print_runs([run], **given),
-        "diagnose": lambda **given: compare_activations.compare_activations(run, run, **given),
+        "activations": lambda **given: compare_activations.compare_activations(run, run, **given),
         "weights": lambda **given: restore.read_weights_or_run(run, **given),
     }
     return calls
@@ -97,7 +97,7 @@ def test_every_command_continues_with_one_warning(
         capsys.readouterr()
         call(ignore_damage=True)
         warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-        opened = 2 if name in ("against", "diagnose") else 1
+        opened = 2 if name in ("against", "activations") else 1
         assert len([line for line in warnings if damage in line]) == opened, name
     with pytest.warns(UserWarning, match=damage):
         jaxnets.load(run, ignore_damage=True)

@@ -16,7 +16,7 @@ from jaxnets.commands import export, predict
 from jaxnets.data.images import resize_image
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment.predictor import Preprocess
-from jaxnets.interop import convert, imagenet, legacy_pth
+from jaxnets.interop import convert, imagenet, pth
 from jaxnets.interop.weights import Weights, read_weights
 
 NAMES = [f"{imagenet.PREFIX}{network}" for network in imagenet.NETWORKS]
@@ -76,7 +76,7 @@ def test_every_file_has_all_arrays(name: str) -> None:
     weights = imagenet.read(name)
     assert weights.missing == weights.source["unexpected"] == ()
     assert weights.input_shape[0] == models.entry(name.removeprefix(imagenet.PREFIX)).native_size
-    found = legacy_pth.read(imagenet.NETWORKS[name.removeprefix(imagenet.PREFIX)].file.find(name))
+    found = pth.read(imagenet.NETWORKS[name.removeprefix(imagenet.PREFIX)].file.find(name))
     assert convert.recognise(found, None, None) == (weights.model.name, imagenet.LAYOUT)
     again = convert.to_layout(imagenet.LAYOUT, weights)
     for key, array in again.items():
@@ -86,7 +86,7 @@ def test_every_file_has_all_arrays(name: str) -> None:
 
 @needs_weights
 def test_weights_of_another_size_raise() -> None:
-    found = legacy_pth.read(imagenet.NETWORKS["efficientnet_lite1"].file.find(""))
+    found = pth.read(imagenet.NETWORKS["efficientnet_lite1"].file.find(""))
     model = imagenet.read(NAMES[2]).model
     with pytest.raises(CheckpointError, match=r"another network: .* is \[.*\] in our layout, and .* is \["):
         convert.from_layout(imagenet.LAYOUT, found, model, (260, 260, 3))
@@ -192,7 +192,7 @@ def test_logits_and_preprocessing_match_timm(name: str, pictures: dict[str, np.n
 
     network = name.removeprefix(imagenet.PREFIX)
     theirs = timm.create_model(f"tf_{network}").double().eval()
-    arrays = legacy_pth.read(imagenet.NETWORKS[network].file.find(name))
+    arrays = pth.read(imagenet.NETWORKS[network].file.find(name))
     state = theirs.state_dict()
     assert len(state) == len(arrays)  # both are in the order of the layers: no name of ours is used
     tensors = [torch.tensor(array) for array in arrays.values()]

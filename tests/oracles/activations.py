@@ -1,4 +1,4 @@
-"""Records the outputs of every layer of a PyTorch network, for scripts/import_weights.py --diagnose."""
+"""Records the outputs of every layer of a PyTorch network, for scripts/compare_activations.py."""
 
 import numpy as np
 import torch

@@ -669,7 +669,7 @@ from pathlib import Path
 from jaxnets.experiment import sweep
 print("asks", flush=True)
 while True:
-    sweep._is_in_use(Path(sys.argv[1]))
+    sweep.is_in_use(Path(sys.argv[1]))
 """
 
 

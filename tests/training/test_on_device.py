@@ -16,16 +16,10 @@ from jaxnets.data.dataset import IndexBatches
 from jaxnets.data.sampler import EpochSampler
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.training.loss import make_loss
+from jaxnets.training.on_device import LAST, PER_STEP, multi_step, with_on_device_gather
 from jaxnets.training.optimizer import make_optimizer
 from jaxnets.training.preprocess import make_preprocess
-from jaxnets.training.step import (
-    LAST,
-    PER_STEP,
-    TrainState,
-    make_train_step,
-    multi_step,
-    with_on_device_gather,
-)
+from jaxnets.training.step import TrainState, make_train_step
 
 STEPS, STEPS_PER_EXECUTION = 20, 4
 SOURCE = SyntheticTissue(30, 16)

@@ -4,21 +4,19 @@ Tested against a local server that cuts connections, ignores ranges, fails and s
 against the real hosts.
 """
 
+import contextlib
 import hashlib
 import http.client
 import lzma
-import shutil
-import stat
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
 
 from jaxnets.data.sources.base import Progress
 from jaxnets.errors import DataError, MachineError
@@ -94,16 +92,25 @@ def _size(path: Path) -> int:
 
 
 def _fetch(url: str, part: Path, timeout: float, progress: Progress | None) -> None:
-    """Appends the missing bytes to `part`; raises _FetchError if the connection ends early."""
-    body = _request(url, part, timeout)
-    if body is None:
-        return
-    done, total = 0, body.headers.get("Content-Length", "unknown")
-    if body.status == http.HTTPStatus.PARTIAL_CONTENT:
-        done, total = _size(part), body.headers["Content-Range"].rpartition("/")[2]
-    total = int(total) if total.isdecimal() else None
-    with body, part.open("r+b" if done else "wb") as out:
-        out.seek(done)
+    """Appends the missing bytes to `part`; raises _FetchError if the connection fails or ends early."""
+    if not url.startswith(("http://", "https://")):
+        raise _FetchError("not an http address", final=True)
+    done, total = _size(part), None
+    headers = {"User-Agent": "jaxnets", "Accept-Encoding": "identity"}
+    headers |= {"Range": f"bytes={done}-"} if done else {}
+    try:
+        body = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            if done and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # `part` is complete, or wrong, as its digest will show
+            raise _FetchError(f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _FetchError(f"no connection ({error})") from error
+    done = done if body.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+    if (length := body.headers.get("Content-Length", "")).isdecimal():
+        total = done + int(length)
+    with body, part.open("ab" if done else "wb") as out:
         while block := _read(body, done):
             out.write(block)
             done += len(block)
@@ -118,33 +125,6 @@ def _read(body: http.client.HTTPResponse, done: int) -> bytes:
         return body.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
         raise _FetchError(f"the connection broke after {done:,} bytes ({error})") from error
-
-
-def _request(url: str, part: Path, timeout: float) -> http.client.HTTPResponse | None:
-    """Requests the bytes that `part` lacks; None if it is already complete."""
-    if not url.startswith(("http://", "https://")):
-        raise _FetchError("not an http address", final=True)
-    have = _size(part)
-    headers = {"User-Agent": "jaxnets", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        body = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                if error.headers.get("Content-Range") == f"bytes */{have}":
-                    return None
-                part.unlink()
-            raise _FetchError(f"HTTP {error.code} {error.reason}", final=error.code in _PERMANENT) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _FetchError(f"no connection ({error})") from error
-    sent = body.headers.get("Content-Range", "none")  # such as "bytes 100-199/200"
-    if body.status == http.HTTPStatus.PARTIAL_CONTENT and not sent.startswith(f"bytes {have}-"):
-        body.close()
-        part.unlink()
-        raise _FetchError(f"the server sent another range ({sent}) than requested")
-    return body
 
 
 def _check(part: Path, digest: str, *, final: bool) -> None:
@@ -175,67 +155,43 @@ def extract(
 ) -> int:
     """Extracts the regular files of a zip or tar into the folder `target`; returns their number.
 
-    Only names and contents are used, not links, devices, owners or modes. `wanted` selects members by name;
-    `progress` counts extracted files. Raises DataError for an archive that is damaged, has a wanted link,
-    leads out of `target` or unpacks to more than `max_bytes`; MachineError if files cannot be written.
+    Links and devices are skipped. `wanted` selects members by name; `progress` counts extracted files. Raises
+    DataError for an archive that is damaged, leads out of `target` or unpacks to more than `max_bytes`;
+    MachineError if files cannot be written.
     """
-    count = size = 0
     try:
-        for member in _members(archive):
-            if not wanted(member.name):
-                continue
-            path = target / _safe_name(archive, member)
-            size += member.size
-            if size > max_bytes:
+        with contextlib.ExitStack() as stack:
+            files: dict[str, tuple[int, Callable[[], object]]]
+            if zipfile.is_zipfile(archive):
+                zipped = stack.enter_context(zipfile.ZipFile(archive))
+                regular = [entry for entry in zipped.infolist() if not entry.is_dir()]
+                files = {
+                    entry.filename: (entry.file_size, partial(zipped.extract, entry, target))
+                    for entry in regular
+                }
+            else:
+                tarred = stack.enter_context(tarfile.open(archive))
+                files = {
+                    member.name: (member.size, partial(tarred.extract, member, target, filter="data"))
+                    for member in tarred
+                    if member.isfile()
+                }
+                # Read to the end, where the compression's checksum is verified.
+                while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
+                    pass
+            chosen = [file for name, file in files.items() if wanted(name)]
+            if sum(size for size, _ in chosen) > max_bytes:
                 raise DataError(f"{archive}: unpacks to over {max_bytes:,} bytes; check its origin")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with member.open() as source, path.open("xb") as out:
-                shutil.copyfileobj(source, out, _CHUNK)
-            count += 1
-            if progress:
-                progress(count, None)
-    except FileExistsError as error:
-        raise DataError(f"{archive}: {error.filename} exists twice; check its origin") from error
+            for count, (_, extract_file) in enumerate(chosen, 1):
+                extract_file()
+                if progress:
+                    progress(count, None)
+            return len(chosen)
+    except tarfile.OutsideDestinationError as error:
+        raise DataError(f"{archive}: {error}; check its origin") from error
     except (OSError, *_DAMAGE) as error:
         if isinstance(error, OSError) and error.errno in (*DISK_FULL, *NOT_WRITABLE):
             problem = f"cannot be written ({error.strerror}); free disk space or choose another"
             raise MachineError(f"{target}: {problem}") from error
         problem = f"the archive is damaged or truncated ({error}); copy or download it again"
         raise DataError(f"{archive}: {problem}") from error
-    return count
-
-
-class _Member(NamedTuple):
-    """A member of an archive, and how to open it if it is regular."""
-
-    name: str
-    size: int
-    is_regular: bool
-    open: Callable[[], Any]
-
-
-def _members(archive: Path) -> Iterator[_Member]:
-    """Yields an archive's members except folders."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for entry in zipped.infolist():
-                is_regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
-                if not entry.is_dir():
-                    yield _Member(entry.filename, entry.file_size, is_regular, partial(zipped.open, entry))
-        return
-    with tarfile.open(archive) as tarred:
-        for info in tarred:
-            if not info.isdir():
-                yield _Member(info.name, info.size, info.isreg(), partial(tarred.extractfile, info))
-        # Read to the end, where the compression's checksum is verified.
-        while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
-            pass
-
-
-def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
-    name = PurePosixPath(member.name.replace("\\", "/"))
-    outside = not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]
-    if outside or not member.is_regular:
-        what = "leads out of its folder" if outside else "is a link or device"
-        raise DataError(f"{archive}: its member {member.name!r} {what}; check its origin")
-    return name

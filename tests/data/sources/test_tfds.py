@@ -6,8 +6,9 @@ import textwrap
 import numpy as np
 import pytest
 
+from examples.write_tfds import build_tfds
 from jaxnets.data.sources.base import Source
-from jaxnets.data.sources.tfds import TFDSSource, build_tfds
+from jaxnets.data.sources.tfds import TFDSSource
 from jaxnets.errors import DataError
 
 
@@ -130,7 +131,8 @@ def test_tensorflow_is_never_imported_and_tfds_only_when_needed(tmp_path):
         import jaxnets.data.sources.tfds as module
         assert "tensorflow_datasets" not in sys.modules
         from test_tfds import Noise
-        folder = module.build_tfds(Noise("noise", (28, 28, 1)), {str(tmp_path)!r})
+        from examples.write_tfds import build_tfds
+        folder = build_tfds(Noise("noise", (28, 28, 1)), {str(tmp_path)!r})
         source = module.TFDSSource(folder)
         assert len(list(source)) == len(source.labels) == 17
         assert source.fingerprint

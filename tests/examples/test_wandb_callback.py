@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import jaxnets
+from examples.wandb_callback import WandbLogger
 from jaxnets.errors import ConfigError
-from jaxnets.training.callbacks.wandb import WandbLogger
 
 BLOCK, HEADER = 32768, struct.Struct("<IHB")
 """The blocks of W&B's file, a log of LevelDB, and the head of a chunk: checksum, length, kind."""

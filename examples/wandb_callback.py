@@ -1,10 +1,14 @@
-"""Logs a run to Weights & Biases: --callbacks=jaxnets.training.callbacks.wandb:WandbLogger."""
+"""Logs a run to Weights & Biases.
+
+python scripts/train.py --config=configs/lung_resnet.py:demo --callbacks=examples.wandb_callback:WandbLogger
+"""
 
 import os
 from typing import Any
 
 from jaxnets.errors import ConfigError
-from jaxnets.training.run import Callback, LogRecord, Run
+from jaxnets.training.callbacks import Callback
+from jaxnets.training.run import LogRecord, Run
 
 
 class WandbLogger(Callback):

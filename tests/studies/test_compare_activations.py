@@ -9,11 +9,11 @@ import safetensors.numpy
 
 from benchmarks.oracles import load
 from jaxnets import config as config_lib
-from jaxnets.commands.compare_activations import compare_activations, outputs
 from jaxnets.errors import CheckFailedError, CheckpointError
 from jaxnets.interop import convert
 from jaxnets.interop.convert import to_layout
 from jaxnets.interop.weights import Weights, flatten, structure, unflatten, write_weights
+from studies.compare_activations import compare_activations, outputs
 
 SHAPE = (28, 28, 1)
 ORDER = ["conv1", "conv2", "dense1", "dense2", "classifier"]

@@ -1,9 +1,10 @@
-"""Files of PyTorch's old format: tensors are read, and nothing else."""
+"""Files of PyTorch's two formats: tensors are read, and nothing else."""
 
 import io
 import os
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from benchmarks.oracles import has_torch
 from jaxnets.errors import CheckpointError
-from jaxnets.interop import legacy_pth, weight_files
+from jaxnets.interop import pth, weight_files
 
 
 class Global:
@@ -68,7 +69,7 @@ def tensor(storage: Storage, offset: int, sizes: tuple[int, ...], strides: tuple
 def write(
     path: Path, tensors: Any, storages: dict[str, np.ndarray], *, system: Any = None, protocol: int = 1001
 ) -> None:
-    stream = io.BytesIO(legacy_pth.MAGIC)
+    stream = io.BytesIO(pth.MAGIC)
     stream.seek(0, io.SEEK_END)
     system = {"little_endian": True} if system is None else system
     for each in (protocol, system, tensors, list(storages)):
@@ -131,7 +132,7 @@ DAMAGED: dict[str, Callable[[Path], None]] = {
     "an unknown type": _one(tensor(Storage("7", 12, "QInt8Storage"), 0, (3,), (1,))),
     "a missing storage": _one(tensor(Storage("9", 12), 0, (3,), (1,))),
     "no storage": _one(tensor("7", 0, (3,), (1,))),  # type: ignore[arg-type]
-    "only the magic number": lambda path: path.write_bytes(legacy_pth.MAGIC) and None,
+    "only the magic number": lambda path: path.write_bytes(pth.MAGIC) and None,
 }
 
 
@@ -148,10 +149,10 @@ def test_truncated_files_raise(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     _one(tensor(Storage("7", 12), 0, (3, 4), (4, 1)))(path)
     whole = path.read_bytes()
-    for length in range(len(legacy_pth.MAGIC), len(whole), 7):
+    for length in range(len(pth.MAGIC), len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match="not a valid PyTorch file"):
-            legacy_pth.read(path)
+            pth.read(path)
 
 
 @pytest.mark.oracle
@@ -160,13 +161,72 @@ def test_files_of_pytorch_are_read(tmp_path: Path) -> None:
     import torch
 
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).half()
+    half = torch.arange(5).to(torch.bfloat16)
     tensors = {**network.state_dict(), "t": torch.arange(6).reshape(2, 3).T, "b": torch.tensor([True])}
-    torch.save(OrderedDict(tensors), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    torch.save(network.state_dict(), tmp_path / "y.pth", _use_new_zipfile_serialization=False)
-    assert legacy_pth.is_legacy(tmp_path / "x.pth")
-    found = legacy_pth.read(tmp_path / "x.pth")
-    assert found.keys() == tensors.keys()
-    assert legacy_pth.read(tmp_path / "y.pth").keys() == network.state_dict().keys()
-    for name, expected in tensors.items():
-        assert found[name].dtype == expected.numpy().dtype
-        np.testing.assert_array_equal(found[name], expected.numpy())
+    for is_zip in (True, False):
+        torch.save(OrderedDict(tensors, half=half), tmp_path / "x.pth", _use_new_zipfile_serialization=is_zip)
+        torch.save(network.state_dict(), tmp_path / "y.pth", _use_new_zipfile_serialization=is_zip)
+        found = pth.read(tmp_path / "x.pth")
+        assert found["half"].astype(np.float32).tolist() == [0, 1, 2, 3, 4]
+        assert pth.read(tmp_path / "y.pth").keys() == network.state_dict().keys()
+        assert found.keys() == {*tensors, "half"}
+        for name, expected in tensors.items():
+            assert found[name].dtype == expected.numpy().dtype
+            np.testing.assert_array_equal(found[name], expected.numpy())
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(not has_torch(), reason="needs PyTorch")
+@pytest.mark.parametrize("layout", ["sparse", "quantized", "float8"])
+def test_other_tensors_are_refused(tmp_path: Path, layout: str) -> None:
+    import torch
+
+    dense = torch.ones(2, 2)
+    tensor = {
+        "sparse": dense.to_sparse,
+        "quantized": lambda: torch.quantize_per_tensor(dense, 0.1, 0, torch.quint8),
+        "float8": lambda: dense.to(torch.float8_e4m3fn),
+    }[layout]()
+    torch.save({"a": tensor}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="holds more than dense tensors"):
+        pth.read(tmp_path / "x.pth")
+
+
+class TestZip:
+    """Files of the new format that PyTorch would not write."""
+
+    @staticmethod
+    def write(
+        path: Path, *, data: bytes, compression: int = zipfile.ZIP_STORED, order: str = "little"
+    ) -> None:
+        stream, storage = io.BytesIO(), Storage("0", VALUES.size)
+        storage.id = storage.id[:-1]
+        Writer(stream, protocol=2).dump(OrderedDict(a=tensor(storage, 0, (3, 4), (4, 1))))
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("archive/data.pkl", stream.getvalue())
+            archive.writestr("archive/byteorder", order)
+            archive.writestr("archive/data/0", data)
+
+    def test_tensors_are_read(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "x.pth", data=VALUES.tobytes())
+        np.testing.assert_array_equal(pth.read(tmp_path / "x.pth")["a"], VALUES.reshape(3, 4))
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"data": VALUES.tobytes()[:-1]},
+            {"data": VALUES.tobytes() + b"\0"},
+            {"data": VALUES.tobytes(), "order": "big"},
+            {"data": bytes(4 * VALUES.size), "compression": zipfile.ZIP_DEFLATED},
+        ],
+    )
+    def test_damaged_files_raise(self, tmp_path: Path, options: dict[str, Any]) -> None:
+        self.write(tmp_path / "x.pth", **options)
+        with pytest.raises(CheckpointError, match="not a valid PyTorch file"):
+            pth.read(tmp_path / "x.pth")
+
+    def test_an_archive_without_a_state_dict_raises(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+            archive.writestr("readme.txt", "")
+        with pytest.raises(CheckpointError, match="not a valid PyTorch file"):
+            pth.read(tmp_path / "x.pth")
