@@ -308,6 +308,19 @@ def test_leaking_groups_of_a_table_are_reported_by_row(
     assert "LEAKY: 20.0 % of test images have images of their group in training" in message
 
 
+def test_the_official_split_of_published_data_is_leaky_but_allowed(
+    opened: Callable[..., Opened],
+    table: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {"name": "table", "path": str(table), "image_folders": (str(folder),), "split": "official"}
+    config, data = opened(**fields)
+    monkeypatch.setattr(data.source, "ships_groups", True)
+    assert "LEAKY: 20.0 % of test images" in _format((config, data), capsys)
+
+
 def test_groups_of_a_table_define_split_and_leakage(
     opened: Callable[..., Opened], table: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
