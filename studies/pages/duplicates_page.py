@@ -53,6 +53,7 @@ def sections(folder: Path) -> dict[str, Callable[[], str]]:
         "duplicates_splits": _splits,
         "duplicates_controls": _controls,
         "duplicates_cost": _cost,
+        "duplicates_settings": _settings,
         "duplicates_failed": _failed,
         "duplicates_failures": _failures,
     }
@@ -263,18 +264,24 @@ def _controls(content: Mapping[str, Any]) -> str:
 
 def _cost(content: Mapping[str, Any]) -> str:
     heads = ("finder", "version", "what it compares", "processor time, s", "peak memory, GiB")
-    heads += ("default", "best for pairs", "best for groups")
     rows = []
     for name, finder in content["finders"].items():
-        row = next(iter(OURS)) if name == OUR_FINDER else name
-        choices, run = content["thresholds"][row], _run(content, row)
-        what = f"**{finder['title']}**" if name == OUR_FINDER else finder["title"]
-        cells = [what, run["version"], finder["about"]]
+        run = _run(content, _row_of(name))
+        cells = [_finder_title(name, finder), run["version"], finder["about"]]
         if run["failed"] is not None:
             cells += [FAILED, FAILED]
         else:
             cells += [f"{run['processor_seconds']:,.0f}", f"{run['peak_memory'] / GIB:.2f}"]
-        cells.append(_choice(finder, choices["default"]["pairs"]) if "default" in choices else "none")
+        rows.append(cells)
+    return table(heads, rows)
+
+
+def _settings(content: Mapping[str, Any]) -> str:
+    rows = []
+    for name, finder in content["finders"].items():
+        row, choices = _row_of(name), content["thresholds"][_row_of(name)]
+        run = _run(content, row)
+        cells = [_choice(finder, choices["default"]["pairs"]) if "default" in choices else "none"]
         for used in ("pairs", "groups"):
             if "tuned" not in choices:
                 cells.append("")
@@ -282,8 +289,18 @@ def _cost(content: Mapping[str, Any]) -> str:
             shown, chosen = _choice(finder, choices["tuned"][used]), _run(content, row, used, "tuned")
             differs = chosen is not run and chosen["failed"] is None
             cells.append(f"{shown}, {chosen['processor_seconds']:,.0f} s" if differs else shown)
-        rows.append(cells)
-    return table(heads, rows)
+        if any(cells):
+            rows.append([_finder_title(name, finder), *cells])
+    return table(("finder", "default", "best for pairs", "best for groups"), rows)
+
+
+def _row_of(name: str) -> str:
+    """Returns the row of a finder, of ours the first."""
+    return next(iter(OURS)) if name == OUR_FINDER else name
+
+
+def _finder_title(name: str, finder: Mapping[str, Any]) -> str:
+    return f"**{finder['title']}**" if name == OUR_FINDER else finder["title"]
 
 
 def _choice(finder: Mapping[str, Any], choice: Mapping[str, Any]) -> str:

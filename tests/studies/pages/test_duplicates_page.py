@@ -148,10 +148,11 @@ def test_rows_of_pairs_groups_and_splits(folder: Path) -> None:
 
 def test_costs_and_reasons(folder: Path) -> None:
     assert _section(folder, "duplicates_cost")[2:] == [
-        "| pHash | 1.0 | 64 bits | 7 | 1.00 | none | 9; 9, 9 s | 8; 4 |",
-        "| a network |  |  | failed | failed |  |  |  |",
-        "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |  |  |  |",
+        "| pHash | 1.0 | 64 bits | 7 | 1.00 |",
+        "| a network |  |  | failed | failed |",
+        "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |",
     ]
+    assert _section(folder, "duplicates_settings")[2:] == ["| pHash | none | 9; 9, 9 s | 8; 4 |"]
     assert _section(folder, "duplicates_failed") == [
         "- pHash, LC25000, lung_aca (tuning) (10): `too slow`",
         "- a network, all sets: `no weights`",
