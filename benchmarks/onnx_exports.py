@@ -86,7 +86,8 @@ def _ours(config: config_dict.ConfigDict, variables: dict[str, Any], shape: tupl
 def _theirs(config: config_dict.ConfigDict, variables: dict[str, Any], shape: tuple[int, ...]) -> bytes:
     import torch
 
-    networks, content = load("networks"), io.BytesIO()
+    networks = load("networks")
+    content: Any = io.BytesIO()
     network = networks.make_network(config).eval()
     name = config.model.name
     networks.load_arrays(

@@ -175,10 +175,10 @@ class Group:
         def start(rank: int) -> Any:
             # The affinity of this thread; the process inherits it, and JAX starts a thread for each core.
             os.sched_setaffinity(0, cores[rank])
-            part = {"rank": rank, "count": len(cores), "address": address}
-            one = dataclasses.replace(
-                run, **part if exchange else {"batch_size": run.batch_size // len(cores)}
-            )
+            if exchange:
+                one = dataclasses.replace(run, rank=rank, count=len(cores), address=address)
+            else:
+                one = dataclasses.replace(run, batch_size=run.batch_size // len(cores))
             environment = {"XLA_FLAGS": SAFE_FLAG}
             options: dict[str, Any] = {"keep_memory": True, "kernels": kernels, "environment": environment}
             return worker_class(make(one, len(cores[rank])), shared, **options)

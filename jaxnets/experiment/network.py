@@ -165,7 +165,7 @@ def with_zero_outputs(params: Mapping[str, Any]) -> dict[str, Any]:
     A new head then begins with equal probabilities, so that its first loss is ln(classes) for features of any
     scale, as in the fine-tuning of ViT (Dosovitskiy et al. 2021, section 3.2).
     """
-    flat = traverse_util.flatten_dict(dict(params))
+    flat: dict[Any, Any] = traverse_util.flatten_dict(dict(params))
     zeroed = {path: jnp.zeros_like(leaf) if OUTPUT in path else leaf for path, leaf in flat.items()}
     return traverse_util.unflatten_dict(zeroed)
 

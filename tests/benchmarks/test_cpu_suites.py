@@ -106,6 +106,14 @@ def test_inference_is_profiled_by_kind() -> None:
     assert row["operations"] == pytest.approx(16 * 2 * 281_640, rel=0.05)
 
 
+@pytest.mark.parametrize("function", cpu_kernels.FUNCTIONS)
+def test_each_kernel_has_a_kind(function: str) -> None:
+    call = (
+        f'  %ffi_call.1 = f32[2]{{0}} custom-call(%x), custom_call_target="jaxnets_0123456789ab_{function}"'
+    )
+    assert step_profile.kinds_by_instruction(call)["ffi_call.1"] in performance_page.PARTS
+
+
 def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
     def instruction(name: str, path: str, more: str = "") -> str:
         return f'  {name} = f32[2]{{0}} an_operation(%x){more}, metadata={{op_name="jit(f)/{path}"}}'

@@ -138,8 +138,9 @@ class WordIndex:
             _tf_idf(_counts(self.words[name][rows], len(self.rarity)), self.rarity)
             for name in ("plain", "mirror")
         ]
+        columns = self.vectors.T.tocsc()
         for part in parts(len(self.words)):
-            plain, mirror = ((query @ self.vectors[part].T).toarray() for query in queries)
+            plain, mirror = ((query @ columns[:, part]).toarray() for query in queries)
             is_same = self.owners[rows, None] == self.owners[part]
             yield np.where(is_same, -np.inf, np.maximum(plain, mirror))
 
