@@ -13,7 +13,7 @@ from benchmarks.jax_workloads import matmul_rate
 from benchmarks.measure import Comparison
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.ops import cpu
+from jaxnets.ops import cpu, cpu_kernels
 from studies.pages import growth_page, performance_page
 from studies.pages.bench_table import PERFORMANCE_PAGE_PREFIXES
 
