@@ -14,6 +14,7 @@ from jaxnets.runtime import console
 from studies import few_images
 from studies.pages import (
     bench_table,
+    cifar10_table,
     colour_table,
     curves,
     duplicates_page,
@@ -120,6 +121,7 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         "missing": lambda: "\n\n".join(filter(None, (leak_table.missing(folder, path) for path in sweeps))),
         "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
         "few_images": lambda: table_or_empty(few_images.HEADS, few_images.rows(folder)),
+        "cifar10": lambda: table_or_empty(cifar10_table.HEADS, cifar10_table.rows(folder)),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "onnx_exports": lambda: table_or_empty(onnx_table.HEADS, onnx_table.rows(folder)),
         "macenko": lambda: table_or_empty(macenko_table.HEADS, macenko_table.rows(folder / "lc25000")),
