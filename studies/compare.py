@@ -189,7 +189,7 @@ def _pictures(docs: Path, folder: Path) -> Pictures:
     """Returns the pictures to draw: learning curves, and those of docs/."""
     pictures = _curve_pictures(folder)
     splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
-    growth = growth_page.drawn_data(bench_table.newest_growth_rows(folder / BENCH))
+    growth = growth_page.drawn_data(bench_table.rows_of_last_machine(folder / BENCH, "growth"))
     if splits["rows"]:
         pictures[docs / SPLITS] = splits, splits_picture.draw
     if stain:

@@ -66,7 +66,7 @@ def _principal_components(features: np.ndarray, fitted: int) -> tuple[np.ndarray
     from sklearn.decomposition import PCA  # slow to import
 
     with np.errstate(invalid="ignore"):  # of a network whose features are constant
-        found = PCA(2).fit(features[:fitted])
+        found = PCA(2, svd_solver="full").fit(features[:fitted])  # others may draw random numbers
     shares = np.nan_to_num(found.explained_variance_ratio_)
     axes = [f"component {number} ({100 * share:.0f} %)" for number, share in enumerate(shares, 1)]
     return found.transform(features), axes

@@ -109,7 +109,7 @@ class ConvNorm(nn.Module):
 
     `activation` is a name of ACTIVATIONS; a `residual` [B, H', W', features] is added before it. `groups` are
     those of the convolution, C for a depthwise one. `initialization` is the kernel's, by default that of
-    `layers`. `places` are those of `ops.conv_norm`.
+    `layers`. `into` is that of `ops.conv_norm`.
     """
 
     layers: Layers
@@ -123,14 +123,19 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, train: bool, residual: jax.Array | None = None, **places: Any
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        residual: jax.Array | None = None,
+        into: ops.ChannelsOf | None = None,
     ) -> jax.Array:
         options: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "groups": self.groups}
         if self.initialization is not None:
             options["initialization"] = self.initialization
         conv = self.layers.conv(self.features, self.kernel_size, **options, use_bias=False, name="conv")
         norm, relu = self.layers.norm(name="norm"), self.activation == "relu"
-        y = ops.conv_norm(conv, norm, x, train=train, residual=residual, relu=relu, **places)
+        y = ops.conv_norm(conv, norm, x, train=train, residual=residual, relu=relu, into=into)
         return y if relu else ACTIVATIONS[self.activation](y)
 
 

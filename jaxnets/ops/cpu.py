@@ -133,8 +133,9 @@ def convolution_packed(
 
     The convolution reads the first `channels` of `x`, normalised and after ReLU if there is a `normalization`
     [3, channels] of mean, factor and bias. It is added to `residual` [B, H', W', C_out]. `into` is a
-    `ChannelsOf`, whose array [B, H', W', C] is returned.
+    `ChannelsOf`, whose array [B, H', W', C] is returned; then there is no residual.
     """
+    assert residual is None or into is None, "channels of another array have no residual"
     whole, first = (bias.size, 0) if into is None else into
     previous = residual if isinstance(whole, int) else whole
     width = whole if isinstance(whole, int) else whole.shape[-1]

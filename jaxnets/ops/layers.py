@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxnets.errors import ConfigError
 from jaxnets.ops.cpu_kernels import Implementation
-from jaxnets.ops.functional import FoldedKernel, convolution, dense, fold, folded_convolution
+from jaxnets.ops.functional import ChannelsOf, FoldedKernel, convolution, dense, fold, folded_convolution
 from jaxnets.ops.initializers import Initialization
 from jaxnets.ops.normalization import add_bias, batch_norm, per_channel, values_per_channel
 from jaxnets.ops.windows import Pair, pair, same_padding
@@ -281,7 +281,8 @@ def conv_norm(
     scale: float = 1.0,
     residual: jax.Array | None = None,
     relu: bool = False,
-    **places: Any,
+    channels: int | None = None,
+    into: ChannelsOf | None = None,
 ) -> jax.Array:
     """Scale * norm(conv(x)) + residual, then ReLU: [B, H, W, C] -> [B, H', W', features].
 
@@ -296,9 +297,11 @@ def conv_norm(
         scale: for a convolution without norm.
         residual: [B, H', W', features], or None.
         relu: whether ReLU is applied last.
-        places: `channels` and `into` of `ops.functional.folded_convolution`, if `is_folded`.
+        channels: as for `ops.functional.folded_convolution`, if `is_folded`.
+        into: likewise.
     """
-    if (y := conv.folded(x, residual=residual, relu=relu, **places)) is not None:
+    y = conv.folded(x, residual=residual, relu=relu, channels=channels, into=into)
+    if y is not None:
         return y
     if conv.is_mutable_collection(FOLDED) and not conv.is_initializing():
         conv.fold(before, norm, scale)

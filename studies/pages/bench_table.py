@@ -102,12 +102,12 @@ def newest_rows(folder: Path) -> dict[str, dict[str, tuple[BenchFile, BenchRow]]
     return found
 
 
-def newest_growth_rows(folder: Path) -> list[BenchRow]:
-    """Returns the newest rows of the machine on which the growth suite was measured last."""
+def rows_of_last_machine(folder: Path, prefix: str) -> list[BenchRow]:
+    """Returns the newest rows of the machine on which rows with this prefix were measured last."""
     machines = [
         content["machine"]
         for content in _read_files(folder)
-        if any(row["name"].startswith("growth/") for row in content["rows"])
+        if any(row["name"].startswith(f"{prefix}/") for row in content["rows"])
     ]
     return [row for _, row in newest_rows(folder)[machines[-1]].values()] if machines else []
 

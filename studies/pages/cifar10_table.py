@@ -1,5 +1,6 @@
 """Networks on CIFAR-10's official split, and their accuracy on test images like training images."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxnets.data.groups import shipped_groups
 from jaxnets.evaluation.predictions import predictions_name, read_predictions
 from jaxnets.evaluation.statistics import wilson_interval
 from jaxnets.experiment.run_directory import read_result, read_verified
+from jaxnets.experiment.workdir import CONFIG
 
 RUNS = (
     "efficientnet_cifar10-224px-imagenet-s0",
@@ -17,7 +19,7 @@ RUNS = (
     "lenet_questions-cifar10-s0",
 )
 HEADS = (
-    *("network", "test accuracy [95 %]", "images with a near-duplicate in training", "the others"),
+    *("network", "test accuracy [95 %]", "images with a near-duplicate in the other 50,000", "without"),
     *("minutes", "run"),
 )
 TRAIN, TEST = "data_batch_", "test_batch"
@@ -39,10 +41,13 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
             is_leaking = np.isin(predictions.files, leaking)
             divided = [_accuracy(is_right[is_leaking]), _accuracy(is_right[~is_leaking])]
         seconds = result["seconds"] + (result.get("features_seconds") or 0)
-        pretrained = ", ImageNet weights, new head" if result["weights"] else ", from scratch"
+        config = json.loads((folder / name / CONFIG).read_text())
+        optimizer = config["optimizer"]["name"].replace("adam", "Adam").replace("sgd", "SGD")
+        pretrained = "ImageNet weights, new head" if result["weights"] else "from scratch"
+        how = f"{pretrained}, {optimizer}, {result['epochs']:g} epochs"
         found.append(
             (
-                f"{models.entry(result['model']).title}{pretrained}, {result['epochs']:g} epochs",
+                f"{models.entry(result['model']).title}, {how}",
                 f"{100 * result['test_accuracy']:.1f} % [{low:.1f}, {high:.1f}]",
                 *divided,
                 f"{seconds / 60:.0f}",

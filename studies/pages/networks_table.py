@@ -10,7 +10,14 @@ from jaxnets.commands.summary import Network, registry
 from studies.pages import bench_table
 
 HEADS = ("network", "`model.name`", "parameters", "multiply-adds", "input", "config")
-SOURCE_HEADS = ("network", "paper", "reports", "compared with", "ImageNet weights", "training, inference")
+SOURCE_HEADS = (
+    "network",
+    "paper",
+    "reports",
+    "compared with",
+    "ImageNet weights",
+    "speed: training, inference",
+)
 CONFIGS = {
     "resnet50": "lung_resnet",
     "densenet121": "lung_densenet",
@@ -23,6 +30,8 @@ CONFIGS = {
     "mlp": "mlp_tanh",
 }
 """The config files of the networks that have one, in the tables' order."""
+TRAIN, INFERENCE = "train", "inference"
+"""How the names of rows begin."""
 OTHERS = "image_folder"
 """The config file of the other networks, by `--config.model.name`."""
 PAPERS = {
@@ -81,7 +90,7 @@ def rows() -> list[tuple[str, ...]]:
 def source_rows(benches: Path) -> list[tuple[str, ...]]:
     """Returns a row per network: where it comes from, what it was compared with, its speed over PyTorch's.
 
-    The speeds are those of the largest images, on the machine that was measured last.
+    The speeds are those of the largest images, on the machine that was measured last, if at all.
     """
     return [
         (
@@ -117,14 +126,14 @@ def _paper(name: str) -> str:
 
 
 def _speeds(name: str, benches: Path) -> str:
-    *_, measured = bench_table.newest_rows(benches).values()
+    rows = bench_table.rows_of_last_machine(benches, TRAIN)
     ratios = []
-    for kind in ("train", "inference"):
-        rows = [row for _, row in measured.values() if row["name"].startswith(f"{kind}/{name}/")]
-        rows = [row for row in rows if row.get("dtype") != bench_table.BFLOAT16]
-        largest = max(rows, key=lambda row: int(row["name"].split("/")[2]), default={})
-        ratios.append(f"{largest['ratio_eager_tuned']:.2f}" if largest else "")
-    return ", ".join(ratios) if any(ratios) else ""
+    for kind in (TRAIN, INFERENCE):
+        found = [row for row in rows if row["name"].startswith(f"{kind}/{name}/")]
+        found = [row for row in found if row.get("dtype") != bench_table.BFLOAT16]
+        largest = max(found, key=lambda row: int(row["name"].split("/")[2]), default={})
+        ratios.append(f"{largest['ratio_eager_tuned']:.2f}" if largest else "-")
+    return ", ".join(ratios) if rows and set(ratios) != {"-"} else ""
 
 
 def _reports(name: str) -> str:

@@ -43,9 +43,11 @@ def _with_gradient(
     cotangent: jax.Array,
     implementation: Implementation,
     **options: Any,
-) -> tuple[jax.Array, jax.Array]:
-    y, pull = jax.vjp(lambda x: max_pool(x, window, implementation=implementation, **options), x)
-    return y, *pull(cotangent)
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Maxima, the gradient of x, and the maxima of a call without gradients."""
+    pool = functools.partial(max_pool, window=window, implementation=implementation, **options)
+    y, pull = jax.vjp(pool, x)
+    return y, *pull(cotangent), pool(x)
 
 
 @settings(max_examples=8, deadline=None)
@@ -80,7 +82,32 @@ def test_every_implementation_matches_numpy_with_ties_and_nan(
     expected = [exact, *(len(others) // 2 * [exact, exact_with_nan])]
     for ours, (y, grad_x) in zip([reference, *others], expected, strict=True):
         np.testing.assert_array_equal(ours[0], y)
+        np.testing.assert_array_equal(ours[2], y)
         np.testing.assert_allclose(ours[1], grad_x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize(("window", "padding"), [((3, 3), ((1, 0), (0, 2))), ((1, 7), ((0, 0), (6, 5)))])
+@pytest.mark.parametrize("channels", [16, 48, 2896])
+def test_maxima_of_many_channels_without_gradients(
+    kernels: tuple[Kernels, ...],
+    channels: int,
+    window: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    strides: tuple[int, int],
+    dtype: str,
+) -> None:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(1, 5, 40 if channels < 100 else 12, channels))
+    values[generator.random(values.shape) < 0.05] = -np.inf
+    values[generator.random(values.shape) < 0.02] = np.nan
+    x, options = jnp.asarray(values, dtype), {"strides": strides, "padding": padding}
+    expected = np.asarray(max_pool(x, window, implementation="by_shape", **options), np.float64)
+    assert np.isnan(expected).any()
+    for implementation in kernels:
+        ours = np.asarray(max_pool(x, window, implementation=implementation, **options), np.float64)
+        np.testing.assert_array_equal(ours, expected)
 
 
 @pytest.mark.slow
@@ -115,10 +142,11 @@ def test_every_implementation_matches_numpy_in_every_precision(
             for implementation, v in values.items()
         ]
 
-    for given_x, (ours_y, our_gradient) in zip(values.values(), compute(), strict=True):
+    for given_x, (ours_y, our_gradient, alone) in zip(values.values(), compute(), strict=True):
         y, grad_x = oracle.max_pool(given_x, window, cotangent.astype(np.float64), **options)
         assert ours_y.dtype == our_gradient.dtype == dtype
         np.testing.assert_array_equal(np.asarray(ours_y, np.float64), y)
+        np.testing.assert_array_equal(np.asarray(alone, np.float64), y)
         error = np.abs(np.asarray(our_gradient, np.float64) - grad_x).max()
         assert error <= bound * np.abs(grad_x).max()
 

@@ -33,7 +33,8 @@ def test_images_with_a_near_duplicate_in_training(tmp_path: Path, monkeypatch: p
     )
     made_results.write_predictions(folder, predictions)
     ((network, accuracy, leaking, others, minutes, run),) = cifar10_table.rows(tmp_path)
-    assert network.endswith("from scratch, 3 epochs")
+    assert network.endswith(" epochs")
+    assert "from scratch, " in network
     assert accuracy.startswith("75.0 %")
     assert leaking.startswith("100.0 %")
     assert leaking.endswith("of 1")
