@@ -55,7 +55,8 @@ class MachineInfo:
 
 
 def forward_flops(network: Any, inputs: jax.Array) -> float:
-    """Returns the operations of a forward pass for one image, as XLA counts them."""
+    """Returns the operations of a forward pass for one image, as XLA counts them, with its own operations."""
+    network = network.clone(implementation="xla")
     apply = functools.partial(network.apply, train=False)
     shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), inputs[:1])
     # Lowered for GPUs, where XLA's own operations are used, which it can count.

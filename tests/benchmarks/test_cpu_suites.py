@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import conv_implementations, gpu, growth, layer_implementations, step_profile, suite
 from benchmarks.comparisons import SUITES, BenchContext
-from benchmarks.jax_workloads import matmul_rate
+from benchmarks.jax_model import make_config
+from benchmarks.jax_workloads import forward_flops, matmul_rate
 from benchmarks.measure import Comparison
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
@@ -95,6 +96,15 @@ def test_a_step_is_profiled_by_kind() -> None:
     assert (
         "training, LeNet-5, 28 px, batch 16, in JAX" in performance_page.sections({"here": [row]})["profile"]
     )
+
+
+def test_operations_do_not_depend_on_the_implementation() -> None:
+    config = make_config("resnet50", 32, 16).model
+    config.width, config.stage_sizes = 8, (1, 1, 1, 1)
+    network = models.create(config)
+    images = np.zeros((1, 32, 32, 3), np.float32)
+    counts = {each: forward_flops(network.clone(implementation=each), images) for each in ("xla", "by_shape")}
+    assert counts["xla"] == counts["by_shape"] > 0
 
 
 def test_inference_is_profiled_by_kind() -> None:
