@@ -133,7 +133,10 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
         found.append((f"{measure}, LC25000", {row: run[field] for row, run in runs.items()}, False))
     wrong = {row: _wrong_pairs(content, row) for row in rows}
     for place, name in enumerate(CONTROLS):
-        counts = {row: count for row, all_counts in wrong.items() if (count := all_counts[place]) is not None}
+        counts: dict[str, float] = {}
+        for row, numbers in wrong.items():
+            if (count := numbers[place]) is not None:
+                counts[row] = count
         found.append((name, counts, False))
     return found
 
