@@ -5,8 +5,10 @@
 The line has "code" (exit code), "seconds", "processor_seconds" (of all its processes, also of those whose
 parent ended first) and "peak_memory" (bytes, of the largest process). A process inherits its parent's peak
 (ru_maxrss of getrusage), and a worker may hold a gigabyte; this small process in between avoids that.
+`memory_with_children` measures all processes together at one moment.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -49,10 +51,30 @@ def _wait_for_orphans() -> None:
             return
         if not ended:
             if time.monotonic() > deadline:
-                for children in Path("/proc/self/task").glob("*/children"):
-                    for child in children.read_text().split():
-                        os.kill(int(child), signal.SIGKILL)
+                for child in children_of(os.getpid()):
+                    os.kill(child, signal.SIGKILL)
             time.sleep(POLL_SECONDS)
+
+
+def children_of(pid: int) -> list[int]:
+    """Returns the children of a process; none where /proc does not exist."""
+    with contextlib.suppress(OSError):
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(child) for children in tasks for child in children.read_text().split()]
+    return []
+
+
+def memory_with_children(pid: int) -> int:
+    """Returns the bytes of a process and its descendants, each shared page divided among its users.
+
+    It is 0 where /proc does not exist.
+    """
+    total = sum(map(memory_with_children, children_of(pid)))
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+    return total
 
 
 if __name__ == "__main__":

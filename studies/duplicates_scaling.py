@@ -8,7 +8,6 @@ results/duplicates/scaling.json. No search reuses the results of another.
 """
 
 import argparse
-import contextlib
 import io
 import json
 import resource
@@ -23,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.duplicates.augment import PUBLISHED
+from benchmarks.resource_usage import memory_with_children
 from jaxnets.data.groups import shipped_groups
 from jaxnets.io import atomic_write
 
@@ -63,7 +63,7 @@ def search(folder: Path, count: int) -> dict[str, Any]:
         )
         peak = 0
         while process.poll() is None:
-            peak = max(peak, memory(process.pid))
+            peak = max(peak, memory_with_children(process.pid))
             time.sleep(POLL_SECONDS)
         if process.returncode:
             sys.exit(process.returncode)
@@ -80,17 +80,6 @@ def search(folder: Path, count: int) -> dict[str, Any]:
             "peak_memory_mb": round(peak / 1e6),
             "work_files_mb": round(sum(path.stat().st_size for path in files) / 1e6),
         }
-
-
-def memory(pid: int) -> int:
-    """The bytes of a process and its descendants; each shared page is divided among its users."""
-    total = 0
-    with contextlib.suppress(OSError):  # the process has ended
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        total = sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            total += sum(memory(int(child)) for child in children.read_text().split())
-    return total
 
 
 def _processor_seconds() -> float:

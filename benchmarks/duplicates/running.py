@@ -20,6 +20,7 @@ from benchmarks.duplicates import finders, scored_pairs
 from benchmarks.duplicates.finders import FINDERS, PROGRAMS, Finder
 from benchmarks.duplicates.image_sets import ImageSet
 from benchmarks.duplicates.scored_pairs import ScoredPairs
+from benchmarks.resource_usage import children_of, memory_with_children
 from benchmarks.subprocess_workload import REPOSITORY, RESOURCE_USAGE
 from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
@@ -107,7 +108,7 @@ class Runner:
         peak, seconds, last = 0, 0.0, time.monotonic()
         with _started(program, log, usage, self.environments / "torch") as process:
             while process.poll() is None:
-                peak = max(peak, sum(map(_memory, _children(process.pid))))
+                peak = max(peak, sum(map(memory_with_children, children_of(process.pid))))
                 time.sleep(POLL_SECONDS)
                 now = time.monotonic()
                 seconds, last = seconds + min(now - last, LONGEST_PAUSE), now
@@ -176,21 +177,3 @@ def _started(
         finally:
             end()
             process.wait()
-
-
-def _children(pid: int) -> list[int]:
-    """Returns the children of a process; none where /proc does not exist."""
-    with contextlib.suppress(OSError):
-        tasks = Path(f"/proc/{pid}/task").glob("*/children")
-        return [int(child) for children in tasks for child in children.read_text().split()]
-    return []
-
-
-def _memory(pid: int) -> int:
-    """Returns the bytes of a process and its descendants; 0 where /proc does not exist."""
-    total = sum(map(_memory, _children(pid)))
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += 1024 * int(line.split()[1])
-    return total

@@ -30,6 +30,8 @@ TITLES = {
     "mnist": "MNIST",
     "tuning": "LC25000, lung_aca (tuning)",
 }
+CONTROLS = ("pairs across LC25000's classes", "pairs of photographs", "pairs of MNIST's digits")
+"""Numbers of reported pairs that are wrong, or almost all wrong."""
 SETTINGS = ("tuned", "default")
 FAILED = "failed"
 GIB = 2**30
@@ -129,6 +131,13 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
     runs = {row: run for row in rows if (run := _run(content, row))["failed"] is None}
     for measure, field in (("processor time", "processor_seconds"), ("peak memory", "peak_memory")):
         found.append((f"{measure}, LC25000", {row: run[field] for row, run in runs.items()}, False))
+    wrong = {row: _wrong_pairs(content, row) for row in rows}
+    for place, name in enumerate(CONTROLS):
+        counts: dict[str, float] = {}
+        for row, numbers in wrong.items():
+            if (count := numbers[place]) is not None:
+                counts[row] = count
+        found.append((name, counts, False))
     return found
 
 
@@ -157,6 +166,8 @@ def _value(measure: str, value: float) -> str:
         return f"{value:,.0f} s"
     if "memory" in measure:
         return f"{value / GIB:.2f} GiB"
+    if measure in CONTROLS:
+        return f"{value:,}"
     return f"{100 * value:.1f} %" if "leakage" in measure else f"{value:.3f}"
 
 
@@ -249,17 +260,19 @@ def _leak(entry: Mapping[str, Any] | None, truth: str) -> str:
 
 
 def _controls(content: Mapping[str, Any]) -> str:
-    heads = ("finder", "pairs across LC25000's classes", "pairs of photographs", "pairs of MNIST's digits")
     rows = []
-    for row, by_set in content["scores"].items():
-        setting = _setting(content, row)
-        across = by_set["lung"]["across_classes"][setting]
-        cells = [title(content, row), FAILED if isinstance(across, dict) else f"{across:,}"]
-        for name in ("photographs", "mnist"):
-            entry = _measured(content, row, name, "copies")
-            cells.append(FAILED if entry is None else f"{entry['pairs']['reported']:,}")
-        rows.append(cells)
-    return table(heads, rows)
+    for row in content["scores"]:
+        counts = _wrong_pairs(content, row)
+        rows.append((title(content, row), *(FAILED if count is None else f"{count:,}" for count in counts)))
+    return table(("finder", *CONTROLS), rows)
+
+
+def _wrong_pairs(content: Mapping[str, Any], row: str) -> list[int | None]:
+    """Returns the numbers of pairs of a row in the order of CONTROLS; None where its finder failed."""
+    across = content["scores"][row]["lung"]["across_classes"][_setting(content, row)]
+    entries = (_measured(content, row, name, "copies") for name in ("photographs", "mnist"))
+    reported = (None if entry is None else entry["pairs"]["reported"] for entry in entries)
+    return [None if isinstance(across, dict) else across, *reported]
 
 
 def _cost(content: Mapping[str, Any]) -> str:

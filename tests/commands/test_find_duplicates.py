@@ -18,8 +18,8 @@ import jaxnets
 from jaxnets.commands.find_duplicates import find_duplicates
 from jaxnets.data.groups import read_groups
 from jaxnets.data.images import read_image
-from jaxnets.data.near_duplicates import tasks
-from jaxnets.data.near_duplicates.features import Settings
+from jaxnets.data.near_duplicates import candidates, tasks
+from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import CheckFailedError, ConfigError, DataError
 
@@ -205,6 +205,19 @@ def test_few_small_drawings_are_not_joined(tmp_path: Path) -> None:
     assert len(set(joined.groups.tolist())) < 4  # what prevents it is the setting
     found = jaxnets.find_duplicates(tmp_path / "images", workers=1)
     assert len(set(found.groups.tolist())) == 4
+
+
+def test_fewer_keypoints_than_a_visual_word_needs_are_no_error(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (SIZE, SIZE), (200, 200, 200))
+    _save(np.array(picture), tmp_path / "images" / "plain.png")
+    ImageDraw.Draw(picture).ellipse((47, 47, 53, 53), fill=(40, 40, 40))
+    _save(np.array(picture), tmp_path / "images" / "dot.png")
+    images = [read_image(path) for path in sorted((tmp_path / "images").iterdir())]
+    keypoints = sum(int(describe(image, SETTINGS)["count"]) for image in images)
+    assert 0 < keypoints < candidates.MIN_PER_WORD
+    found = jaxnets.find_duplicates(tmp_path / "images", workers=1, settings=SETTINGS)
+    assert found.groups.tolist() == [0, 1]
+    assert found.too_plain.all()
 
 
 def test_output_inside_the_image_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

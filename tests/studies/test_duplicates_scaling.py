@@ -1,6 +1,5 @@
-"""The images and the memory of the study of times by the number of images."""
+"""The images of the study of times by the number of images."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,3 @@ def test_images_are_made_once_from_the_first_of_each_original(tmp_path: Path) ->
     path.write_bytes(b"")
     duplicates_scaling.make_images(tmp_path / "source", made, 2)
     assert path.read_bytes() == b""
-
-
-def test_memory_of_this_process_is_measured() -> None:
-    before = duplicates_scaling.memory(os.getpid())
-    block = np.ones(50_000_000, np.uint8)
-    assert before + 0.9 * block.nbytes < duplicates_scaling.memory(os.getpid()) < before + 2 * block.nbytes

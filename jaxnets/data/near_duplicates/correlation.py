@@ -1,7 +1,7 @@
 """Small images, with too few keypoints: candidates and verification by correlation of details.
 
 Details are what remains of an image without its coarse brightness: two photographs of a bright object on a
-dark ground correlate, their details do not. An affine map is fitted by maximising the correlation (ECC:
+dark background correlate, their details do not. An affine map is fitted by maximising the correlation (ECC:
 Evangelidis and Psarakis, IEEE TPAMI 2008).
 """
 
@@ -17,7 +17,7 @@ from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, com
 _CELL = SIDE // SMALL_CELLS  # pixels along a side
 _COARSE, _BLUR = 4.0, 1.2  # standard deviations in pixels: what is removed, and what is smoothed
 _FINE_COARSE, _FINE_BLUR = 3.0, 0.7
-_LEVELS = 8  # of grey in each bin; a plain ground is within two bins
+_LEVELS = 8  # of grey in each bin; a plain background is within two bins
 _BORDER = 2  # pixels of a border that are not compared
 _INNER = np.pad(np.ones((SIDE - 2 * _BORDER,) * 2, np.float32), _BORDER)
 _LEAST_COMMON = 1 / 3  # of the area
@@ -32,7 +32,7 @@ def describe_small(image: np.ndarray, size: np.ndarray) -> np.ndarray:
     record["size"] = size
     record["grey"] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     levels = np.bincount(record["grey"].ravel() // _LEVELS, minlength=256 // _LEVELS + 1)
-    record["ground"] = (levels[:-1] + levels[1:]).max() / SIDE**2
+    record["background"] = (levels[:-1] + levels[1:]).max() / SIDE**2
     details = _details(pixels.astype(np.float32), _COARSE, _BLUR)
     for row, view in enumerate((details, details[:, ::-1])):
         cells = view.reshape(SMALL_CELLS, _CELL, SMALL_CELLS, _CELL, 3).mean((1, 3)).reshape(-1, 3)
@@ -107,14 +107,14 @@ def next_correlations(compared: np.ndarray, records: np.ndarray, settings: Setti
     """float32[M]: the correlation of each small image with its candidate of rank `small_rank`.
 
     `compared` are PAIR records of pairs of `records`, SMALL[M]. An image with fewer candidates gets 0 or, if
-    it is mostly a plain ground as drawings are, what drawings reach by chance.
+    it is mostly a plain background as drawings are, what drawings reach by chance.
     """
     image = np.concatenate([compared["first"], compared["second"]])
     values = np.concatenate([compared["correlation"]] * 2)
     order = np.lexsort((-values, image))
     starts = np.searchsorted(image[order], np.arange(len(records) + 1))
     place = starts[:-1] + settings.small_rank
-    found = np.where(records["ground"] >= settings.small_ground, settings.small_drawings, 0.0)
+    found = np.where(records["background"] >= settings.small_background, settings.small_drawings, 0.0)
     has_next = place < starts[1:]
     found[has_next] = values[order[place[has_next]]]
     return found.astype(np.float32)
@@ -141,12 +141,13 @@ def select_copies(
     """
     other = np.maximum(others[compared["first"]], others[compared["second"]])
     is_alone = 1 - compared["correlation"] <= settings.small_ratio * (1 - other)
-    crowd = components[drawn["first"]]
+    component = components[drawn["first"]]
     size = int(components.max()) + 1
-    agreeing = np.bincount(crowd, drawn["correlation"] >= settings.small_correlation, size)
-    is_crowd = agreeing >= np.maximum(1, settings.small_agreeing * np.bincount(crowd, minlength=size))
+    agreeing = np.bincount(component, drawn["correlation"] >= settings.small_correlation, size)
+    needed = np.maximum(1, settings.small_agreeing * np.bincount(component, minlength=size))
+    are_copies = (agreeing >= needed)[components[compared["first"]]]
     is_strong = compared["correlation"] >= settings.small_correlation
-    return compared[is_strong & (is_alone | is_crowd[components[compared["first"]]])]
+    return compared[is_strong & (is_alone | are_copies)]
 
 
 def _fit(here: np.ndarray, there: np.ndarray) -> np.ndarray | None:

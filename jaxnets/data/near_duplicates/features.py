@@ -21,7 +21,7 @@ SMALL = np.dtype(
         ("size", np.float32, (2,)),  # width and height in pixels of the scaled image
         ("grey", np.uint8, (SMALL_SIDE, SMALL_SIDE)),
         ("descriptor", np.float32, (2, 3 * SMALL_CELLS**2)),  # of the image, and of its mirror image
-        ("ground", np.float32),  # the fraction of pixels that have nearly the most common grey
+        ("background", np.float32),  # the fraction of pixels that have nearly the most common grey
     ]
 )
 """What `correlation` compares of a small image."""
@@ -75,7 +75,7 @@ class Settings:
     small_correlation: float = 0.9
     small_rank: int = 10  # of the candidate that copies must correlate better than, and by which ratio
     small_ratio: float = 0.25
-    small_ground: float = 0.6  # the fraction of plain ground from which an image is a drawing
+    small_background: float = 0.6  # the fraction of plain background from which an image is a drawing
     small_drawings: float = 0.95  # the correlation of details that drawings reach by chance
     small_drawn: int = 50  # images compared at random among more copies than small_rank
     small_agreeing: float = 0.8  # the fraction of these pairs that must correlate

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from jaxnets.data.groups import Groups, in_order
-from jaxnets.data.near_duplicates import correlation, features, tasks
+from jaxnets.data.near_duplicates import candidates, correlation, features, tasks
 from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.near_duplicates.task_runner import Computed, TaskRunner
 from jaxnets.data.near_duplicates.verification import PAIR
@@ -121,19 +121,19 @@ def _search_small(
         return np.zeros(0, PAIR), 0
     labels, rows = images.labels[small], np.arange(len(small))
     found = runner.stage("similar", ROWS, tasks.similar, rows, runner.folder, labels, settings)
-    candidates = np.unique(np.concatenate(found), axis=0)
-    compared = _stage_of_pairs("correlate", tasks.correlate_pairs, candidates, settings, runner)
+    tried = np.unique(np.concatenate(found), axis=0)
+    compared = _stage_of_pairs("correlate", tasks.correlate_pairs, tried, settings, runner)
     strong = compared[compared["correlation"] >= settings.small_correlation]
     components = connected(np.stack([strong["first"], strong["second"]], 1), len(small))
     others = correlation.next_correlations(compared, records.small, settings)
-    is_crowded = others >= settings.small_correlation
-    is_crowded &= records.small["ground"] < settings.small_ground
-    drawn = correlation.draw_pairs(components, is_crowded, settings)
-    drawn = _stage_of_pairs("crowds", tasks.correlate_pairs, drawn, settings, runner)
+    has_many_copies = others >= settings.small_correlation
+    has_many_copies &= records.small["background"] < settings.small_background
+    drawn = correlation.draw_pairs(components, has_many_copies, settings)
+    drawn = _stage_of_pairs("many_copies", tasks.correlate_pairs, drawn, settings, runner)
     pairs = correlation.select_copies(compared, drawn, components, others, settings)
     for end in ("first", "second"):
         pairs[end] = small[pairs[end]]
-    return pairs, len(candidates)
+    return pairs, len(tried)
 
 
 def _search_copies(
@@ -160,7 +160,7 @@ def _search_overlaps(
     originals = find_originals(pairs, contents, settings)
     chosen = np.concatenate(representatives(pairs, originals, settings.representatives, settings))
     chosen = chosen[records.field("count")[chosen] > 0]
-    if len(chosen):
+    if records.field("count")[chosen].sum() >= candidates.MIN_PER_WORD:
         stage("codebook", len(chosen), tasks.make_vocabulary, chosen, folder, settings)
         stage("words", tasks.IMAGES, tasks.visual_words, chosen, folder, settings)
         owners, labels, rows = originals[chosen], images.labels[chosen], np.arange(len(chosen))

@@ -93,8 +93,6 @@ def make_vocabulary(images: np.ndarray, folder: Path, settings: Settings) -> Com
     records = _open_features(folder)
     counts = records.field("count")[images]
     size = min(settings.words, int(counts.sum()) // candidates.MIN_PER_WORD)
-    if not size:
-        return np.zeros((0, features.DESCRIPTOR), np.float32), []
     ends = np.cumsum(counts)
     most = candidates.SAMPLE_PER_WORD * size
     chosen = np.sort(np.random.default_rng(0).permutation(ends[-1])[:most])

@@ -110,7 +110,7 @@ def test_copies_correlate_better_than_the_next_candidates() -> None:
 def test_few_drawings_have_to_correlate_more_than_photographs() -> None:
     records = np.zeros(6, SMALL)
     pairs = _pairs([(0, 1, 0.97), (2, 3, 0.97), (4, 5, 0.99)])
-    records["ground"][2:] = 0.8
+    records["background"][2:] = 0.8
     assert _copies(pairs, records, _pairs([]), SETTINGS) == [(0, 1), (4, 5)]
 
 

@@ -109,7 +109,27 @@ def test_the_page_names_what_is_better_than_one_of_our_rows(folder: Path) -> Non
         for name in ("published", "harder", "lung")
     ]
     assert [line for line in lines if "F1" in line] == pairs
-    assert lines[3:] == ["- processor time, LC25000: pHash 7 s; jaxnets 70 s"]
+    assert lines[3:] == [
+        "- processor time, LC25000: pHash 7 s; jaxnets 70 s",
+        "- pairs across LC25000's classes: pHash 4; jaxnets 4",
+        "- pairs of photographs: pHash 10; jaxnets 10",
+        "- pairs of MNIST's digits: pHash 10; jaxnets 10",
+    ]
+
+
+def test_the_page_names_fewer_wrong_pairs(folder: Path) -> None:
+    path = folder / "duplicates.json"
+    content = json.loads(path.read_text())
+    scores = content["scores"]
+    scores["phash"] = json.loads(json.dumps(scores["phash"]))
+    scores["phash"]["lung"]["across_classes"]["tuned"] = 5
+    scores["phash"]["mnist"]["copies"]["tuned"]["pairs"]["reported"] = 0
+    scores["phash"]["photographs"]["copies"]["tuned"]["pairs"]["reported"] = 11
+    path.write_text(json.dumps(content))
+    lines = _section(folder, "duplicates_better")
+    assert [line for line in lines if line.startswith("- pairs")] == [
+        "- pairs of MNIST's digits: pHash 0; jaxnets 10"
+    ]
 
 
 def test_equal_measures_are_named(folder: Path) -> None:
