@@ -225,6 +225,7 @@ def test_files_of_pytorch_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 @pytest.mark.skipif(not has_torch(), reason="needs PyTorch")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated
 @pytest.mark.parametrize("layout", ["sparse", "quantized", "float8"])
 def test_other_tensors_are_refused(tmp_path: Path, layout: str) -> None:
     import torch
