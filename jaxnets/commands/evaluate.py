@@ -1,6 +1,5 @@
 """Evaluate a run from its directory, finished or not, or compare its predictions with another run's."""
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,11 +89,6 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     metrics = run.metrics(step)
     evaluator = make_evaluator(config, restored.model, data, Devices.all())
     state = fold_state(config, restored.model, restored.state, data.shape)
-    weights = weights_of(run, restored)
-    make_predictor = functools.partial(
-        Predictor, weights, max_pixels=config.data.max_pixels, calibrated=False
-    )
-    predictor = None if weights.preprocessing is None else make_predictor()
     with console.phase("evaluate") as phase:
         scores = evaluator(state, indices)
         phase.text = f"{scores.examples:,} {part} examples, step {step}"
@@ -110,13 +104,17 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
                 validation = evaluator.predictions(evaluator(state, on_validation), on_validation)
                 phase.text = f"{len(on_validation):,} validation examples, for temperature scaling"
         measured |= measure(predictions, data.source.classes, validation)
-        if turns:
-            with console.phase("evaluate") as phase:
-                averaging = make_predictor(test_time_augmentation=True)
-                turned = evaluate_turns(config, averaging, data, indices)
-                phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
-            measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
         leak = measured["leakage"] = leaked_fractions(data.split, data.group_ids)
+    weights = weights_of(run, restored)
+    del restored, state  # the predictor has its own copy on the device
+    predictor = None
+    if weights.preprocessing is not None:
+        predictor = Predictor(weights, max_pixels=config.data.max_pixels, calibrated=False)
+    if turns and predictor is not None and predictions is not None:
+        with console.phase("evaluate") as phase:
+            turned = evaluate_turns(config, predictor, data, indices)
+            phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
+        measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
     console.log_text(_format(scores, data.source.classes, measured))
     if "test_time_augmentation" in measured:
         console.log("averaged", _format_turns(measured["test_time_augmentation"]))

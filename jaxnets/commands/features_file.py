@@ -21,7 +21,7 @@ UNKNOWN = -1
 
 
 class Known(NamedTuple):
-    """What is known of an image: its class, "" if unknown, and its group of near-duplicates or UNKNOWN."""
+    """What is known of an image: its class, "" if unknown, and its group or UNKNOWN."""
 
     label: str
     group: int

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -77,7 +78,9 @@ def runtime_files(cache: Path | None = None) -> dict[str, bytes]:
     path = folder / f"{PACKAGE}-{VERSION}.tgz"
     if not path.is_file():
         require_folder(folder)
-        _download(folder)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _download(Path(scratch), cache=folder)
+            (Path(scratch) / path.name).replace(path)
     data = path.read_bytes()
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
         raise CheckpointError(f"{path} is not {PACKAGE} {VERSION}: remove it, or download it again")
@@ -86,12 +89,12 @@ def runtime_files(cache: Path | None = None) -> dict[str, bytes]:
         return {key: member.read() for key, member in members.items() if member is not None}
 
 
-def _download(folder: Path) -> None:
+def _download(folder: Path, *, cache: Path) -> None:
     wanted, npm = f"{PACKAGE}@{VERSION}", shutil.which("npm")
     if npm is None:
         raise ConfigError(
             f"--format=web needs {wanted}, which npm downloads: install npm (https://nodejs.org), "
-            f"or put {PACKAGE}-{VERSION}.tgz into {folder}"
+            f"or put {PACKAGE}-{VERSION}.tgz into {cache}"
         )
     done = subprocess.run([npm, "pack", wanted], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:

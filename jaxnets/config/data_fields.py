@@ -97,7 +97,7 @@ DATA_FIELDS: Mapping[str, Field] = {
     "data.allow_duplicates": field(
         False,
         "train even if test images, or images of their groups in an official split, are also in the training "
-        "set",
+        "set; CIFAR-10's official split is only marked LEAKY",
         used=when.IMAGES,
     ),
     "data.split_seed": field(

@@ -162,15 +162,21 @@ class Predictor:
         probabilities, features = self._in_batches(self._apply_with_features, images)
         return self._mean_over_turns(probabilities, images), features
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`."""
+    def probabilities(self, images: np.ndarray, *, test_time_augmentation: bool | None = None) -> np.ndarray:
+        """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`.
+
+        `test_time_augmentation` averages them over turns and mirrors; by default it is the predictor's.
+        """
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))
-        return self._mean_over_turns(self._in_batches(self._apply, images), images)
+        return self._mean_over_turns(self._in_batches(self._apply, images), images, test_time_augmentation)
 
-    def _mean_over_turns(self, probabilities: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """With `test_time_augmentation` the mean of `probabilities` and those of the other turns."""
-        others = range(1, TURNS if self.test_time_augmentation else 1)
+    def _mean_over_turns(
+        self, probabilities: np.ndarray, images: np.ndarray, augmented: bool | None = None
+    ) -> np.ndarray:
+        """With test-time augmentation the mean of `probabilities` and those of the other turns."""
+        augmented = self.test_time_augmentation if augmented is None else augmented
+        others = range(1, TURNS if augmented else 1)
         turned = [self._in_batches(self._apply, turn(images, number)) for number in others]
         return np.mean([probabilities, *turned], axis=0)
 

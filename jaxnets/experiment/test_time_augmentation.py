@@ -14,9 +14,12 @@ from jaxnets.training.loss import make_loss
 def evaluate_turns(
     config: config_dict.ConfigDict, predictor: Predictor, data: Dataset, indices: np.ndarray
 ) -> ClassScores:
-    """Scores on `indices` of a predictor with test-time augmentation."""
-    batches = map(predictor.probabilities, data.images(indices, BATCH_SIZE))
-    probabilities, labels = np.concatenate(list(batches)), data.source.labels[indices]
+    """Scores on `indices` of a predictor, with test-time augmentation."""
+    batches = [
+        predictor.probabilities(images, test_time_augmentation=True)
+        for images in data.images(indices, BATCH_SIZE)
+    ]
+    probabilities, labels = np.concatenate(batches), data.source.labels[indices]
     logits = jnp.log(jnp.maximum(probabilities, np.finfo(np.float32).tiny))
     targets = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     loss = make_loss(config.train, class_counts=data.class_counts)

@@ -7,6 +7,7 @@ values as int64, and the values. In the state dict a tensor is a call of a funct
 sizes and strides.
 """
 
+import io
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -33,6 +34,10 @@ DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
+MAX_PICKLE = 1 << 24
+"""The maximum number of bytes of data.pkl. Each may become an object of about 64 bytes."""
+MAX_COPIES = 4
+"""The maximum number of bytes of all tensors per byte of the file: tensors may share a storage."""
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts store a state dict."""
 
@@ -41,6 +46,10 @@ class _Storage(NamedTuple):
     key: str
     dtype: np.dtype
     count: int
+
+    @property
+    def bytes(self) -> int:
+        return self.count * self.dtype.itemsize
 
 
 class _Tensor(NamedTuple):
@@ -65,30 +74,39 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Callable[..., Any] | np.dtype:
-        if (module, name) == ("collections", "OrderedDict"):
+        if module == "collections" and name in ("OrderedDict", "Counter"):
             return _StateDict
+        if (module, name) == ("torch", "Size"):
+            return tuple
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _make_tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return _make_parameter
         if module == "torch" and name in DTYPES:
             return np.dtype(DTYPES[name])
+        is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+        if is_storage or (module == "torch._utils" and name.startswith("_rebuild_")):
+            raise _TensorError(f"{module}.{name}")
         raise _UnsafeError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, *view = pid
-        if kind != "storage" or any(view) or not isinstance(dtype, np.dtype):
+        if kind != "storage" or any(view) or not isinstance(dtype, np.dtype) or int(count) < 0:
             raise ValueError("a storage of an unknown kind")
         return self.storages.setdefault(str(key), _Storage(str(key), dtype, int(count)))
 
 
+class _TensorError(Exception):
+    """The file has a tensor of a type or layout that is not read."""
+
+
 class _UnsafeError(Exception):
-    """The file names something that is neither a tensor nor an ordered dict."""
+    """The file names something that is neither a tensor nor a dict."""
 
 
 def _make_tensor(storage: Any, offset: Any, sizes: Any, strides: Any, *_: Any) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor without a storage")
+    if not isinstance(storage, _Storage) or any(int(size) < 0 for size in sizes):
+        raise ValueError("a tensor without a storage, or of a negative size")
     return _Tensor(storage, int(offset), tuple(map(int, sizes)), tuple(map(int, strides)))
 
 
@@ -99,12 +117,17 @@ def _make_parameter(tensor: Any, *_: Any) -> Any:
 def read(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict by name.
 
-    Raises CheckpointError if the file is damaged, or contains anything but tensors and dicts of them.
+    Raises CheckpointError if the file is damaged, contains anything but dense tensors and dicts of them, or
+    has tensors that would take much more memory than the file.
     """
     try:
         return _read_zip(path) if zipfile.is_zipfile(path) else _read_sequence(path)
     except CheckpointError:
         raise
+    except _TensorError as error:
+        raise CheckpointError(
+            f"{path} holds tensors of a kind that is not read ({error}): save all as dense float32"
+        ) from error
     except _UnsafeError as error:
         raise CheckpointError(
             f"{path} holds more than dense tensors ({error}), which might run code: it is not read; "
@@ -117,17 +140,40 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def _read_zip(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         (root,) = (name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
-        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in archive.namelist() and _stored(archive, f"{root}byteorder") != b"little":
             raise ValueError("another byte order")
-        with archive.open(f"{root}data.pkl") as file:
-            tensors = _state_dict(path, _Unpickler(file).load())
+        pickled = io.BytesIO(_stored(archive, f"{root}data.pkl", MAX_PICKLE))
+        tensors = _state_dict(path, _Unpickler(pickled).load())
+        storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+        _check_sizes(path, tensors, storages)
         values = {}
-        for key, storage in {tensor.storage.key: tensor.storage for tensor in tensors.values()}.items():
-            member = archive.getinfo(f"{root}data/{key}")
-            if not member.compress_size == member.file_size == storage.count * storage.dtype.itemsize:
-                raise ValueError("a storage of another size")
-            values[key] = np.frombuffer(archive.read(member), storage.dtype)
+        for key, storage in storages.items():
+            data = _stored(archive, f"{root}data/{key}", storage.bytes)
+            values[key] = np.frombuffer(data, storage.dtype, storage.count)
     return {name: _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _stored(archive: zipfile.ZipFile, name: str, max_bytes: int = 1 << 10) -> bytes:
+    """Reads a member, which PyTorch never compresses; raises ValueError if it is compressed or too large."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > max_bytes:
+        raise ValueError("a compressed or too large member")
+    return archive.read(member)
+
+
+def _check_sizes(path: Path, tensors: Mapping[str, _Tensor], storages: Mapping[str, _Storage]) -> None:
+    """Checks that the storages fit into the file, and that the tensors are not many copies of them."""
+    size = path.stat().st_size
+    if sum(storage.bytes for storage in storages.values()) > size:
+        raise ValueError("storages that are larger than the file")
+    total = sum(
+        int(np.prod(each.sizes, dtype=object)) * each.storage.dtype.itemsize for each in tensors.values()
+    )
+    if total > MAX_COPIES * size:
+        raise CheckpointError(
+            f"{path} holds tensors of {total:,} bytes in {size:,} bytes: too many share a storage; "
+            "save clones of the tensors"
+        )
 
 
 def _read_sequence(path: Path) -> dict[str, np.ndarray]:
@@ -139,6 +185,7 @@ def _read_sequence(path: Path) -> dict[str, np.ndarray]:
         if protocol != PROTOCOL or not system["little_endian"]:
             raise ValueError("another protocol or byte order")
         tensors = _state_dict(path, loaded)
+        _check_sizes(path, tensors, parts[2].storages)
         values = {str(key): _read_storage(file, parts[2].storages[str(key)]) for key in keys}
     return {name: _array(tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
 
@@ -157,8 +204,7 @@ def _read_storage(file: IO[bytes], storage: _Storage) -> np.ndarray:
     (count,) = np.frombuffer(file.read(8), "<i8")
     if count != storage.count:
         raise ValueError("a storage of another size")
-    data = file.read(count * storage.dtype.itemsize)
-    return np.frombuffer(data, storage.dtype, count)
+    return np.frombuffer(file.read(storage.bytes), storage.dtype, count)
 
 
 def _array(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
@@ -166,7 +212,7 @@ def _array(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
     pairs = list(zip(tensor.sizes, tensor.strides, strict=True))
     last = tensor.offset + sum((size - 1) * stride for size, stride in pairs)
     count = int(np.prod(tensor.sizes, dtype=object))
-    if min((tensor.offset, *tensor.sizes, *tensor.strides)) < 0 or count > values.size:
+    if min((tensor.offset, *tensor.strides)) < 0 or count > values.size:
         raise ValueError("sizes that do not fit the storage")
     if count == 0:
         return np.empty(tensor.sizes, values.dtype)

@@ -16,6 +16,7 @@ from jaxnets.errors import ConfigError
 from jaxnets.evaluation.predictions import load_predictions
 from jaxnets.evaluation.turns import TURNS, turn
 from jaxnets.experiment.data import open_dataset
+from jaxnets.experiment.predictor import Predictor
 from jaxnets.experiment.run_directory import open_run
 
 
@@ -29,6 +30,7 @@ def test_predictions_are_means_over_turns(trained: Path, images: np.ndarray) -> 
     expected = np.mean([plain.probabilities(turn(images, number)) for number in range(TURNS)], axis=0)
     found = averaging.probabilities(images)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(plain.probabilities(images, test_time_augmentation=True), found)
     assert np.abs(found - plain.probabilities(images)).max() > 1e-5
     np.testing.assert_allclose(averaging.probabilities(turn(images, 6)), found, rtol=1e-5)
 
@@ -46,12 +48,20 @@ def test_predict_averages_with_the_option(
 
 
 def test_evaluation_reports_both_results(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
+    run, predictors = tmp_path / "run", []
+
+    class Counted(Predictor):
+        def __init__(self, *arguments: Any, **options: Any):
+            super().__init__(*arguments, **options)
+            predictors.append(self)
+
+    monkeypatch.setattr("jaxnets.commands.evaluate.Predictor", Counted)
     shutil.copytree(trained, run)
     stored = (run / "predictions" / "test.npz").read_bytes()
     measured = evaluate(run, turns=True)
+    assert len(predictors) == 1  # for the averages and the report
     assert load_predictions(run / "predictions" / "test.npz").to_bytes() == stored
     data = open_dataset(open_run(run).config)
     test = data.split.test

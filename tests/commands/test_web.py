@@ -111,8 +111,21 @@ def test_a_missing_npm_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.real_runtime
 def test_a_failed_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
+    name = f"{web.PACKAGE}-{web.VERSION}.tgz"
+    npm.write_text(f"#!/bin/sh\necho half > {name}\necho no network >&2\nexit 1\n")
     npm.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(npm))
     with pytest.raises(ConfigError, match=r"npm cannot download .* \(no network\)"):
         web.runtime_files(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []  # no part of a package is taken for one
+
+
+@pytest.mark.real_runtime
+def test_a_download_is_moved_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm, name = tmp_path / "npm", f"{web.PACKAGE}-{web.VERSION}.tgz"
+    npm.write_text(f"#!/bin/sh\necho another > {name}\n")
+    npm.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+    with pytest.raises(CheckpointError, match="is not onnxruntime-web"):
+        web.runtime_files(tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [name]

@@ -129,7 +129,14 @@ DAMAGED: dict[str, Callable[[Path], None]] = {
     "another size": _one(tensor(Storage("7", 11), 0, (3,), (1,))),
     "a negative size": _one(tensor(Storage("7", -12), 0, (3,), (1,))),
     "a view of a storage": _one(tensor(Storage("7", 12, view=("8", 0, 1)), 0, (3,), (1,))),
-    "an unknown type": _one(tensor(Storage("7", 12, "QInt8Storage"), 0, (3,), (1,))),
+    "an unknown object": _one(tensor(Storage("7", 12, "Generator"), 0, (3,), (1,))),
+    "a huge tensor that a negative one would hide": lambda path: write(
+        path,
+        OrderedDict(
+            a=tensor(Storage("7", 12), 0, (1 << 42,), (0,)), b=tensor(Storage("7", 12), 0, (-1 << 42,), (0,))
+        ),
+        {"7": VALUES},
+    ),
     "a missing storage": _one(tensor(Storage("9", 12), 0, (3,), (1,))),
     "no storage": _one(tensor("7", 0, (3,), (1,))),  # type: ignore[arg-type]
     "only the magic number": lambda path: path.write_bytes(pth.MAGIC) and None,
@@ -143,6 +150,47 @@ def test_damaged_and_hostile_files_raise(name: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x\.pth (is not|holds)"):
         weight_files.open_file(str(path), print)
     assert os.listdir(tmp_path) == ["x.pth"]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (tensor(Storage("7", 12, "ComplexFloatStorage"), 0, (3,), (1,)), "torch.ComplexFloatStorage"),
+        (
+            Call(Global("torch._utils", "_rebuild_sparse_tensor"), 0, ()),
+            "torch._utils._rebuild_sparse_tensor",
+        ),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(call: Call, name: str, tmp_path: Path) -> None:
+    _one(call)(tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"is not read \({name}\): save all as dense float32"):
+        pth.read(tmp_path / "x.pth")
+
+
+def test_counters_and_sizes_may_lie_beside_a_state_dict(tmp_path: Path) -> None:
+    state = OrderedDict(a=tensor(Storage("7", 12), 0, (12,), (1,)))
+    others = {
+        "milestones": Call(Global("collections", "Counter"), {30: 1}),
+        "size": Call(Global("torch", "Size"), (3, 4)),
+    }
+    write(tmp_path / "x.pth", {"model": state, **others}, {"7": VALUES})
+    np.testing.assert_array_equal(pth.read(tmp_path / "x.pth")["a"], VALUES)
+
+
+def test_many_copies_of_a_storage_raise(tmp_path: Path) -> None:
+    path, values = tmp_path / "x.pth", np.zeros(10_000, np.float32)
+    for copies in (3, 50):
+        shared = Storage("7", values.size)
+        tensors = OrderedDict(
+            (str(number), tensor(shared, 0, values.shape, (1,))) for number in range(copies)
+        )
+        write(path, tensors, {"7": values})
+        if copies == 3:
+            assert len(pth.read(path)) == 3
+            continue
+        with pytest.raises(CheckpointError, match=r"tensors of 2,000,000 bytes .* share a storage"):
+            pth.read(path)
 
 
 def test_truncated_files_raise(tmp_path: Path) -> None:
@@ -177,6 +225,7 @@ def test_files_of_pytorch_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 @pytest.mark.skipif(not has_torch(), reason="needs PyTorch")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated
 @pytest.mark.parametrize("layout", ["sparse", "quantized", "float8"])
 def test_other_tensors_are_refused(tmp_path: Path, layout: str) -> None:
     import torch
@@ -188,7 +237,7 @@ def test_other_tensors_are_refused(tmp_path: Path, layout: str) -> None:
         "float8": lambda: dense.to(torch.float8_e4m3fn),
     }[layout]()
     torch.save({"a": tensor}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="holds more than dense tensors"):
+    with pytest.raises(CheckpointError, match="holds tensors of a kind that is not read"):
         pth.read(tmp_path / "x.pth")
 
 
@@ -197,15 +246,16 @@ class TestZip:
 
     @staticmethod
     def write(
-        path: Path, *, data: bytes, compression: int = zipfile.ZIP_STORED, order: str = "little"
+        path: Path, *, data: bytes, deflated: str = "", order: str = "little", padding: int = 0
     ) -> None:
         stream, storage = io.BytesIO(), Storage("0", VALUES.size)
         storage.id = storage.id[:-1]
         Writer(stream, protocol=2).dump(OrderedDict(a=tensor(storage, 0, (3, 4), (4, 1))))
-        with zipfile.ZipFile(path, "w", compression) as archive:
-            archive.writestr("archive/data.pkl", stream.getvalue())
-            archive.writestr("archive/byteorder", order)
-            archive.writestr("archive/data/0", data)
+        members = {"data.pkl": stream.getvalue() + bytes(padding), "byteorder": order, "data/0": data}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                kind = zipfile.ZIP_DEFLATED if name == deflated else zipfile.ZIP_STORED
+                archive.writestr(f"archive/{name}", content, kind)
 
     def test_tensors_are_read(self, tmp_path: Path) -> None:
         self.write(tmp_path / "x.pth", data=VALUES.tobytes())
@@ -217,7 +267,10 @@ class TestZip:
             {"data": VALUES.tobytes()[:-1]},
             {"data": VALUES.tobytes() + b"\0"},
             {"data": VALUES.tobytes(), "order": "big"},
-            {"data": bytes(4 * VALUES.size), "compression": zipfile.ZIP_DEFLATED},
+            {"data": bytes(4 * VALUES.size), "deflated": "data/0"},
+            {"data": bytes(4 * VALUES.size), "deflated": "data.pkl"},
+            {"data": bytes(4 * VALUES.size), "deflated": "byteorder"},
+            {"data": bytes(4 * VALUES.size), "padding": pth.MAX_PICKLE},
         ],
     )
     def test_damaged_files_raise(self, tmp_path: Path, options: dict[str, Any]) -> None:

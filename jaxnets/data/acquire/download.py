@@ -4,10 +4,13 @@ Tested against a local server that cuts connections, ignores ranges, fails and s
 against the real hosts.
 """
 
+import collections
 import contextlib
 import hashlib
 import http.client
 import lzma
+import posixpath
+import stat
 import tarfile
 import time
 import urllib.error
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from jaxnets.data.sources.base import Progress
 from jaxnets.errors import DataError, MachineError
-from jaxnets.io import DISK_FULL, NOT_WRITABLE
+from jaxnets.io import DISK_FULL, NOT_WRITABLE, printable
 
 _CHUNK = 1 << 18
 # RuntimeError: encrypted, or a compression that zipfile does not support.
@@ -155,38 +158,44 @@ def extract(
 ) -> int:
     """Extracts the regular files of a zip or tar into the folder `target`; returns their number.
 
-    Links and devices are skipped. `wanted` selects members by name; `progress` counts extracted files. Raises
-    DataError for an archive that is damaged, leads out of `target` or unpacks to more than `max_bytes`;
-    MachineError if files cannot be written.
+    Links and devices in a tar are skipped. `wanted` selects members by name; `progress` counts extracted
+    files. Raises DataError for an archive that is damaged, leads out of `target`, unpacks to more than
+    `max_bytes` or has two members of the same path, and for a link or device in a zip; MachineError if files
+    cannot be written.
     """
     try:
         with contextlib.ExitStack() as stack:
-            files: dict[str, tuple[int, Callable[[], object]]]
+            files: list[tuple[str, int, Callable[[], object]]]
             if zipfile.is_zipfile(archive):
                 zipped = stack.enter_context(zipfile.ZipFile(archive))
-                regular = [entry for entry in zipped.infolist() if not entry.is_dir()]
-                files = {
-                    entry.filename: (entry.file_size, partial(zipped.extract, entry, target))
-                    for entry in regular
-                }
+                entries = [
+                    entry for entry in zipped.infolist() if not entry.is_dir() and wanted(entry.filename)
+                ]
+                _check_zip(archive, entries)
+                files = [
+                    (entry.filename, entry.file_size, partial(zipped.extract, entry, target))
+                    for entry in entries
+                ]
             else:
                 tarred = stack.enter_context(tarfile.open(archive))
-                files = {
-                    member.name: (member.size, partial(tarred.extract, member, target, filter="data"))
+                files = [
+                    (member.name, member.size, partial(tarred.extract, member, target, filter="data"))
                     for member in tarred
-                    if member.isfile()
-                }
+                    if member.isfile() and wanted(member.name)
+                ]
                 # Read to the end, where the compression's checksum is verified.
                 while tarred.fileobj is not None and tarred.fileobj.read(_CHUNK):
                     pass
-            chosen = [file for name, file in files.items() if wanted(name)]
-            if sum(size for size, _ in chosen) > max_bytes:
+            paths = collections.Counter(posixpath.normpath(name.lstrip("/")) for name, *_ in files)
+            if repeated := next((path for path, count in paths.items() if count > 1), None):
+                raise DataError(f"{archive}: it has two files {printable(repeated)}; check its origin")
+            if sum(size for _, size, _ in files) > max_bytes:
                 raise DataError(f"{archive}: unpacks to over {max_bytes:,} bytes; check its origin")
-            for count, (_, extract_file) in enumerate(chosen, 1):
+            for count, (*_, extract_file) in enumerate(files, 1):
                 extract_file()
                 if progress:
                     progress(count, None)
-            return len(chosen)
+            return len(files)
     except tarfile.OutsideDestinationError as error:
         raise DataError(f"{archive}: {error}; check its origin") from error
     except (OSError, *_DAMAGE) as error:
@@ -195,3 +204,15 @@ def extract(
             raise MachineError(f"{target}: {problem}") from error
         problem = f"the archive is damaged or truncated ({error}); copy or download it again"
         raise DataError(f"{archive}: {problem}") from error
+
+
+def _check_zip(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises DataError for what zipfile would change: names out of the target, links and devices."""
+    for entry in entries:
+        if entry.filename.startswith("/") or ".." in entry.filename.split("/"):
+            problem = "leads outside the destination"
+        elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            problem = "is a link or device"
+        else:
+            continue
+        raise DataError(f"{archive}: {printable(entry.filename)} {problem}; check its origin")
