@@ -174,9 +174,10 @@ def test_readme_s_speed_is_that_of_the_benchmarks() -> None:
     rows = list(csv.DictReader(table.splitlines()))
     trained = [row for row in rows if row["row"].startswith("train/")]
     images = [row for row in trained if row["unit"] == "images" and row["dtype"] == "float32"]
+    images = [row for row in images if "/depthwise/" not in row["row"]]  # a network for this measurement only
     ratios = [float(row["ratio_eager"]) for row in images]
     memory = [float(row["ratio_memory"]) for row in images]
-    assert len(ratios) == 12
+    assert len(ratios) > 20
     text = " ".join(README.read_text().split())
     assert f"it trains {min(ratios):.2f} to {max(ratios):.2f} times as fast as eager PyTorch" in text
     assert f"up to {max(memory):.1f} times the memory" in text

@@ -153,7 +153,7 @@ def test_only_exempt_modules_call_jax_jit(repository: Path) -> None:
         "jaxnets/training/devices.py",  # compiles ahead of time with the options
         "jaxnets/ops/initializers.py",  # random draws without products
         "jaxnets/ops/normalization.py",  # element-wise functions
-        "jaxnets/training/step.py",  # traced inside of a step
+        "jaxnets/training/on_device.py",  # traced inside of a step
         "jaxnets/commands/export.py",  # compiled where it is loaded
     }
     found = {
