@@ -271,6 +271,15 @@ def test_folded_convolutions_of_some_channels(
         assert error <= {"float32": 1e-5, "bfloat16": 2e-2}[dtype] * np.abs(results["xla"]).max()
 
 
+def test_channels_of_an_array_that_is_not_there_yet() -> None:
+    x, kernel, bias = (jnp.asarray(each, jnp.float32) for each in _draw((2, 7, 8, 9), (1, 1, 9, 20), (20,)))
+    folded = fold(kernel, jnp.ones(20), bias, implementation="xla")
+    ours = folded_convolution(x, folded, (1, 1), into=ChannelsOf(30, 7), implementation="xla")
+    assert ours.shape == (2, 7, 8, 30)
+    alone = folded_convolution(x, folded, (1, 1), implementation="xla")
+    np.testing.assert_array_equal(ours[..., 7:27], alone)
+
+
 @pytest.mark.parametrize(
     ("columns", "stride", "in_cpp"),
     [(WIDEST - 1, 1, True), (WIDEST, 1, True), (WIDEST, 2, True), (WIDEST + 1, 1, False)],
