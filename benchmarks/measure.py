@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.opponents import PYTORCH, TUNED_ALLOCATOR, Opponent
 from benchmarks.schema import BenchRow
-from benchmarks.worker import PEAK_MEMORY, SharingWorkload, Worker
+from benchmarks.worker import PEAK_MEMORY, RESET_PEAK_MEMORY, SharingWorkload, Worker
 from jaxnets.errors import CheckFailedError
 from studies.pages.bench_table import IN_JAX_ALONE
 
@@ -101,6 +101,8 @@ def measure_row(
             with_opponents=with_opponents,
             measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
         )
+        for worker in workers.values():  # training does not run the programs that the checks compiled
+            worker.call(RESET_PEAK_MEMORY)
         speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
         memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
         if comparison.on_gpu:

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
+from jaxnets.ops.channels import channel_sums, relu_gradient, stored_once
 from jaxnets.ops.cpu_kernels import Kernels, call
 from jaxnets.ops.windows import Windows
 
@@ -45,34 +47,65 @@ def supports(dtype: Any, kernel: jax.Array, groups: int) -> bool:
     return rows * columns <= WIDEST or not (halves or depthwise)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+SAVED = "convolution"
+"""The name of the activations that `train.remat` stores; the others are computed again."""
+Saved = tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None, tuple[()] | None]
+"""x, kernel, the output if ReLU needs it, the bias, and () if there was a residual."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def convolution(
-    x: jax.Array, kernel: jax.Array, windows: Windows, groups: int, kernels: Kernels | None
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    residual: jax.Array | None,
+    windows: Windows,
+    groups: int,
+    relu: bool,
+    kernels: Kernels | None,
 ) -> jax.Array:
     """[B, H, W, C_in] and [kh, kw, C_in / groups, C_out] -> [B, H', W', C_out].
 
-    In JAX where `kernels` is None, else in C++: then x may be bfloat16 beside a float32 kernel.
+    In JAX where `kernels` is None, else in C++: then x may be bfloat16 beside a float32 kernel, and a kernel
+    of more than WIDEST pixels has no bias, residual or ReLU.
     """
-    return _save_inputs(x, kernel, windows, groups, kernels)[0]
+    return _convolve_and_save(x, kernel, bias, residual, windows, groups, relu, kernels)[0]
 
 
-def _save_inputs(
-    x: jax.Array, kernel: jax.Array, windows: Windows, groups: int, kernels: Kernels | None
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    result = jax.ShapeDtypeStruct((x.shape[0], *windows.output_size, kernel.shape[3]), x.dtype)
-    geometry = _geometry(windows, groups)
-    in_jax = functools.partial(forward, windows=windows, groups=groups)
-    return call(kernels, "convolution", result, x, kernel, in_jax=in_jax, geometry=geometry), (x, kernel)
+def _convolve_and_save(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    residual: jax.Array | None,
+    windows: Windows,
+    groups: int,
+    relu: bool,
+    kernels: Kernels | None,
+) -> tuple[jax.Array, Saved]:
+    def in_jax(x: jax.Array, kernel: jax.Array, *others: jax.Array) -> jax.Array:
+        y = forward(x, kernel, windows, groups)
+        return finish(y, *(each if each.size else None for each in others), relu=relu)
+
+    none, like = jnp.zeros((0,), x.dtype), jax.ShapeDtypeStruct
+    result = like((x.shape[0], *windows.output_size, kernel.shape[3]), x.dtype)
+    others = (none if bias is None else bias, none if residual is None else residual)
+    options = {"geometry": _geometry(windows, groups), "relu": relu}
+    y = call(kernels, "convolution", result, x, kernel, *others, in_jax=in_jax, **options)
+    y = checkpoint_name(y, SAVED)  # which the gradient of ReLU reads
+    return y, (x, kernel, y if relu else None, bias, None if residual is None else ())
+
+
+def finish(y: jax.Array, bias: jax.Array | None, residual: jax.Array | None, *, relu: bool) -> jax.Array:
+    """Adds a bias [C] and a residual to y [B, H, W, C], then applies ReLU."""
+    y = y if bias is None else y + lax.broadcast_to_rank(bias.astype(y.dtype), y.ndim)
+    y = y if residual is None else residual + y
+    return jax.nn.relu(y) if relu else y
 
 
 def _gradients(
-    windows: Windows,
-    groups: int,
-    kernels: Kernels | None,
-    saved: tuple[jax.Array, jax.Array],
-    gradient: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
+    windows: Windows, groups: int, relu: bool, kernels: Kernels | None, saved: Saved, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    x, kernel, y, bias, has_residual = saved
     of_input = of_kernel = kernels
     if windows.is_pointwise and x.dtype == jnp.float32 and groups == 1:
         # XLA is as fast at the products of 1x1 kernels, but computes what a product reads twice: for it and
@@ -80,31 +113,31 @@ def _gradients(
         few = gradient.size // gradient.shape[-1] < MIN_PIXELS_FOR_POINTWISE_KERNEL_GRADIENT
         of_input = None if windows.strides != (1, 1) else kernels
         of_kernel = None if few else kernels
+    gradient = gradient if y is None else stored_once(relu_gradient)(y, gradient)
     geometry = _geometry(windows, groups)
-    shape = functools.partial(jax.ShapeDtypeStruct, dtype=x.dtype)
-    return (
-        call(
-            of_input,
-            "input_gradient",
-            shape(x.shape),
-            kernel,
-            gradient,
-            in_jax=functools.partial(input_gradient, windows=windows, groups=groups),
-            geometry=geometry,
-        ),
-        call(
-            of_kernel,
-            "kernel_gradient",
-            jax.ShapeDtypeStruct(kernel.shape, kernel.dtype),
-            x,
-            gradient,
-            in_jax=functools.partial(kernel_gradient, windows=windows, groups=groups, dtype=kernel.dtype),
-            geometry=geometry,
-        ),
+    x_gradient = call(
+        of_input,
+        "input_gradient",
+        jax.ShapeDtypeStruct(x.shape, x.dtype),
+        kernel,
+        gradient,
+        in_jax=functools.partial(input_gradient, windows=windows, groups=groups),
+        geometry=geometry,
     )
+    of_the_kernel = call(
+        of_kernel,
+        "kernel_gradient",
+        jax.ShapeDtypeStruct(kernel.shape, kernel.dtype),
+        x,
+        gradient,
+        in_jax=functools.partial(kernel_gradient, windows=windows, groups=groups, dtype=kernel.dtype),
+        geometry=geometry,
+    )
+    bias_gradient = None if bias is None else channel_sums(gradient).astype(bias.dtype)
+    return x_gradient, of_the_kernel, bias_gradient, None if has_residual is None else gradient
 
 
-convolution.defvjp(_save_inputs, _gradients)
+convolution.defvjp(_convolve_and_save, _gradients)
 
 
 def pack(kernel: jax.Array, groups: int, dtype: Any, kernels: Kernels) -> jax.Array:

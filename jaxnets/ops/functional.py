@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxnets.ops import cpu, cpu_pooling
+from jaxnets.ops.channels import on_cpu
 from jaxnets.ops.cpu_kernels import Implementation, kernels_of
 from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
@@ -21,9 +22,14 @@ def convolution(
     strides: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
     groups: int = 1,
+    bias: jax.Array | None = None,
+    residual: jax.Array | None = None,
+    relu: bool = False,
     implementation: Implementation = "auto",
 ) -> jax.Array:
-    """Convolves images with a kernel, as torch.nn.functional.conv2d.
+    """Convolves images with a kernel, as torch.nn.functional.conv2d, then adds a residual and applies ReLU.
+
+    In C++ all of it is one pass over the output.
 
     Args:
         x: images [B, H, W, C_in].
@@ -31,6 +37,9 @@ def convolution(
         strides: (vertical, horizontal), in pixels.
         padding: ((top, bottom), (left, right)), in pixels; negative padding crops.
         groups: parts of the channels that are convolved separately; C_in for a depthwise convolution.
+        bias: [C_out], or None.
+        residual: added to the convolution, [B, H', W', C_out]; None for none.
+        relu: whether ReLU is applied last.
         implementation: "auto" has gradients of any order, but no forward mode (`jax.jvp`); "xla" has both.
 
     Returns:
@@ -44,8 +53,11 @@ def convolution(
     empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
     kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, groups) else None
     if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
-        return cpu.reference(x, kernel, windows, groups)
-    return cpu.convolution(x, kernel, windows, groups, kernels)
+        return cpu.finish(cpu.reference(x, kernel, windows, groups), bias, residual, relu=relu)
+    if kernels is not None and kernel.shape[0] * kernel.shape[1] > cpu.WIDEST:
+        y = cpu.convolution(x, kernel, None, None, windows, groups, False, kernels)
+        return cpu.finish(y, bias, residual, relu=relu)
+    return cpu.convolution(x, kernel, bias, residual, windows, groups, relu, kernels)
 
 
 def dense(x: jax.Array, kernel: jax.Array, *, implementation: Implementation = "auto") -> jax.Array:
@@ -66,11 +78,6 @@ def _windows(
         raise ValueError(f"{x.shape[3]} channels do not fit a kernel for {channels} in {groups} groups")
     x, padding = apply_negative_padding(x, padding, 0)
     return x, Windows(x.shape[1:3], kernel.shape[:2], strides, padding)
-
-
-def on_cpu() -> bool:
-    """Whether programs are traced for CPUs; a program that is exported needs the "xla" implementation."""
-    return jax.default_backend() == "cpu"
 
 
 class FoldedKernel(NamedTuple):
@@ -265,8 +272,8 @@ def average_pool(
     if kernels is None or not on_cpu() or 0 in x.shape or min(windows.output_size) < 1:
         return sums(x) / counts
     if count_include_pad:
-        return cpu.convolution(x, kernel / area, windows, x.shape[3], kernels)
-    return cpu.convolution(x, kernel, windows, x.shape[3], kernels) / counts
+        return cpu.convolution(x, kernel / area, None, None, windows, x.shape[3], False, kernels)
+    return cpu.convolution(x, kernel, None, None, windows, x.shape[3], False, kernels) / counts
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

@@ -10,14 +10,14 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxnets.errors import ConfigError
+from jaxnets.ops.channels import per_channel
+from jaxnets.ops.cpu import SAVED
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import ChannelsOf, FoldedKernel, convolution, dense, fold, folded_convolution
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.normalization import add_bias, batch_norm, per_channel, values_per_channel
+from jaxnets.ops.normalization import batch_norm, values_per_channel
 from jaxnets.ops.windows import Pair, pair, same_padding
 
-SAVED = "convolution"
-"""The name of the activations that `train.remat` stores; the others are computed again."""
 FOLDED = "folded"
 """The collection of convolutions that include the batch normalisation after them, for inference."""
 
@@ -65,16 +65,20 @@ class Conv(nn.Module):
         }
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        compute_dtype = self.compute_dtype or self.dtype
+    def __call__(
+        self, x: jax.Array, *, scale: float = 1.0, residual: jax.Array | None = None, relu: bool = False
+    ) -> jax.Array:
+        """Scale * convolution + residual, then ReLU if `relu`; the residual is [B, H', W', features]."""
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.initialization.kernel, shape, self.dtype)
-        y = checkpoint_name(convolution(x.astype(compute_dtype), kernel, **self.options(x)), SAVED)
+        kernel, bias = self.param("kernel", self.initialization.kernel, shape, self.dtype), None
         if self.use_bias:
             fan_in = shape[0] * shape[1] * shape[2]
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
-            y = add_bias(y, bias.astype(compute_dtype), implementation=self.implementation)
-        return y
+        if scale != 1:  # of the parameters: its gradient then takes no pass over the images
+            kernel, bias = scale * kernel, None if bias is None else scale * bias
+        options = {"bias": bias, "residual": residual, "relu": relu, **self.options(x)}
+        y = convolution(x.astype(self.compute_dtype or self.dtype), kernel, **options)
+        return checkpoint_name(y, SAVED)
 
     def folded(self, x: jax.Array, **options: Any) -> jax.Array | None:
         """`ops.functional.folded_convolution` with what `fold` stored; None if nothing is stored."""
@@ -305,9 +309,7 @@ def conv_norm(
         return y
     if conv.is_mutable_collection(FOLDED) and not conv.is_initializing():
         conv.fold(before, norm, scale)
-    y = conv(x if before is None else before(x, train=train, relu=True))
-    if norm is not None:
-        return norm(y, train=train, residual=residual, relu=relu)
-    y = y if scale == 1 else scale * y
-    y = y if residual is None else residual + y
-    return nn.relu(y) if relu else y
+    x = x if before is None else before(x, train=train, relu=True)
+    if norm is None:
+        return conv(x, scale=scale, residual=residual, relu=relu)
+    return norm(conv(x), train=train, residual=residual, relu=relu)

@@ -35,7 +35,7 @@ FIRST_AFFECTED, FIRST_UNKNOWN = (0, 10, 2), (0, 13)
 """The affected versions of jaxlib. XLA aborts on unknown flags, so unsupported versions do not get it."""
 NEUTRAL_FLAGS = (f"--{FLAG}=", "--xla_dump_", "--xla_force_host_platform_device_count=")
 """Flags that are recorded separately or only write files."""
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, STATM = Path("/proc/cpuinfo"), Path("/proc/self/statm")
 WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """CPU flags, widest vectors first; cloud CPUs of the same name may lack them and be half as fast."""
 MALLOPT = {-8: 1, -4: 0, -1: -1, -2: 64 << 20}
@@ -206,6 +206,13 @@ def return_freed_memory() -> None:
     """Returns what is free in the heap to the system, whatever `retain_freed_memory` has set."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_memory() -> int:
+    """The resident size of this process in bytes; 0 where it is unknown."""
+    if not STATM.is_file():
+        return 0
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_not_forked() -> None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,23 +117,21 @@ class Devices:
 LARGE_STEP = 64 << 20
 """Bytes of a step from which it waits on CPUs for the one before, whose memory it then takes."""
 TRIMMED_CALLS = 3
-"""The calls of a large step after another one ran, before which freed memory is returned to the system.
+"""The first calls of a large step, before which freed memory is returned to the system.
 
 glibc's heap grows by another block for the temporaries of these calls, until one that was freed fits.
 """
+SECONDS_TO_FREE = 0.01
+"""Time that XLA is given to free the temporaries of a step that has ended; it does so in another thread."""
 
 
 class CompiledStep:
     """A step that is compiled ahead of time, once per batch shape.
 
     On CPUs, large steps run one at a time: ResNet-50 at 224 px peaked at 5.9 GB when the next step was
-    dispatched early, and peaks at 1.9 to 3.3 GB at the same speed.
-
-    Attributes:
-        latest: the id of the large step that ran last in this process.
+    dispatched early, and peaks at 1.9 to 3.3 GB at the same speed. On a busy machine XLA may free a step's
+    temporaries after the next step has allocated its own: if the process has grown, memory is returned again.
     """
-
-    latest: ClassVar[int] = 0
 
     def __init__(
         self, function: Any, shared: tuple[Any, ...], options: dict[str, str], *, ahead_of_time: bool = True
@@ -140,6 +140,7 @@ class CompiledStep:
         self._options = options
         self._compiled: dict[tuple[Any, ...], Any] = {}
         self._is_large, self._calls, self._last = False, 0, None
+        self._limit = math.inf
 
     def compile(self, state: Any, batch: Batch) -> Any:
         """Compiles the step for batches of this shape, and returns it as a function of the same arguments."""
@@ -166,14 +167,22 @@ class CompiledStep:
         program = self.compile(state, batch)
         if self._is_large:
             jax.block_until_ready(self._last)
-            self._calls = self._calls + 1 if CompiledStep.latest == id(self) else 1
-            CompiledStep.latest = id(self)
-            if self._calls <= TRIMMED_CALLS:
-                xla.return_freed_memory()
+            self._return_freed_memory()
         results = program(state, batch, *self._shared)
         if self._is_large:  # the last array is not of the state, which the next step may donate
             self._last = jax.tree.leaves(results)[-1]
         return results
+
+    def _return_freed_memory(self) -> None:
+        self._calls += 1
+        resident = xla.resident_memory()
+        if self._calls == TRIMMED_CALLS + 1:
+            self._limit = resident + self.memory() / 2
+        if self._calls > TRIMMED_CALLS and resident <= self._limit:
+            return
+        time.sleep(SECONDS_TO_FREE)
+        xla.return_freed_memory()
+        self._calls = min(self._calls, TRIMMED_CALLS)  # the next call sets the limit anew
 
 
 def initialize_distributed(

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import measure
 from benchmarks.measure import Comparison, check_outputs_match, measure_row, summarize
 from benchmarks.opponents import TUNED_ALLOCATOR, Opponent, with_both_allocators
-from benchmarks.worker import PEAK_MEMORY
+from benchmarks.worker import PEAK_MEMORY, RESET_PEAK_MEMORY
 from jaxnets.errors import CheckFailedError
 
 
@@ -57,6 +57,7 @@ def fake_worker(calls: list[tuple[str, bool]]) -> Iterator[Any]:
             self._name, workloads = make(shared)
             self._name += " with kernels" if kernels else ""
             self._workload, self._keep_memory = workloads[keep_memory], keep_memory
+            self._peak = 9_000_000  # of the checks
 
         def __enter__(self) -> "FakeWorker":
             return self
@@ -69,8 +70,10 @@ def fake_worker(calls: list[tuple[str, bool]]) -> Iterator[Any]:
         def call(self, method: str, *arguments: Any) -> Any:
             if method == "measure":
                 calls.append((self._name, self._keep_memory))
-            if method == PEAK_MEMORY:
-                return 5_000_000
+            if method == RESET_PEAK_MEMORY:
+                self._peak = 5_000_000
+            if method in (PEAK_MEMORY, RESET_PEAK_MEMORY):
+                return self._peak
             return getattr(self._workload, method)(*arguments)
 
     return FakeWorker

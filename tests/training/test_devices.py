@@ -235,14 +235,34 @@ def test_large_steps_run_one_at_a_time_and_return_freed_memory(monkeypatch: pyte
     def step(state: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return state + batch["x"], (state + batch["x"]).sum()
 
-    all_devices, returned = Devices.all(), [0]
-    monkeypatch.setattr(xla, "return_freed_memory", lambda: returned.append(returned.pop() + 1))
+    all_devices, returned, resident = Devices.all(), [], [1000]
+    monkeypatch.setattr(xla, "return_freed_memory", lambda: returned.append(resident[0]))
+    monkeypatch.setattr(xla, "resident_memory", lambda: resident[0])
     batch = all_devices.shard_batch({"x": np.ones(4, np.float32)})
     state, expected = all_devices.replicate(np.zeros(4, np.float32)), iter(range(4, 1000, 4))
-    for least, counts in ((1 << 20, [0] * 7), (0, [1, 2, 3, 3, 3, 4, 5])):
-        monkeypatch.setattr("jaxnets.training.devices.LARGE_STEP", least)
-        first, second = (all_devices.compile_step(step, donate=True) for _ in range(2))
-        for run, count in zip([first] * 5 + [second, first], counts, strict=True):
-            state, total = run(state, batch)
-            assert float(total) == next(expected)
-            assert returned == [count]
+    small = all_devices.compile_step(step, donate=True)
+    small.compile(state, batch)
+    monkeypatch.setattr("jaxnets.training.devices.LARGE_STEP", 0)
+    large = all_devices.compile_step(step, donate=True)
+    large.compile(state, batch)
+    grown = 1000 + large.memory()  # as by the temporaries of one more step
+    for resident[0], count in (
+        *[(1000, number) for number in (1, 2, 3, 3, 3)],
+        (grown, 4),
+        (grown, 4),  # the size after memory was returned is the new limit
+        (grown + large.memory() // 4, 4),
+        (grown + large.memory(), 5),
+    ):
+        state, total = large(state, batch)
+        assert float(total) == next(expected)
+        assert len(returned) == count
+    assert returned == [1000, 1000, 1000, grown, grown + large.memory()]
+    small(state, batch)
+    assert len(returned) == 5
+
+
+@pytest.mark.skipif(not xla.STATM.is_file(), reason="no /proc here")
+def test_resident_memory_grows_by_what_is_written() -> None:
+    before = xla.resident_memory()
+    written = np.ones(20 << 20, np.uint8)
+    assert written.nbytes * 0.9 < xla.resident_memory() - before < written.nbytes * 1.5

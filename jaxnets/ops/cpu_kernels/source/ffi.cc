@@ -108,15 +108,23 @@ Index kernel_size(const Convolution& s) {
   return s.kernel_rows * s.kernel_columns * (s.channels / s.groups) * s.out_channels;
 }
 
-ffi::Error Convolve(ffi::ThreadPool threads, In x, In kernel, Out y, Numbers geometry,
-                    int32_t instructions) {
+// The bias and the residual may be empty. A filter of more than kTapsAcrossAtMost taps has neither, nor
+// ReLU.
+ffi::Error Convolve(ffi::ThreadPool threads, In x, In kernel, In bias, In residual, Out y,
+                    Numbers geometry, bool relu, int32_t instructions) {
   Convolution s;
-  const bool fits = convolution_of(x, *y, geometry, &s) && is_float(kernel, kernel_size(s));
+  const bool has_bias = count(bias) > 0, has_residual = count(residual) > 0;
+  const bool fits =
+      convolution_of(x, *y, geometry, &s) && is_float(kernel, kernel_size(s)) &&
+      (!has_bias || is_float(bias, s.out_channels)) && is_like_or_empty(residual, *y) &&
+      (!(has_bias || has_residual || relu) || s.kernel_rows * s.kernel_columns <= kTapsAcrossAtMost);
   return run("convolution", x, fits, threads, instructions,
              [&](auto type, const auto& kernels, Pool& pool) {
                using T = decltype(type);
-               forward<T>(s, data<T>(x), data<float>(kernel), nullptr, {}, {}, data<T>(y), kernels,
-                          pool);
+               const Epilogue<T> epilogue = {has_bias ? data<float>(bias) : nullptr,
+                                             has_residual ? data<T>(residual) : nullptr, relu};
+               forward<T>(s, data<T>(x), data<float>(kernel), nullptr, {}, epilogue, data<T>(y),
+                          kernels, pool);
              });
 }
 
@@ -367,7 +375,8 @@ extern "C" int64_t jaxnets_packed_size(int bytes, int instructions, int64_t rows
 #define JAXNETS_NORMALIZATION .Attr<float>("epsilon").Attr<bool>("relu")
 
 JAXNETS_DEFINE(jaxnets_convolution, Convolve,
-               .Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
+               .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
+                   JAXNETS_GEOMETRY.Attr<bool>("relu"));
 JAXNETS_DEFINE(jaxnets_pack_kernel, PackKernel, .Arg<In>().Ret<ffi::AnyBuffer>() JAXNETS_GEOMETRY);
 JAXNETS_DEFINE(jaxnets_convolution_packed, ConvolvePacked,
                .Arg<In>().Arg<In>().Arg<In>().Arg<In>().Arg<In>().Ret<ffi::AnyBuffer>()
