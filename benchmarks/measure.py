@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.opponents import PYTORCH, TUNED_ALLOCATOR, Opponent
 from benchmarks.schema import BenchRow
-from benchmarks.worker import PEAK_MEMORY, RESET_PEAK_MEMORY, SharingWorkload, Worker
+from benchmarks.worker import PEAK_MEMORY, SharingWorkload, Worker
 from jaxnets.errors import CheckFailedError
 from studies.pages.bench_table import IN_JAX_ALONE
 
@@ -25,6 +25,8 @@ GPU_MEMORY_FRACTION = "0.45"
 """Fraction of the GPU's memory that JAX preallocates; PyTorch's process gets as much."""
 COOLDOWN_SECONDS = 0.5
 """Pause between measurements, in which data loader workers fill their queues and become idle."""
+MEMORY_ROUNDS = 2
+"""Measurements in a new process before its peak memory is read; the checks then run other programs."""
 TRIAL_ROUNDS = 3
 """Rounds that choose the fastest form of eager PyTorch, such as its memory layout, before the others start.
 
@@ -94,17 +96,16 @@ def measure_row(
     kernels = kernels if comparison.has_kernels else None
     flop_rates: Mapping[str, float] = {}
     with contextlib.ExitStack() as stack:
-        workers = _start_workers(
+        workers, memory = _start_workers(
             comparison,
             lambda *arguments, **options: stack.enter_context(worker_class(*arguments, **options)),
             kernels,
             with_opponents=with_opponents,
+            seconds=seconds,
             measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
         )
-        for worker in workers.values():  # training does not run the programs that the checks compiled
-            worker.call(RESET_PEAK_MEMORY)
         speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
-        memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
+        memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()} | memory
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
     implementation = comparison.implementation
@@ -141,28 +142,45 @@ def _start_workers(
     kernels: Path | None,
     *,
     with_opponents: bool,
+    seconds: float,
     measure_trial: Callable[[Mapping[str, Any]], Speeds],
-) -> dict[str, Any]:
-    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets."""
+) -> tuple[dict[str, Any], dict[str, int | None]]:
+    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets.
+
+    Returns the workers and their peak memory before the checks, which run other programs; it is not known
+    yet where a comparison has no warm-up.
+    """
     options: dict[str, Any] = {}
     if comparison.on_gpu:
         options["environment"] = {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
-    ours = start(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
+    memory: dict[str, int | None] = {}
+
+    def start_and_measure(name: str, *arguments: Any, **options: Any) -> Any:
+        worker = start(*arguments, **options)
+        if comparison.warmup:
+            for _ in range(MEMORY_ROUNDS):
+                worker.call("measure", seconds)
+            memory[name] = worker.call(PEAK_MEMORY)
+        return worker
+
+    ours = start_and_measure(OURS, comparison.ours, None, keep_memory=True, kernels=kernels, **options)
     workers, check = {OURS: ours}, _make_check(comparison, ours)
+    others: dict[str, tuple[Any, dict[str, Any]]] = {}
     if comparison.in_float32 is not None:
-        workers[IN_FLOAT32] = start(comparison.in_float32, None, keep_memory=True, kernels=kernels)
-        check(IN_FLOAT32, workers[IN_FLOAT32])
+        others[IN_FLOAT32] = comparison.in_float32, {"kernels": kernels}
     elif kernels is not None:
-        workers[IN_JAX] = start(comparison.ours, None, keep_memory=True)
-        check(IN_JAX, workers[IN_JAX])
+        others[IN_JAX] = comparison.ours, {}
+    for name, (make, options) in others.items():
+        workers[name] = start_and_measure(name, make, None, keep_memory=True, **options)
+        check(name, workers[name])
     if not with_opponents:
-        return workers
+        return workers, memory
     shared = ours.call("shared_data")
     for forms in _forms(comparison.opponents):
         started = {}
         for name in forms:
             opponent = comparison.opponents[name]
-            started[name] = start(opponent.make, shared, keep_memory=opponent.keep_memory)
+            started[name] = start_and_measure(name, opponent.make, shared, keep_memory=opponent.keep_memory)
             check(name, started[name])
         fastest = _fastest(measure_trial(started)) if len(started) > 1 else forms[0]
         for name, worker in started.items():
@@ -170,7 +188,7 @@ def _start_workers(
                 workers[name] = worker
             else:
                 worker.close()
-    return workers
+    return workers, {name: memory[name] for name in workers if name in memory}
 
 
 def _forms(opponents: Iterable[str]) -> list[list[str]]:

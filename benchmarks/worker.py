@@ -4,8 +4,6 @@ The parent starts `python -m benchmarks.worker`, sends a function that creates t
 then calls its methods. This module imports neither library: a PyTorch workload never loads JAX.
 """
 
-import ctypes
-import platform
 import signal
 import subprocess
 import sys
@@ -26,9 +24,7 @@ PEAK_MEMORY = "peak_memory"
 For workloads without this method the worker returns the peak resident size of its process. For networks on
 a GPU it is the memory of arrays there, without what the library reserves.
 """
-RESET_PEAK_MEMORY = "reset_peak_memory"
-"""Method that returns freed memory to the system and starts the peak resident size anew, under Linux."""
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
 MALLOC_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -169,14 +165,6 @@ def process_peak_memory() -> int | None:
     return 1024 * int(line.split()[1])
 
 
-def reset_process_peak_memory() -> None:
-    """Returns freed memory to the system and starts the peak resident size anew; nothing without /proc."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-    if CLEAR_REFS.is_file():
-        CLEAR_REFS.write_text("5")  # man 5 proc_pid_clear_refs
-
-
 def _create(connection: Connection, kernels: str) -> Workload:
     make, shared = connection.recv()
     if kernels:
@@ -189,8 +177,6 @@ def _create(connection: Connection, kernels: str) -> Workload:
 def _call(workload: Workload, method: str, arguments: tuple[Any, ...]) -> Any:
     if method == PEAK_MEMORY and not hasattr(workload, method):
         return process_peak_memory()
-    if method == RESET_PEAK_MEMORY:
-        return reset_process_peak_memory()
     return getattr(workload, method)(*arguments)
 
 

@@ -121,6 +121,11 @@ TRIMMED_CALLS = 3
 
 glibc's heap grows by another block for the temporaries of these calls, until one that was freed fits.
 """
+LIMIT = 1.5
+"""Growth of the process, in sizes of a step's memory, from which freed memory is returned again.
+
+The heap may use two blocks by turns; returning one of them each time would cost a fifth of the speed.
+"""
 SECONDS_TO_FREE = 0.01
 """Time that XLA is given to free the temporaries of a step that has ended; it does so in another thread."""
 
@@ -177,12 +182,10 @@ class CompiledStep:
         self._calls += 1
         resident = xla.resident_memory()
         if self._calls == TRIMMED_CALLS + 1:
-            self._limit = resident + self.memory() / 2
-        if self._calls > TRIMMED_CALLS and resident <= self._limit:
-            return
-        time.sleep(SECONDS_TO_FREE)
-        xla.return_freed_memory()
-        self._calls = min(self._calls, TRIMMED_CALLS)  # the next call sets the limit anew
+            self._limit = resident + LIMIT * self.memory()
+        if self._calls <= TRIMMED_CALLS or resident > self._limit:
+            time.sleep(SECONDS_TO_FREE)
+            xla.return_freed_memory()
 
 
 def initialize_distributed(

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import measure
 from benchmarks.measure import Comparison, check_outputs_match, measure_row, summarize
 from benchmarks.opponents import TUNED_ALLOCATOR, Opponent, with_both_allocators
-from benchmarks.worker import PEAK_MEMORY, RESET_PEAK_MEMORY
+from benchmarks.worker import PEAK_MEMORY
 from jaxnets.errors import CheckFailedError
 
 
@@ -49,15 +49,16 @@ def calls() -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def fake_worker(calls: list[tuple[str, bool]]) -> Iterator[Any]:
-    """A worker in this process, which records measurements in `calls`."""
+def fake_worker(calls: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A worker in this process, which records measurements in `calls`; none are for the memory."""
+    monkeypatch.setattr("benchmarks.measure.MEMORY_ROUNDS", 0)
 
     class FakeWorker:
         def __init__(self, make: Any, shared: Any, *, keep_memory: bool, kernels: Path | None = None):
             self._name, workloads = make(shared)
             self._name += " with kernels" if kernels else ""
             self._workload, self._keep_memory = workloads[keep_memory], keep_memory
-            self._peak = 9_000_000  # of the checks
+            self._peak = 5_000_000  # more in the checks
 
         def __enter__(self) -> "FakeWorker":
             return self
@@ -70,10 +71,10 @@ def fake_worker(calls: list[tuple[str, bool]]) -> Iterator[Any]:
         def call(self, method: str, *arguments: Any) -> Any:
             if method == "measure":
                 calls.append((self._name, self._keep_memory))
-            if method == RESET_PEAK_MEMORY:
-                self._peak = 5_000_000
-            if method in (PEAK_MEMORY, RESET_PEAK_MEMORY):
+            if method == PEAK_MEMORY:
                 return self._peak
+            if method == "outputs":
+                self._peak = 9_000_000
             return getattr(self._workload, method)(*arguments)
 
     return FakeWorker
@@ -128,6 +129,27 @@ def test_rounds_alternate_and_ratios_are_of_one_round(fake_worker: Any, calls: l
     assert entry["opponent_eager"] == "PyTorch, channels_last"
     assert entry["ratio_eager"] == pytest.approx(np.median([100 / 40, 220 / 80, 90 / 900]))
     assert entry["ratio_memory"] == 1.0
+
+
+def test_memory_is_read_after_measurements_and_before_the_checks(
+    fake_worker: Any, calls: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def theirs(shared: Any) -> Any:
+        return "theirs", {False: FakeWorkload([1.0] * 4)}
+
+    row = Comparison(
+        "train/fake",
+        "fake",
+        lambda _: ("ours", {True: FakeWorkload([1.0] * 4)}),
+        {"x": Opponent(theirs, False)},
+    )
+    monkeypatch.setattr("benchmarks.measure.MEMORY_ROUNDS", 2)
+    entry = measure_row(row, rounds=1, seconds=2.0, cooldown=0.0, worker_class=fake_worker)
+    assert [name for name, _ in calls[:4]] == ["ours", "ours", "theirs", "theirs"]
+    assert entry["peak_memory"] == {"ours": 5_000_000, "x": 5_000_000}
+    row = dataclasses.replace(row, warmup=0)  # whose programs run once in a round
+    entry = measure_row(row, rounds=1, seconds=2.0, cooldown=0.0, worker_class=fake_worker)
+    assert entry["peak_memory"] == {"ours": 9_000_000, "x": 9_000_000}
 
 
 def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:

@@ -245,18 +245,15 @@ def test_large_steps_run_one_at_a_time_and_return_freed_memory(monkeypatch: pyte
     monkeypatch.setattr("jaxnets.training.devices.LARGE_STEP", 0)
     large = all_devices.compile_step(step, donate=True)
     large.compile(state, batch)
-    grown = 1000 + large.memory()  # as by the temporaries of one more step
+    two, three = (1000 + number * large.memory() for number in (1, 2))  # more blocks of temporaries
     for resident[0], count in (
         *[(1000, number) for number in (1, 2, 3, 3, 3)],
-        (grown, 4),
-        (grown, 4),  # the size after memory was returned is the new limit
-        (grown + large.memory() // 4, 4),
-        (grown + large.memory(), 5),
+        *[(two, 3), (three, 4), (1000, 4), (three, 5)],
     ):
         state, total = large(state, batch)
         assert float(total) == next(expected)
         assert len(returned) == count
-    assert returned == [1000, 1000, 1000, grown, grown + large.memory()]
+    assert returned == [1000, 1000, 1000, three, three]
     small(state, batch)
     assert len(returned) == 5
 
