@@ -136,8 +136,11 @@ def _log(numbers: dict[str, Any]) -> None:
         f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
         f"{overlaps['doubtful']} doubtful",
     )
-    if plain := confidence["images_too_plain_to_compare"]:
-        console.log("", f"{plain} images have too few keypoints to compare")
+    if plain := confidence["images_with_too_few_keypoints"]:
+        needed = numbers["settings"]["overlap_inliers"]
+        console.log(
+            "", f"images with fewer than {needed} keypoints: {plain:,}; only their exact copies are found"
+        )
     if leakage["test_images"]:
         console.log(
             "leakage",

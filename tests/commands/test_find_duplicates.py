@@ -1,6 +1,7 @@
 """find_duplicates: a folder of images to a table of near-duplicate groups."""
 
 import csv
+import dataclasses
 import functools
 import json
 import signal
@@ -218,6 +219,9 @@ def test_fewer_keypoints_than_a_visual_word_needs_are_no_error(tmp_path: Path) -
     found = jaxnets.find_duplicates(tmp_path / "images", workers=1, settings=SETTINGS)
     assert found.groups.tolist() == [0, 1]
     assert found.too_plain.all()
+    enough = dataclasses.replace(SETTINGS, overlap_inliers=keypoints)
+    found = jaxnets.find_duplicates(tmp_path / "images", workers=1, settings=enough)
+    assert found.too_plain.tolist() == [False, True]  # dot.png, plain.png
 
 
 def test_output_inside_the_image_folder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

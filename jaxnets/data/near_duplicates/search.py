@@ -57,7 +57,8 @@ class Duplicates:
         pairs: records of `verification.PAIR`: verified pairs of images (`first` < `second`) and evidence.
         overlaps: pairs of originals with verified pairs, joined into one group or not.
         compared: the number of pairs that were compared.
-        too_plain: bool[N], images with too few keypoints to compare.
+        too_plain: bool[N], images with fewer than `overlap_inliers` keypoints, of which only exact copies are
+            found.
         contents: int[N], equal for images with the same pixels.
         is_test: bool[N], images of the folders that were given as `against`.
     """
@@ -106,7 +107,7 @@ def search(
         pairs=pairs,
         overlaps=overlaps,
         compared=len(tried) + small_tried,
-        too_plain=~records.field("is_small") & (records.field("count") < settings.original_inliers),
+        too_plain=~records.field("is_small") & (records.field("count") < settings.overlap_inliers),
         contents=contents,
         is_test=np.zeros(len(images), bool) if is_test is None else is_test,
     )

@@ -68,7 +68,7 @@ class Summary:
                 "pairs_verified": len(found.pairs),
                 "largest_centre_distance_within_an_original": _extreme(strong[same], max),
                 "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
-                "images_too_plain_to_compare": int(found.too_plain.sum()),
+                "images_with_too_few_keypoints": int(found.too_plain.sum()),
             },
             "settings": dataclasses.asdict(settings),
         }

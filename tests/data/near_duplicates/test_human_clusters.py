@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.oracles import load
 from jaxnets.data.groups import read_groups, shipped_groups
+from jaxnets.data.near_duplicates.features import Settings
 from jaxnets.data.sources.lc25000 import FOLDERS, IMAGES_PER_CLASS
 
 CLASSES = tuple(FOLDERS)
@@ -26,6 +27,10 @@ ENDS = ("file", "other_file")
 
 def _recorded(repository: Path) -> dict[str, Any]:
     return json.loads((repository / "results" / "lc25000" / "duplicates.json").read_text())
+
+
+def test_recorded_settings_are_the_defaults(repository: Path) -> None:
+    assert _recorded(repository)["settings"] == json.loads(json.dumps(dataclasses.asdict(Settings())))
 
 
 def _files(folder: str) -> list[str]:
