@@ -20,6 +20,15 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def measured_command(command: Sequence[str]) -> list[str]:
+    """Returns a command that runs `command` with its output on stderr, and prints its usage on stdout.
+
+    The last line of stdout is that of `benchmarks.resource_usage`.
+    """
+    to_stderr = ["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command]
+    return [sys.executable, "-I", str(RESOURCE_USAGE), *to_stderr]
+
+
 class CommandResult(NamedTuple):
     """Duration of a command and the lines of its output."""
 

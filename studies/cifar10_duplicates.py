@@ -1,15 +1,18 @@
 """Near-duplicates in CIFAR-10: the table that the package ships, compared with pairs judged by people.
 
-python -m studies.cifar10_duplicates --data=DIR --folder=WORK [--judged=CIFAIR/meta]
+python -m studies.cifar10_duplicates --data=DIR --folder=WORK --judged=CIFAIR/meta
 
 It writes the 60,000 images as PNG files, one folder per class, into WORK, searches them, and writes
-WORK/groups.csv and WORK/cifar10_groups.csv.gz (the images with a near-duplicate, by the names of jaxnets's
-source). The judged pairs are those of Barz and Denzler (arXiv:1902.00423, github.com/cvjena/cifair).
+WORK/groups.csv, WORK/cifar10_groups.csv.gz (the images with a near-duplicate, by the names of jaxnets's
+source) and WORK/cifar10.json (counts, stored in results/duplicates). The judged pairs are those of Barz and
+Denzler (arXiv:1902.00423, github.com/cvjena/cifair).
 """
 
 import argparse
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,12 +21,14 @@ import jaxnets
 from jaxnets.data.groups import Groups
 from jaxnets.data.near_duplicates.search import Duplicates
 from jaxnets.data.sources.cifar10 import CIFAR10
-from jaxnets.data.splits import Split, leaked_fractions
+from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 
 TEST = 50_000  # the index of the first test image
 LISTS = {"duplicates_cifar10.csv": 0, "duplicates_cifar10_test.csv": TEST}
 """The lists of judged pairs, and the index of their first partner: in train, or within test."""
+NUMBERS = Path("duplicates") / "cifar10.json"
+HEADS = ("judged by people as", "pairs", "in one group of ours")
 JUDGMENTS = {1: "the same shot", 2: "very similar"}
 
 
@@ -64,21 +69,41 @@ def judged_pairs(folder: Path) -> dict[tuple[int, int], int]:
     }
 
 
-def report(source: CIFAR10, groups: np.ndarray, judged: dict[tuple[int, int], int]) -> None:
-    """Prints the leakage of the official split, and the recall of the judged pairs."""
-    split = Split("official", np.arange(TEST), np.zeros(0, int), np.arange(TEST, len(groups)))
-    leaked = leaked_fractions(split, groups)["test"]
+def summarize(groups: np.ndarray, judged: dict[tuple[int, int], int]) -> dict[str, Any]:
+    """Counts of groups and of leaking test images, and how many judged pairs are in one group."""
     sizes = np.bincount(groups)
-    print(f"{100 * (leaked or 0):.2f} % of the test images have a near-duplicate in training")
-    print(f"{(sizes[groups] > 1).sum():,} images in {(sizes > 1).sum():,} groups of 2 to {sizes.max()}")
-    for judgment, meaning in JUDGMENTS.items():
-        pairs = [pair for pair, value in judged.items() if value == judgment]
-        found = sum(groups[first] == groups[second] for first, second in pairs)
-        print(f"judged as {meaning}: {found} of {len(pairs)} pairs found")
-    if judged:
-        test = {first for first, second in judged if second < TEST}
-        ours = np.flatnonzero(np.isin(groups[TEST:], groups[:TEST])) + TEST
-        print(f"{len(set(ours.tolist()) - test)} of {len(ours)} leaking test images are in no judged pair")
+    leaking = np.flatnonzero(np.isin(groups[TEST:], groups[:TEST])) + TEST
+    judged_test = [first for first, second in judged if second < TEST]
+    pairs = {
+        meaning: [
+            groups[first] == groups[second] for (first, second), value in judged.items() if value == key
+        ]
+        for key, meaning in JUDGMENTS.items()
+    }
+    return {
+        "images": int((sizes[groups] > 1).sum()),
+        "groups": int((sizes > 1).sum()),
+        "largest": int(sizes.max()),
+        "leaking_test_images": len(leaking),
+        "leaking_test_images_in_no_judged_pair": int((~np.isin(leaking, judged_test)).sum()),
+        "judged_pairs": {
+            name: {"pairs": len(found), "found": int(sum(found))} for name, found in pairs.items()
+        },
+    }
+
+
+def rows(results: Path) -> list[tuple[str, ...]]:
+    """The rows of the table in docs/duplicates.md."""
+    path = results / NUMBERS
+    stored = json.loads(path.read_text())["judged_pairs"] if path.exists() else {}
+    return [
+        (
+            meaning,
+            f"{counts['pairs']}",
+            f"{counts['found']} ({100 * counts['found'] / counts['pairs']:.0f} %)",
+        )
+        for meaning, counts in stored.items()
+    ]
 
 
 def main() -> None:
@@ -88,7 +113,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder with CIFAR-10")
     parser.add_argument("--folder", type=Path, required=True, help="a folder for images and results")
-    parser.add_argument("--judged", type=Path, help="the folder with the lists of judged pairs")
+    parser.add_argument(
+        "--judged", type=Path, required=True, help="the folder with the lists of judged pairs"
+    )
     options = parser.parse_args()
     console.show()
     source = CIFAR10.open(options.data)
@@ -97,7 +124,9 @@ def main() -> None:
     found.to_groups("groups.csv").write(options.folder / "groups.csv")
     groups = in_source_order(found, names)
     shipped_table(source, groups).write(options.folder / "cifar10_groups.csv.gz")
-    report(source, groups, judged_pairs(options.judged) if options.judged else {})
+    numbers = summarize(groups, judged_pairs(options.judged))
+    atomic_write(options.folder / NUMBERS.name, json.dumps(numbers, indent=1) + "\n")
+    print(json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from jaxnets.evaluation import result as results
 from jaxnets.experiment.run_directory import open_run
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console
-from studies import few_images
+from studies import cifar10_duplicates, duplicates_controls, duplicates_scaling, few_images
 from studies.pages import (
     bench_table,
     cifar10_table,
@@ -122,6 +122,15 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         "groupings": lambda: table(groupings_table.HEADS, groupings_table.rows(folder)),
         "few_images": lambda: table_or_empty(few_images.HEADS, few_images.rows(folder)),
         "cifar10": lambda: table_or_empty(cifar10_table.HEADS, cifar10_table.rows(folder)),
+        "cifar10_duplicates": lambda: table_or_empty(
+            cifar10_duplicates.HEADS, cifar10_duplicates.rows(folder)
+        ),
+        "duplicates_copies": lambda: table_or_empty(
+            duplicates_controls.HEADS, duplicates_controls.rows(folder)
+        ),
+        "duplicates_scaling": lambda: table_or_empty(
+            duplicates_scaling.HEADS, duplicates_scaling.rows(folder)
+        ),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "onnx_exports": lambda: table_or_empty(onnx_table.HEADS, onnx_table.rows(folder)),
         "macenko": lambda: table_or_empty(macenko_table.HEADS, macenko_table.rows(folder / "lc25000")),

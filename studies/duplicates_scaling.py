@@ -1,4 +1,4 @@
-"""Time and memory of find_duplicates by the number of images.
+"""Processor time and memory of find_duplicates by the number of images.
 
 python -m studies.duplicates_scaling --images=DIR/lung_image_sets --folder=WORK --count=10000
 
@@ -10,25 +10,32 @@ results/duplicates/scaling.json. No search reuses the results of another.
 import argparse
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.optimize import nnls
 
 from benchmarks.duplicates.augment import PUBLISHED
-from benchmarks.resource_usage import memory_with_children
+from benchmarks.resource_usage import children_of, memory_with_children
+from benchmarks.subprocess_workload import measured_command
 from jaxnets.data.groups import shipped_groups
 from jaxnets.io import atomic_write
 
 ROOT = Path(__file__).parents[1]
-ROWS = ROOT / "results" / "duplicates" / "scaling.json"
+RESULTS = ROOT / "results"
+ROWS = Path("duplicates") / "scaling.json"
 WORKERS, POLL_SECONDS = 2, 0.2
+HEADS = (
+    *("images", "processor time, s", "ms per image", "peak memory, MB"),
+    *("intermediate results, MB", "pairs compared"),
+)
 
 
 def first_of_each_original() -> list[str]:
@@ -53,38 +60,63 @@ def make_images(source: Path, folder: Path, count: int) -> None:
             atomic_write(path, data.getvalue())
 
 
-def search(folder: Path, count: int) -> dict[str, Any]:
-    """Searches a folder of `count` images by the script, from the start."""
+def search(folder: Path) -> dict[str, Any]:
+    """Searches a folder by the script, from the start; the table and the page become its neighbours."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         outputs = (f"--out={work}/groups.csv", f"--json={work}/found.json", f"--workers={WORKERS}")
-        before, start = _processor_seconds(), time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "scripts/find_duplicates.py", str(folder), *outputs], cwd=ROOT
-        )
+        command = [sys.executable, "scripts/find_duplicates.py", str(folder), *outputs]
+        process = subprocess.Popen(measured_command(command), cwd=ROOT, stdout=subprocess.PIPE, text=True)
         peak = 0
         while process.poll() is None:
-            peak = max(peak, memory_with_children(process.pid))
+            peak = max(peak, sum(map(memory_with_children, children_of(process.pid))))
             time.sleep(POLL_SECONDS)
-        if process.returncode:
-            sys.exit(process.returncode)
+        usage = json.loads(process.communicate()[0])
+        if usage["code"]:
+            sys.exit(usage["code"])
         numbers = json.loads(Path(work, "found.json").read_text())
         files = Path(work).glob(".groups.work/*/*")
+        for name in ("groups.csv", "duplicates.html"):
+            Path(work, name).replace(folder.with_name(name))
         return {
-            "images": count,
+            "images": numbers["images"],
             "originals": numbers["originals"],
             "groups": numbers["groups"],
             "pairs_compared": numbers["confidence"]["pairs_compared"],
-            "processor_seconds": round(_processor_seconds() - before, 1),
-            "seconds": round(time.monotonic() - start, 1),
-            "stage_seconds": numbers["run"]["seconds"],
+            "processor_seconds": round(usage["processor_seconds"], 1),
             "peak_memory_mb": round(peak / 1e6),
             "work_files_mb": round(sum(path.stat().st_size for path in files) / 1e6),
         }
 
 
-def _processor_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def read(results: Path) -> list[dict[str, Any]]:
+    """The stored rows, by number of images."""
+    path = results / ROWS
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def rows(results: Path) -> list[tuple[str, ...]]:
+    """The rows of the table in docs/duplicates.md."""
+    names = ("peak_memory_mb", "work_files_mb", "pairs_compared")
+    return [
+        (
+            f"{row['images']:,}",
+            f"{row['processor_seconds']:,.0f}",
+            f"{1e3 * row['processor_seconds'] / row['images']:.1f}",
+            *(f"{row[name]:,}" for name in names),
+        )
+        for row in read(results)
+    ]
+
+
+def fit(stored: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """float64[3]: `name` as a constant plus multiples of the number of images and of its square.
+
+    None is negative; the sum of squared relative errors is the least.
+    """
+    counts = np.array([row["images"] for row in stored], float)
+    values = np.array([row[name] for row in stored], float)
+    terms = np.stack([np.ones_like(counts), counts, counts**2], 1)
+    return nnls(terms / values[:, None], np.ones_like(values))[0]
 
 
 def main() -> None:
@@ -98,11 +130,11 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder / str(options.count) / "images"
     make_images(options.images, folder, options.count)
-    row = search(folder, options.count)
-    rows = json.loads(ROWS.read_text()) if ROWS.exists() else []
-    rows = [row, *(other for other in rows if other["images"] != options.count)]
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(ROWS, json.dumps(sorted(rows, key=lambda row: row["images"]), indent=1) + "\n")
+    row = search(folder)
+    stored = [row, *(other for other in read(RESULTS) if other["images"] != options.count)]
+    path = RESULTS / ROWS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(sorted(stored, key=lambda row: row["images"]), indent=1) + "\n")
     print(json.dumps(row))
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from benchmarks.duplicates.finders import FINDERS, PROGRAMS, Finder
 from benchmarks.duplicates.image_sets import ImageSet
 from benchmarks.duplicates.scored_pairs import ScoredPairs
 from benchmarks.resource_usage import children_of, memory_with_children
-from benchmarks.subprocess_workload import REPOSITORY, RESOURCE_USAGE
+from benchmarks.subprocess_workload import REPOSITORY, measured_command
 from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
@@ -157,9 +156,8 @@ def _started(
             "XDG_CACHE_HOME": cache,
             "TORCH_HOME": str(torch_home),
         }
-        to_errors = ["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command]  # stdout is for the usage
         process = subprocess.Popen(
-            [sys.executable, "-I", str(RESOURCE_USAGE), *to_errors],
+            measured_command(command),
             stdout=lines,
             stderr=sink,
             env=environment,
