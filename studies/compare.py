@@ -128,8 +128,11 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         "duplicates_copies": lambda: table_or_empty(
             duplicates_controls.HEADS, duplicates_controls.rows(folder)
         ),
-        "duplicates_scaling": lambda: table_or_empty(
-            duplicates_scaling.HEADS, duplicates_scaling.rows(folder)
+        "duplicates_scaling": lambda: "\n\n".join(
+            (
+                table_or_empty(duplicates_scaling.HEADS, duplicates_scaling.rows(folder)),
+                duplicates_scaling.law(folder),
+            )
         ),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "onnx_exports": lambda: table_or_empty(onnx_table.HEADS, onnx_table.rows(folder)),

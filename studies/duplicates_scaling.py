@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.optimize import nnls
 
 from benchmarks.duplicates.augment import PUBLISHED
 from benchmarks.resource_usage import children_of, memory_with_children
@@ -108,15 +107,22 @@ def rows(results: Path) -> list[tuple[str, ...]]:
     ]
 
 
-def fit(stored: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    """float64[3]: `name` as a constant plus multiples of the number of images and of its square.
+def law(results: Path) -> str:
+    """A sentence with the law of time and memory; "" without two rows."""
+    stored = read(results)
+    if len(stored) < 2:
+        return ""
+    seconds, memory = (fit(stored, name) for name in ("processor_seconds", "peak_memory_mb"))
+    return (
+        f"The lines through these rows: {seconds[1]:.0f} s of processor time and {1000 * seconds[0]:.1f} s "
+        f"per thousand images; {memory[1]:,.0f} MB of memory and {1000 * memory[0]:.0f} MB per thousand."
+    )
 
-    None is negative; the sum of squared relative errors is the least.
-    """
-    counts = np.array([row["images"] for row in stored], float)
-    values = np.array([row[name] for row in stored], float)
-    terms = np.stack([np.ones_like(counts), counts, counts**2], 1)
-    return nnls(terms / values[:, None], np.ones_like(values))[0]
+
+def fit(stored: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """float64[2]: slope and constant of the line through `name` by images, with the least relative errors."""
+    counts, values = (np.array([row[key] for row in stored], float) for key in ("images", name))
+    return np.polyfit(counts, values, 1, w=1 / values)
 
 
 def main() -> None:

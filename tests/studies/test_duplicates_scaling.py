@@ -1,5 +1,6 @@
 """The study of times by the number of images: its images, a search, the fitted law."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,24 @@ def test_search_measures_and_leaves_the_page(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"images", "groups.csv", "duplicates.html"}
 
 
-def test_fit_finds_constant_linear_and_quadratic_parts() -> None:
-    counts = (1_000, 3_000, 10_000, 30_000)
-    rows = [{"images": count, "s": 5 + 2e-3 * count + 3e-7 * count**2} for count in counts]
-    np.testing.assert_allclose(duplicates_scaling.fit(rows, "s"), [5, 2e-3, 3e-7], rtol=1e-6)
-    linear = [{"images": count, "s": 2e-3 * count} for count in counts]
-    np.testing.assert_allclose(duplicates_scaling.fit(linear, "s"), [0, 2e-3, 0], atol=1e-9)
+def test_rows_and_law_of_the_page(tmp_path: Path) -> None:
+    assert duplicates_scaling.rows(tmp_path) == []
+    assert duplicates_scaling.law(tmp_path) == ""
+    stored = [
+        {
+            "images": count,
+            "processor_seconds": 50 + 0.02 * count,
+            "peak_memory_mb": 600 + count // 20,
+            "work_files_mb": 53,
+            "pairs_compared": 57_194,
+        }
+        for count in (1_000, 3_000, 10_000)
+    ]
+    path = tmp_path / duplicates_scaling.ROWS
+    path.parent.mkdir()
+    path.write_text(json.dumps(stored))
+    assert duplicates_scaling.rows(tmp_path)[0] == ("1,000", "70", "70.0", "650", "53", "57,194")
+    assert duplicates_scaling.law(tmp_path) == (
+        "The lines through these rows: 50 s of processor time and 20.0 s per thousand images; "
+        "600 MB of memory and 50 MB per thousand."
+    )

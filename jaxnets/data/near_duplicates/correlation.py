@@ -106,8 +106,9 @@ def correlate(first: Views, second: Views, settings: Settings) -> np.ndarray:
 def next_correlations(compared: np.ndarray, records: np.ndarray, settings: Settings) -> np.ndarray:
     """float32[M]: the correlation of each small image with its candidate of rank `small_rank`.
 
-    `compared` are PAIR records of pairs of `records`, SMALL[M]. An image with fewer candidates gets 0 or, if
-    it is mostly a plain background as drawings are, what drawings reach by chance.
+    `compared` are PAIR records of pairs of `records`, SMALL[M]. It is 0 with fewer candidates, and at least
+    `small_drawings` for an image that is mostly a plain background: drawings correlate by chance, and a
+    candidate whose map is refused has correlation 0.
     """
     image = np.concatenate([compared["first"], compared["second"]])
     values = np.concatenate([compared["correlation"]] * 2)
@@ -116,7 +117,7 @@ def next_correlations(compared: np.ndarray, records: np.ndarray, settings: Setti
     place = starts[:-1] + settings.small_rank
     found = np.where(records["background"] >= settings.small_background, settings.small_drawings, 0.0)
     has_next = place < starts[1:]
-    found[has_next] = values[order[place[has_next]]]
+    found[has_next] = np.maximum(found[has_next], values[order[place[has_next]]])
     return found.astype(np.float32)
 
 

@@ -18,7 +18,7 @@ from jaxnets.data.near_duplicates.task_runner import Computed, TaskRunner
 from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.image_folder import ImageFiles
 
-ALGORITHM_VERSION = 3  # incremented when results of earlier versions must not be reused
+ALGORITHM_VERSION = 4  # incremented when results of earlier versions must not be reused
 ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs to verify
 
 
@@ -130,7 +130,7 @@ def _search_small(
     has_many_copies = others >= settings.small_correlation
     has_many_copies &= records.small["background"] < settings.small_background
     drawn = correlation.draw_pairs(components, has_many_copies, settings)
-    drawn = _stage_of_pairs("many_copies", tasks.correlate_pairs, drawn, settings, runner)
+    drawn = _stage_of_pairs("sample", tasks.correlate_pairs, drawn, settings, runner)
     pairs = correlation.select_copies(compared, drawn, components, others, settings)
     for end in ("first", "second"):
         pairs[end] = small[pairs[end]]

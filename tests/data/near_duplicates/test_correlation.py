@@ -107,11 +107,15 @@ def test_copies_correlate_better_than_the_next_candidates() -> None:
     assert len(_copies(pairs, records, drawn[:2], few)) == 7
 
 
-def test_few_drawings_have_to_correlate_more_than_photographs() -> None:
-    records = np.zeros(6, SMALL)
-    pairs = _pairs([(0, 1, 0.97), (2, 3, 0.97), (4, 5, 0.99)])
-    records["background"][2:] = 0.8
-    assert _copies(pairs, records, _pairs([]), SETTINGS) == [(0, 1), (4, 5)]
+@pytest.mark.parametrize("candidates", [0, 3])
+def test_drawings_have_to_correlate_more_than_photographs(candidates: int) -> None:
+    """With few candidates, and with many whose maps are refused."""
+    few = dataclasses.replace(SETTINGS, small_rank=2)
+    records = np.zeros(6 + candidates, SMALL)
+    refused = [(image, 6 + other, 0.0) for image in range(6) for other in range(candidates)]
+    pairs = _pairs([(0, 1, 0.97), (2, 3, 0.97), (4, 5, 0.99), *refused])
+    records["background"][2:6] = 0.8
+    assert _copies(pairs, records, _pairs([]), few) == [(0, 1), (4, 5)]
 
 
 def test_random_pairs_are_drawn_from_the_chosen_components() -> None:
