@@ -26,7 +26,7 @@ GPU_MEMORY_FRACTION = "0.45"
 COOLDOWN_SECONDS = 0.5
 """Pause between measurements, in which data loader workers fill their queues and become idle."""
 MEMORY_ROUNDS = 2
-"""Measurements in a new process before its peak memory is read; the checks then run other programs."""
+"""Measurements of a training step in a new process before its peak memory is read."""
 TRIAL_ROUNDS = 3
 """Rounds that choose the fastest form of eager PyTorch, such as its memory layout, before the others start.
 
@@ -96,18 +96,20 @@ def measure_row(
     kernels = kernels if comparison.has_kernels else None
     flop_rates: Mapping[str, float] = {}
     with contextlib.ExitStack() as stack:
-        workers, memory = _start_workers(
+        workers = _start_workers(
             comparison,
             lambda *arguments, **options: stack.enter_context(worker_class(*arguments, **options)),
             kernels,
             with_opponents=with_opponents,
-            seconds=seconds,
             measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
         )
         speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
-        memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()} | memory
+        memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
+        shared = workers[OURS].call("shared_data") if with_opponents else None
+    if comparison.loss_tolerance is not None and not comparison.on_gpu:
+        memory = _memory_of_training(comparison, list(workers), shared, kernels, seconds, worker_class)
     implementation = comparison.implementation
     if comparison.has_kernels:
         implementation = WITH_KERNELS if kernels is not None else IN_JAX_ALONE
@@ -142,45 +144,28 @@ def _start_workers(
     kernels: Path | None,
     *,
     with_opponents: bool,
-    seconds: float,
     measure_trial: Callable[[Mapping[str, Any]], Speeds],
-) -> tuple[dict[str, Any], dict[str, int | None]]:
-    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets.
-
-    Returns the workers and their peak memory before the checks, which run other programs; it is not known
-    yet where a comparison has no warm-up.
-    """
+) -> dict[str, Any]:
+    """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets."""
     options: dict[str, Any] = {}
     if comparison.on_gpu:
         options["environment"] = {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
-    memory: dict[str, int | None] = {}
-
-    def start_and_measure(name: str, *arguments: Any, **options: Any) -> Any:
-        worker = start(*arguments, **options)
-        if comparison.warmup:
-            for _ in range(MEMORY_ROUNDS):
-                worker.call("measure", seconds)
-            memory[name] = worker.call(PEAK_MEMORY)
-        return worker
-
-    ours = start_and_measure(OURS, comparison.ours, None, keep_memory=True, kernels=kernels, **options)
+    ours = start(comparison.ours, None, keep_memory=True, kernels=kernels, **options)
     workers, check = {OURS: ours}, _make_check(comparison, ours)
-    others: dict[str, tuple[Any, dict[str, Any]]] = {}
     if comparison.in_float32 is not None:
-        others[IN_FLOAT32] = comparison.in_float32, {"kernels": kernels}
+        workers[IN_FLOAT32] = start(comparison.in_float32, None, keep_memory=True, kernels=kernels)
+        check(IN_FLOAT32, workers[IN_FLOAT32])
     elif kernels is not None:
-        others[IN_JAX] = comparison.ours, {}
-    for name, (make, options) in others.items():
-        workers[name] = start_and_measure(name, make, None, keep_memory=True, **options)
-        check(name, workers[name])
+        workers[IN_JAX] = start(comparison.ours, None, keep_memory=True)
+        check(IN_JAX, workers[IN_JAX])
     if not with_opponents:
-        return workers, memory
+        return workers
     shared = ours.call("shared_data")
     for forms in _forms(comparison.opponents):
         started = {}
         for name in forms:
             opponent = comparison.opponents[name]
-            started[name] = start_and_measure(name, opponent.make, shared, keep_memory=opponent.keep_memory)
+            started[name] = start(opponent.make, shared, keep_memory=opponent.keep_memory)
             check(name, started[name])
         fastest = _fastest(measure_trial(started)) if len(started) > 1 else forms[0]
         for name, worker in started.items():
@@ -188,7 +173,32 @@ def _start_workers(
                 workers[name] = worker
             else:
                 worker.close()
-    return workers, {name: memory[name] for name in workers if name in memory}
+    return workers
+
+
+def _memory_of_training(
+    comparison: Comparison,
+    names: Iterable[str],
+    shared: Any,
+    kernels: Path | None,
+    seconds: float,
+    worker_class: Callable[..., Any],
+) -> dict[str, int | None]:
+    """Returns the peak memory of processes that only train: the others ran more programs, as checks."""
+    ours = {OURS: kernels, IN_JAX: None, IN_FLOAT32: kernels}
+    memory = {}
+    for name in names:
+        if name in ours:
+            make = comparison.in_float32 if name == IN_FLOAT32 else comparison.ours
+            worker = worker_class(make, None, keep_memory=True, kernels=ours[name])
+        else:
+            opponent = comparison.opponents[name]
+            worker = worker_class(opponent.make, shared, keep_memory=opponent.keep_memory)
+        with worker:
+            for _ in range(MEMORY_ROUNDS):
+                worker.call("measure", seconds)
+            memory[name] = worker.call(PEAK_MEMORY)
+    return memory
 
 
 def _forms(opponents: Iterable[str]) -> list[list[str]]:

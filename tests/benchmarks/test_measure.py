@@ -49,9 +49,8 @@ def calls() -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def fake_worker(calls: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A worker in this process, which records measurements in `calls`; none are for the memory."""
-    monkeypatch.setattr("benchmarks.measure.MEMORY_ROUNDS", 0)
+def fake_worker(calls: list[tuple[str, bool]]) -> Iterator[Any]:
+    """A worker in this process, which records measurements in `calls`."""
 
     class FakeWorker:
         def __init__(self, make: Any, shared: Any, *, keep_memory: bool, kernels: Path | None = None):
@@ -73,7 +72,7 @@ def fake_worker(calls: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch) 
                 calls.append((self._name, self._keep_memory))
             if method == PEAK_MEMORY:
                 return self._peak
-            if method == "outputs":
+            if method in ("outputs", "losses"):
                 self._peak = 9_000_000
             return getattr(self._workload, method)(*arguments)
 
@@ -119,7 +118,7 @@ def test_rounds_alternate_and_ratios_are_of_one_round(fake_worker: Any, calls: l
     check_rounds(calls, [ours, *others], rounds=4)  # a warm-up round and three more
     assert {before for before, call in itertools.pairwise(calls) if call == ours} >= set(others)
     assert entry["title"] == "fake"
-    assert entry["peak_memory"] == dict.fromkeys(entry["images_per_second"], 5_000_000)
+    assert entry["peak_memory"] == dict.fromkeys(entry["images_per_second"], 9_000_000)
     assert entry["name"] == "train/fake"
     assert entry["opponent"] == "PyTorch, contiguous" + TUNED_ALLOCATOR  # by its median of 100
     assert (entry["ours"], entry["theirs"], entry["rounds"]) == (100.0, 100.0, 3)
@@ -131,25 +130,20 @@ def test_rounds_alternate_and_ratios_are_of_one_round(fake_worker: Any, calls: l
     assert entry["ratio_memory"] == 1.0
 
 
-def test_memory_is_read_after_measurements_and_before_the_checks(
-    fake_worker: Any, calls: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def theirs(shared: Any) -> Any:
-        return "theirs", {False: FakeWorkload([1.0] * 4)}
+def test_the_memory_of_training_is_that_of_processes_that_only_train(fake_worker: Any) -> None:
+    class Training(FakeWorkload):
+        def losses(self, lr_fraction: float | None = None) -> tuple[np.ndarray, float]:
+            return np.array([1.0, 0.9]), 1.0
 
-    row = Comparison(
-        "train/fake",
-        "fake",
-        lambda _: ("ours", {True: FakeWorkload([1.0] * 4)}),
-        {"x": Opponent(theirs, False)},
-    )
-    monkeypatch.setattr("benchmarks.measure.MEMORY_ROUNDS", 2)
-    entry = measure_row(row, rounds=1, seconds=2.0, cooldown=0.0, worker_class=fake_worker)
-    assert [name for name, _ in calls[:4]] == ["ours", "ours", "theirs", "theirs"]
-    assert entry["peak_memory"] == {"ours": 5_000_000, "x": 5_000_000}
-    row = dataclasses.replace(row, warmup=0)  # whose programs run once in a round
-    entry = measure_row(row, rounds=1, seconds=2.0, cooldown=0.0, worker_class=fake_worker)
-    assert entry["peak_memory"] == {"ours": 9_000_000, "x": 9_000_000}
+    def make(name: str) -> Any:
+        return lambda shared: (name, {keeps: Training([1.0] * 2) for keeps in (False, True)})
+
+    opponents = {"x": Opponent(make("theirs"), False)}
+    row = Comparison("train/fake", "fake", make("ours"), opponents, loss_tolerance=0.01)
+    options = {"rounds": 1, "seconds": 2.0, "cooldown": 0.0, "worker_class": fake_worker}
+    assert measure_row(row, **options)["peak_memory"] == {"ours": 5_000_000, "x": 5_000_000}
+    row = dataclasses.replace(row, loss_tolerance=None)
+    assert measure_row(row, **options)["peak_memory"] == {"ours": 9_000_000, "x": 9_000_000}
 
 
 def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
