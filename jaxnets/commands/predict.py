@@ -107,7 +107,8 @@ def predict_files(
     with console.silenced() if "-" in (csv_path, json_path) else contextlib.nullcontext():
         if skipped := [name for _, others in found for name in others]:
             names = ", ".join(skipped[:MAX_LISTED]) + (", ..." if len(skipped) > MAX_LISTED else "")
-            console.log("skipped", f"{len(skipped)} files without an image suffix: {names}")
+            kinds = "other than JPEG, PNG, TIFF and WebP"
+            console.log("skipped", f"{len(skipped)} file{'s' * (len(skipped) != 1)} {kinds}: {names}")
         _fill(tables, _rows(predictor, files, gradcam_folder, top, tables.has_features), len(files))
         if gradcam_folder is not None:
             height, width = predictor.map_size

@@ -122,7 +122,8 @@ class SourceWrapper(Source):
     def __init__(self, source: Source):
         self.original = source
         self.ships_groups, self.groups = source.ships_groups, source.groups
-        self.groups_remedy, self.is_drawn = source.groups_remedy, source.is_drawn
+        self.groups_remedy, self.split_remedy = source.groups_remedy, source.split_remedy
+        self.is_drawn = source.is_drawn
 
     @property
     def fingerprint(self) -> str:

@@ -148,7 +148,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise DataError(f"{name}: {problem}; give a valid JPEG, PNG, TIFF or WebP file") from error
     if width * height > max_pixels:
         size = f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,}"
-        raise DataError(f"{name}: {size}; make it smaller, or raise the limit")
+        raise DataError(f"{name}: {size}; make it smaller, or train with a larger --config.data.max_pixels")
     if image.mode == "LAB":
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):

@@ -81,7 +81,9 @@ def _official_split(
     official = source.official_split
     if official is None or not {"train", "test"} <= official.keys():
         found = f"train and test{', only ' + ', '.join(official) if official else ''}"
-        raise DataError(f"{source.name} has no official {found}: use --config.data.split=random")
+        other = f"use --config.data.split={'random' if groups is None else 'grouped'}"
+        remedy = f"{source.split_remedy}, or {other}" if source.split_remedy else other
+        raise DataError(f"{source.name} has no official {found}: {remedy}")
     train, validation, test = (official.get(part, np.zeros(0, np.int64)) for part in PARTS)
     _check_labels_are_trained(source, train, np.concatenate([validation, test]))
     if len(validation) and validation_fraction:
@@ -118,7 +120,7 @@ def grouped_split(labels: np.ndarray, groups: np.ndarray, fractions: Sequence[fl
     """
     parts = np.flatnonzero(fractions)
     targets = np.array(fractions)[parts]
-    _check_groups(labels, groups, len(parts), "split")
+    _check_groups(labels, groups, len(parts), "subset")
     # float[G, K]: the fraction of each class that each group contains.
     contents = np.zeros((groups.max() + 1, labels.max() + 1))
     np.add.at(contents, (groups, labels), 1)
@@ -226,8 +228,8 @@ def _check_groups(labels: np.ndarray, groups: np.ndarray, needed: int, unit: str
     for label in np.unique(labels):
         count = len(np.unique(groups[labels == label]))
         if count < needed:
-            why = f"has {count} groups: too few for {needed}, at least one per {unit}"
-            remedy = "add images of other origin, or change --config.data.split, .fractions or .folds"
+            why = f"has {count} group{'s' * (count != 1)}, but each of the {needed} {unit}s needs one"
+            remedy = "add images of other groups, or change --config.data.split, .fractions or .folds"
             raise _TooFewError(label, f"{why}; {remedy}")
 
 

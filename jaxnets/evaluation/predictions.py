@@ -144,8 +144,11 @@ class Predictions:
         """Whether several examples belong to one unit, as near-duplicates or predictions of one image."""
         return len(np.unique(self.units)) < len(self.units)
 
-    def fit_temperature(self) -> float:
-        """The temperature by which logits are divided so that confidences are calibrated (Guo 2017)."""
+    def fit_temperature(self) -> float | None:
+        """The temperature by which logits are divided so that confidences are calibrated (Guo 2017).
+
+        None if all predictions are right.
+        """
         return statistics.fit_temperature(self.probabilities, self.label)
 
     def to_bytes(self) -> bytes:

@@ -195,8 +195,14 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     return Calibration(error, confidence, accuracy, count)
 
 
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [0.01, 100] that minimises the cross-entropy of validation examples (Guo 2017)."""
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """The temperature in [0.01, 100] that minimises the cross-entropy of validation examples (Guo 2017).
+
+    None if all predictions are right: the cross-entropy then falls as the temperature approaches 0, where all
+    confidences are 100 %.
+    """
+    if (probabilities.argmax(axis=1) == labels).all():
+        return None
     logits, rows = _logits(probabilities), np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:

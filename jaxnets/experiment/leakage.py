@@ -51,8 +51,8 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
 
     Raises DataError if a subset has exact duplicates of images in another one, unless the config allows them.
     Two splits are exempt: a random split of a data set that is known to contain duplicates, which replicates
-    published work and is marked LEAKY, and an official split, of which only the groups are checked, unless
-    jaxnets ships them: the split of CIFAR-10 is also marked LEAKY.
+    published work and is marked LEAKY, and the official split of a published data set, of which only the
+    groups are checked, unless jaxnets ships them: the split of CIFAR-10 is also marked LEAKY.
     """
     if data.source.kind != "image":
         return
@@ -60,19 +60,18 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
     if is_divided and not data.source.ships_groups and not config.data.allow_duplicates:
         raise DataError(_divided_group_error(data, leakage))
     if leakage.conflicts is not None:
-        first, other = (data.source.files[index] for index in leakage.conflicts.pair)
+        first, other = map(data.source.locate_example, leakage.conflicts.pair)
         console.warn(
             f"{leakage.conflicts.count:,} images have exact duplicates in another class ({first} is "
             f"{other}): at most one label of each is right; remove the wrong ones"
         )
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
     if copies is not None:
-        exempt = data.split.name == "official" or _is_known_leaky(data)
+        is_published = data.split.name == "official" and data.source.name != "table"
+        exempt = is_published or _is_known_leaky(data)
         if not (exempt or config.data.allow_duplicates):
             raise DataError(_leakage_error(data, copies))
-        counts = {"validation": copies.validation, "test": copies.test}
-        counted = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-        message += f"; {counted} images have exact duplicates in another subset"
+        message += f"; exact duplicates in another subset: {_format_copies(copies)}"
     console.log("leakage", message)
 
 
@@ -101,7 +100,7 @@ def _format_fractions(data: Dataset, leakage: Leakage) -> str:
         return f"LEAKY: {results.DATASETS_WITH_DUPLICATES[data.source.name]} (fraction not measured)"
     if data.group_ids is None or not known:
         hint = f"; {data.source.groups_remedy}" if data.source.groups_remedy else ""
-        return f"unknown: the groups of {data.source.name} are unknown{hint}"
+        return f"groups unknown{hint}"
     message = " and ".join(f"{100 * value:.1f} % of {part} images" for part, value in known.items())
     leaky, relation = any(known.values()), results.relation(given_groups=data.has_given_groups)
     remedy = " (--config.data.split=grouped)" if leaky and data.split.name != "grouped" else ""
@@ -129,7 +128,12 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
         + f" image {data.source.locate_example(index)}"
         for index in copies.pair
     )
-    if data.source.groups is not None:
+    groups = data.group_ids
+    if data.split.name == "official":
+        remedy = "remove one of them, give both the same split"
+    elif data.split.name == "random" and groups is not None and len(set(groups[list(copies.pair)])) == 1:
+        remedy = "they are of one group: use --config.data.split=grouped"
+    elif data.source.groups is not None:
         remedy = "give both images the same group, in the table or by --config.data.group_pattern"
     elif data.split.name == "grouped":
         remedy = f"the groups are wrong: find them again with {command('find_duplicates')} DIR"
@@ -139,10 +143,16 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
             "--config.data.split=grouped --config.data.groups=FILE"
         )
     return (
-        f"the {data.split.name} split leaks: {copies.test:,} test and {copies.validation:,} validation "
-        f"images are exact duplicates of images in another subset ({held} is {seen}); {remedy}, or set "
-        "--config.data.allow_duplicates=True"
+        f"the {data.split.name} split leaks: {held} is an exact duplicate of {seen} "
+        f"(in total, {_format_copies(copies)}); {remedy}, or set --config.data.allow_duplicates=True"
     )
+
+
+def _format_copies(copies: splits.ExactDuplicates) -> str:
+    """Such as "1 validation and 2 test images"."""
+    counts = {"validation": copies.validation, "test": copies.test}
+    counted = " and ".join(f"{count:,} {part}" for part, count in counts.items() if count)
+    return f"{counted} image{'s' * (sum(counts.values()) != 1)}"
 
 
 def format_split(config: config_dict.ConfigDict, data: Dataset, leakage: Mapping[str, float | None]) -> str:

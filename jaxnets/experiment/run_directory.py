@@ -197,6 +197,9 @@ def _open(directory: Path, *, ignore_damage: bool) -> RunDirectory:
     except CheckpointError as error:
         found.append(str(error))
     files = {name: _read_or_none(directory / name) for name in (CONFIG, MANIFEST, SPLIT, RESULT)}
+    if files[CONFIG] is None and (runs := sorted(directory.glob(f"*/{CONFIG}"))):
+        example = runs[0].parent
+        raise CheckpointError(f"{directory} contains runs and is not a run: choose one, such as {example}")
     if files[CONFIG] is None and not found and hashes is None:
         raise CheckpointError(f"{directory} is not a run directory ({CONFIG} not found)")
     damage = (workdir.damage(hashes, directory, name, data) for name, data in files.items())

@@ -76,7 +76,7 @@ def test_a_class_with_too_few_images_raises_before_training(
     smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path
 ) -> None:
     few = {**smoke_overrides, "data.num_examples": 30}
-    with pytest.raises(DataError, match="has 10 groups: too few for 11, at least one per fold"):
+    with pytest.raises(DataError, match="has 10 groups, but each of the 11 folds needs one"):
         cross_validate(smoke_config, few, Options(workdir=str(tmp_path / "new"), folds=11))
     assert not (tmp_path / "new").exists()
 

@@ -62,6 +62,7 @@ def test_predictions_are_calibrated_on_the_validation_images(
     shutil.copytree(trained, copy)
     evaluate(copy, part="validation")
     temperature = load_predictions(copy / predictions_name("validation")).fit_temperature()
+    assert temperature is not None
     calibrated, raw = jaxnets.load(trained), jaxnets.load(trained, calibrated=False)
     assert isinstance(calibrated, Predictor)
     assert isinstance(raw, Predictor)
@@ -285,7 +286,7 @@ def test_folder_without_images_is_reported_and_the_rest_predicted(
     assert [row["class"] is None for row in rows] == [True, False]
     message = capsys.readouterr()
     assert f"{folders[0]}  not read  contains no image" in message.err
-    assert f"2 files without an image suffix: {folders[0] / 'notes.txt'}, " in message.out
+    assert f"2 files other than JPEG, PNG, TIFF and WebP: {folders[0] / 'notes.txt'}, " in message.out
 
 
 def _predict_with_overlays(trained: Path, folder: Path, *paths: Path) -> None:
@@ -378,6 +379,13 @@ def test_no_images_raises(trained: Path, tmp_path: Path) -> None:
 def test_loading_another_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a run directory"):
         jaxnets.load(tmp_path)
+
+
+def test_loading_a_folder_of_runs_names_one(trained: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"contains runs and is not a run: choose one, such as {trained.parent}"
+    ):
+        jaxnets.load(trained.parent)
 
 
 def test_run_without_checkpoint_raises(trained: Path, tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ class TestGroupedSplit:
 
     def test_too_few_groups_raise(self) -> None:
         labels, groups = _grouped([[5] * 4, [40, 2]])
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 3, at least one per split"):
+        with pytest.raises(DataError, match="class 1 has 2 groups, but each of the 3 subsets needs one"):
             grouped_split(labels, groups, FRACTIONS, 0)
-        with pytest.raises(DataError, match="class 1 has 2 groups: too few for 4, at least one per fold"):
+        with pytest.raises(DataError, match="class 1 has 2 groups, but each of the 4 folds needs one"):
             fold_split(labels, groups, folds=4, fold=0, seed=0)
 
     def test_error_has_the_name_of_the_class(self) -> None:
@@ -174,7 +174,7 @@ class TestGroupedSplit:
         # Each group with class 1 has a large part of class 0, so two are needed for training.
         labels = np.repeat([0, 1, 2], [30, 3, 30])
         groups = np.concatenate([np.zeros(30), [0, 1, 2], np.ones(15), np.full(15, 2)]).astype(int)
-        with pytest.raises(DataError, match="class 0 has 1 groups: too few"):
+        with pytest.raises(DataError, match="class 0 has 1 group, but each of the 3 subsets"):
             grouped_split(labels, groups, FRACTIONS, 0)
 
     def test_every_example_is_tested_in_one_fold(self) -> None:

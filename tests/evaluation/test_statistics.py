@@ -228,10 +228,18 @@ class TestCalibration:
         assert statistics.calibration(sharp, labels).error > 0.05
         temperature = statistics.fit_temperature(sharp, labels)
         assert temperature == pytest.approx(3, rel=0.05)
+        assert temperature is not None
         np.testing.assert_allclose(statistics.with_temperature(sharp, temperature), probabilities, atol=0.05)
 
     def test_probabilities_of_exactly_one_are_accepted(self) -> None:
         certain = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
         found = statistics.calibration(certain, np.array([0, 1, 2, 1]))
         assert found.error == pytest.approx(0.25)
-        assert np.isfinite(statistics.fit_temperature(certain, np.array([0, 1, 2, 1])))
+        temperature = statistics.fit_temperature(certain, np.array([0, 1, 2, 1]))
+        assert temperature is not None
+        assert np.isfinite(temperature)
+
+    def test_right_predictions_have_no_temperature(self) -> None:
+        probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
+        assert statistics.fit_temperature(probabilities, np.array([0, 1, 0])) is None
+        assert statistics.fit_temperature(probabilities, np.array([0, 1, 1])) is not None

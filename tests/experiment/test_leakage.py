@@ -97,8 +97,7 @@ def test_unknown_groups_are_reported_with_a_hint(
 ) -> None:
     data = opened()
     message = _format(data, capsys)
-    assert "unknown: the groups of image_folder are unknown" in message
-    assert "set --config.data.find_groups=True, or run" in message
+    assert "groups unknown; set --config.data.find_groups=True, or run" in message
     assert f"scripts/find_duplicates.py {folder / 'set'}" in message
     assert measure_leakage(data[1]).as_result() == {"test": None, "validation": None}
 
@@ -200,7 +199,7 @@ def test_exact_duplicates_across_subsets_raise_unless_allowed(
 ) -> None:
     data = opened(path=str(copied))
     with pytest.raises(
-        DataError, match=r"exact duplicates of images in another subset .test image .* is train image .*"
+        DataError, match=r"leaks: test image .* is an exact duplicate of train image .* .in total, \d+ val"
     ):
         _format(data, capsys)
     assert "exact duplicates" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
@@ -214,7 +213,7 @@ def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
     names = [file.replace("again", "") for file in files]
     lines = [f"{file},{name},{name}" for file, name in zip(files, names, strict=True)]
     table.write_text("\n".join(["file,original,group", *lines]))
-    with pytest.raises(DataError, match="the random split leaks"):
+    with pytest.raises(DataError, match=r"they are of one group: use --config\.data\.split=grouped"):
         _format(opened(path=str(copied), groups=str(table)), capsys)
     message = _format(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
     assert "LEAKY" in message
@@ -321,6 +320,27 @@ def test_the_official_split_of_published_data_is_leaky_but_allowed(
     assert "LEAKY: 20.0 % of test images" in _format((config, data), capsys)
 
 
+def test_exact_duplicates_in_the_split_column_raise(
+    opened: Callable[..., Opened], copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{name}/{number}.png,{name},train" for name in ("a", "b") for number in range(10)]
+    rows += ["a/again3.png,a,test", "b/again0.png,b,validation"]
+    table = copied / "table.csv"
+    table.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    fields = {"name": "table", "path": str(table), "split": "official"}
+    data = opened(**fields)
+    capsys.readouterr()
+    with pytest.raises(DataError) as caught:
+        report_leakage(*data, measure_leakage(data[1]))
+    assert str(caught.value) == (
+        "the official split leaks: test image row 22 (a/again3.png) is an exact duplicate of train image row "
+        "5 (a/3.png) (in total, 1 validation and 1 test images); remove one of them, give both the same "
+        "split, or set --config.data.allow_duplicates=True"
+    )
+    message = _format(opened(**fields, allow_duplicates=True), capsys)
+    assert "exact duplicates in another subset: 1 validation and 1 test images" in message
+
+
 def test_groups_of_a_table_define_split_and_leakage(
     opened: Callable[..., Opened], table: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,7 +360,7 @@ def test_groups_of_a_table_define_split_and_leakage(
     ):
         opened(**{**fields, "path": str(without)}, split="grouped")
     message = _format(opened(**{**fields, "path": str(without)}), capsys)
-    assert "unknown: the groups of table are unknown; add a column group" in message
+    assert "groups unknown; add a column group" in message
 
 
 def test_a_split_without_validation_refuses_callbacks_that_need_it(

@@ -77,6 +77,7 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
     checked = load_predictions(reported / predictions_name("validation"))
     tested = load_predictions(reported / predictions_name())
     fitted = statistics.fit_temperature(checked.probabilities, checked.label)
+    assert fitted is not None
     cooled = statistics.with_temperature(tested.probabilities, fitted)
     after = statistics.calibration(cooled, tested.label).error
     assert message["value"] == pytest.approx(fitted)

@@ -86,4 +86,4 @@ def test_nct_crc_he_has_an_official_split_and_unknown_groups(
     assert [len(part) for part in data.split.parts().values()] == [99, 9, 18]
     assert all("CRC-VAL-HE-7K" in data.source.files[index] for index in data.split.test)
     assert data.group_ids is None
-    assert "unknown: the groups of table are unknown" in capsys.readouterr().out
+    assert "groups unknown; add a column group" in capsys.readouterr().out

@@ -56,6 +56,8 @@ class Source(abc.ABC):
     """int64[N], equal for examples of one patient, slide or photograph; None if the source has no groups."""
     groups_remedy = ""
     """How groups can be given, for errors; "" if unknown."""
+    split_remedy = ""
+    """How an official split can be given, for errors; "" if it cannot."""
 
     @property
     @abc.abstractmethod

@@ -93,7 +93,10 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, path: str | Path, max_pixels: int = MAX_PIXELS, group_pattern: str | None = None):
         root = Path(path)
-        found_in = _scan(root, "give a folder with one subfolder of images per class")
+        wanted = "give a folder with one subfolder of images per class"
+        if root.suffix.lower() == ".csv":
+            wanted += ", or set --config.data.name=table"
+        found_in = _scan(root, wanted)
         beside = sum(map(is_image_name, found_in.pop("")))
         classes = sorted(found_in)
         if len(classes) < 2:

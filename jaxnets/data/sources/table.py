@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxnets.data.images import MAX_PIXELS
-from jaxnets.data.sources.base import read_file
+from jaxnets.data.sources.base import Example, read_file
 from jaxnets.data.sources.image_folder import ImageFiles, groups_from_names
 from jaxnets.errors import ConfigError, DataError, suggest
 from jaxnets.io import from_csv_cell
@@ -82,7 +82,8 @@ class Table(ImageFiles):
         group_pattern: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ):
-        table, problems = Path(path), _Problems(Path(path))
+        self._table = table = Path(path)
+        problems = _Problems(table)
         rows = list(_rows(table, problems))
         problems.raise_first()
         if not rows:
@@ -101,6 +102,7 @@ class Table(ImageFiles):
             f"add a column group to {table}, such as the patient, or set --config.data.group_pattern or "
             "--config.data.find_groups=True"
         )
+        self.split_remedy = f"write train or test into the column split of {table}"
         if "group" in rows[0].cells:
             if group_pattern is not None:
                 raise ConfigError(f"{table} has a column group: remove --config.data.group_pattern")
@@ -112,6 +114,12 @@ class Table(ImageFiles):
             splits = np.array([row.cells["split"] for row in rows])
             found = {split: np.flatnonzero(splits == split) for split in SPLITS}
             self.official_split = {split: indices for split, indices in found.items() if len(indices)}
+
+    def _read(self, index: int) -> Example:
+        try:
+            return super()._read(index)
+        except DataError as error:
+            raise DataError(f"{self._table}, row {self._rows[index]}: {error}") from error
 
     def locate_example(self, index: int) -> str:
         return f"row {self._rows[index]} ({self.files[index]})"
@@ -144,7 +152,10 @@ def _rows(table: Path, problems: _Problems) -> Iterator[_Row]:
 
 
 def _decode(table: Path) -> str:
-    data = read_file(table, "give a CSV file to --config.data.path")
+    remedy = "give a CSV file to --config.data.path"
+    if table.is_dir():
+        remedy += ", or set --config.data.name=image_folder"
+    data = read_file(table, remedy)
     if data.startswith(b"PK\x03\x04"):
         raise DataError(f"{table}: is a spreadsheet or zip file, not CSV; save it as CSV UTF-8")
     try:

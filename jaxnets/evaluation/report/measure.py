@@ -23,7 +23,7 @@ def measure(
 
     A metric is {"value", "interval"}, each None if undefined. The 95 % intervals resample groups if there are
     near-duplicates, else examples. The temperature is fitted on `validation`, predictions of the same
-    network, if given.
+    network, if given; it is None if all of these are right.
     """
     label, probabilities = predictions.label, predictions.probabilities
     units = predictions.units
@@ -62,9 +62,11 @@ def _figure(value: float, ends: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _temperature(predictions: Predictions, validation: Predictions, before: float) -> dict[str, Any]:
+def _temperature(predictions: Predictions, validation: Predictions, before: float) -> dict[str, Any] | None:
     """The temperature, and the calibration error of `predictions` before and after scaling."""
     value = validation.fit_temperature()
+    if value is None:
+        return None
     scaled = statistics.with_temperature(predictions.probabilities, value)
     return {
         "value": value,

@@ -134,6 +134,9 @@ def test_missing_folder_or_file_raises(folder):
         ImageFolder(folder / "nowhere")
     with pytest.raises(DataError, match=r"README\.md: is a file; give a folder"):
         ImageFolder(folder / "README.md")
+    (folder / "table.csv").write_text("path,label")
+    with pytest.raises(DataError, match=r"is a file; give a folder .*, or set --config\.data\.name=table"):
+        ImageFolder(folder / "table.csv")
 
 
 def test_images_without_class_folders_raise(tmp_path):

@@ -177,10 +177,21 @@ def test_other_formats_raise(tmp_path: Path, content: str | bytes, message: str)
 def test_missing_tables_and_folders_raise(write: Write, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.csv: cannot be read"):
         Table(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); give a CSV file"):
+    with pytest.raises(
+        DataError, match=r"\(Is a directory\); give a CSV .*, or set --config\.data\.name=image_f"
+    ):
         Table(tmp_path)
     with pytest.raises(ConfigError, match=r"image_folders: .*nowhere is not a folder"):
         Table(write(*ROWS), image_folders=("nowhere",))
+
+
+def test_unreadable_images_name_the_row(write: Write, tmp_path: Path) -> None:
+    source = Table(write(*ROWS))
+    (tmp_path / "slides" / "b1.png").write_text("no picture")
+    with pytest.raises(
+        DataError, match=r"table\.csv, row 4: .*b1\.png: cannot be read as an image, it is text"
+    ):
+        source[2]
 
 
 def _split(source: Table, **fields: float) -> object:
@@ -198,6 +209,17 @@ def test_official_split_has_the_validation_rows(write: Write) -> None:
     assert [part.tolist() for part in split.parts().values()] == [[0, 1], [2], [3, 4]]
     with pytest.raises(ConfigError, match=r"has validation examples: remove --config\.data\.validation_frac"):
         _split(source, validation_fraction=0.2)
+
+
+def test_a_table_without_official_split_names_the_column(write: Write) -> None:
+    rows = [row.rsplit(",", 1)[0] for row in ROWS]
+    remedy = (
+        r"write train or test into the column split of .*table\.csv, or use --config\.data\.split=grouped"
+    )
+    with pytest.raises(DataError, match=f"has no official train and test: {remedy}"):
+        _split(Table(write(*rows)))
+    with pytest.raises(DataError, match=f"has no official train and test, only train: {remedy}"):
+        _split(Table(write(*ROWS[:4])))
 
 
 def test_official_split_draws_validation_by_groups(tmp_path: Path) -> None:
