@@ -62,8 +62,8 @@ def report_leakage(config: config_dict.ConfigDict, data: Dataset, leakage: Leaka
     if leakage.conflicts is not None:
         first, other = map(data.source.locate_example, leakage.conflicts.pair)
         console.warn(
-            f"{leakage.conflicts.count:,} images have exact duplicates in another class ({first} is "
-            f"{other}): at most one label of each is right; remove the wrong ones"
+            f"{leakage.conflicts.count:,} images have exact duplicates in another class, such as {first} and "
+            f"{other}; at most one label of each is right: remove the wrong ones"
         )
     message, copies = _format_fractions(data, leakage), leakage.exact_duplicates
     if copies is not None:
@@ -132,7 +132,7 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
     if data.split.name == "official":
         remedy = "remove one of them, give both the same split"
     elif data.split.name == "random" and groups is not None and len(set(groups[list(copies.pair)])) == 1:
-        remedy = "they are of one group: use --config.data.split=grouped"
+        remedy = "both have one group, so use --config.data.split=grouped"
     elif data.source.groups is not None:
         remedy = "give both images the same group, in the table or by --config.data.group_pattern"
     elif data.split.name == "grouped":
@@ -143,8 +143,8 @@ def _leakage_error(data: Dataset, copies: splits.ExactDuplicates) -> str:
             "--config.data.split=grouped --config.data.groups=FILE"
         )
     return (
-        f"the {data.split.name} split leaks: {held} is an exact duplicate of {seen} "
-        f"(in total, {_format_copies(copies)}); {remedy}, or set --config.data.allow_duplicates=True"
+        f"the {data.split.name} split leaks: {held} is an exact duplicate of {seen}; "
+        f"{_format_copies(copies)} in total: {remedy}, or set --config.data.allow_duplicates=True"
     )
 
 

@@ -92,7 +92,7 @@ def read_weights_or_run(folder: str | os.PathLike[str], *, ignore_damage: bool =
     directory = Path(folder)
     if is_weights_folder(directory):
         return read_weights(directory)
-    if not (directory / CONFIG).is_file():
+    if not [*directory.glob(CONFIG), *directory.glob(f"*/{CONFIG}")]:  # open_run names one of several runs
         raise CheckpointError(
             f"{directory} is neither a weights folder nor a run directory "
             f"(made by {command('import_weights')} and {command('train')})"

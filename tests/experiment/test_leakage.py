@@ -81,7 +81,7 @@ def test_an_image_in_two_classes_is_a_warning(
     assert len(warned) == conflict
     if conflict:
         assert "2 images have exact duplicates in another class" in warned[0]
-        assert "(a/copy.png is b/3.png)" in warned[0]
+        assert "such as a/copy.png and b/3.png;" in warned[0]
 
 
 def _format(data: Opened, capsys: pytest.CaptureFixture[str]) -> str:
@@ -199,7 +199,7 @@ def test_exact_duplicates_across_subsets_raise_unless_allowed(
 ) -> None:
     data = opened(path=str(copied))
     with pytest.raises(
-        DataError, match=r"leaks: test image .* is an exact duplicate of train image .* .in total, \d+ val"
+        DataError, match=r"leaks: test image .* is an exact duplicate of train image .*; \d+ validation"
     ):
         _format(data, capsys)
     assert "exact duplicates" in _format(opened(path=str(copied), allow_duplicates=True), capsys)
@@ -213,7 +213,7 @@ def test_exact_duplicates_in_known_groups_raise_for_a_random_split(
     names = [file.replace("again", "") for file in files]
     lines = [f"{file},{name},{name}" for file, name in zip(files, names, strict=True)]
     table.write_text("\n".join(["file,original,group", *lines]))
-    with pytest.raises(DataError, match=r"they are of one group: use --config\.data\.split=grouped"):
+    with pytest.raises(DataError, match=r"both have one group, so use --config\.data\.split=grouped"):
         _format(opened(path=str(copied), groups=str(table)), capsys)
     message = _format(opened(path=str(copied), groups=str(table), allow_duplicates=True), capsys)
     assert "LEAKY" in message
@@ -334,7 +334,7 @@ def test_exact_duplicates_in_the_split_column_raise(
         report_leakage(*data, measure_leakage(data[1]))
     assert str(caught.value) == (
         "the official split leaks: test image row 22 (a/again3.png) is an exact duplicate of train image row "
-        "5 (a/3.png) (in total, 1 validation and 1 test images); remove one of them, give both the same "
+        "5 (a/3.png); 1 validation and 1 test images in total: remove one of them, give both the same "
         "split, or set --config.data.allow_duplicates=True"
     )
     message = _format(opened(**fields, allow_duplicates=True), capsys)
