@@ -47,6 +47,16 @@ BUTTON_HEIGHTS = """
 return [...document.querySelectorAll("button, label")].filter((each) => each.checkVisibility())
   .map((each) => each.getBoundingClientRect().height);
 """
+DELAY_THE_NEXT_PICTURE = """
+const create = createImageBitmap;
+window.delayed = 1;
+window.createImageBitmap = async (...given) => {
+  window.createImageBitmap = create;
+  await new Promise((resume) => setTimeout(resume, 1000));
+  setTimeout(() => { delayed = 0; }, 500);
+  return create(...given);
+};
+"""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +144,36 @@ def test_a_chosen_file_is_shown(browser: Any, page: Path) -> None:
     path.write_text("no picture")
     browser.find_element("id", "file").send_keys(str(path))
     _wait(browser, lambda: "cannot be read" in browser.find_element("id", "status").text)
+    assert not browser.find_element("id", "result").is_displayed()
+
+
+def test_the_picture_chosen_last_is_shown(browser: Any, page: Path) -> None:
+    slow, fast = page.parent / "slow.png", page.parent / "fast.png"
+    Image.new("RGB", (224, 224)).save(slow)
+    fast.write_bytes(next(_pictures("PNG")))
+    browser.get(f"file://{page / web.PAGE}")
+    status, file = (browser.find_element("id", name) for name in ("status", "file"))
+    shown = []
+    for path in (slow, fast):
+        file.send_keys(str(path))
+        _wait(browser, lambda: "%" in status.text and status.text not in shown)
+        shown.append(status.text)
+    browser.execute_script(DELAY_THE_NEXT_PICTURE)
+    file.send_keys(str(slow))
+    file.send_keys(str(fast))
+    _wait(browser, lambda: browser.execute_script("return delayed === 0"))
+    browser.execute_async_script("jaxnets.classify(new Uint8Array(3 * 224 * 224)).then(arguments[0])")
+    assert status.text == shown[1]
+
+
+def test_a_browser_without_webassembly_is_named(browser: Any, page: Path) -> None:
+    source = {"source": "delete globalThis.WebAssembly"}
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
+    try:
+        browser.get(f"file://{page / web.PAGE}")
+        _wait(browser, lambda: "has no WebAssembly" in browser.find_element("id", "status").text)
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_the_keyboard_chooses_takes_and_shows_a_picture(browser: Any, page: Path) -> None:

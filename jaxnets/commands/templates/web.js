@@ -184,7 +184,7 @@ async function load() {
 
 const network = load();
 const status = (text) => { element("status").textContent = text; };
-let shown = null;
+let shown = null, requests = 0;
 
 async function classify(pixels) {
   return (await network)(pixels);
@@ -202,10 +202,12 @@ function redraw() {
 }
 
 async function show(blob) {
+  const request = ++requests;
   try {
     status("The picture is read …");
     const pixels = await read(blob);
     const {probabilities, maps} = await classify(pixels);
+    if (request < requests) return; // another picture was chosen meanwhile
     element("result").hidden = false;
     const chosen = listClasses(probabilities);
     const map = maps ? mapOf(maps.data, maps.dims, chosen) : null;
@@ -216,7 +218,9 @@ async function show(blob) {
     redraw();
     status(`${settings.classes[chosen]}, ${(100 * probabilities[chosen]).toFixed(1)} %`);
   } catch (error) {
-    status(`The picture cannot be read: ${error.message}`);
+    if (request < requests) return;
+    element("result").hidden = true; // it is that of another picture
+    status(`The picture cannot be read: ${error.message} Browsers read JPEG, PNG and WebP files.`);
   }
 }
 
