@@ -83,6 +83,7 @@ def test_model_card_has_the_results_of_the_run(trained: Path, exported: Path) ->
         f"{100 * result['test_accuracy']:.2f} % [{100 * low:.2f}, {100 * high:.2f}]",
         "| data | synthetic_tissue |",
         "| split | ",
+        "Images are RGB, cropped to the central square",
         "synthetic images",
         *result["model"].split(),
     ):

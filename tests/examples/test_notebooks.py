@@ -27,16 +27,18 @@ def environment(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
 
 
-def _execute(name: str) -> str:
-    """Runs a notebook in its folder and returns the text that its cells print."""
+def _execute(name: str) -> tuple[str, list[str]]:
+    """Runs a notebook in its folder; returns the text that its cells print, and the HTML that they show."""
     from nbclient import NotebookClient
 
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=1500, kernel_name="python3", resources=resources).execute()
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
-    return "".join(output.get("text", "") for output in outputs)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    text = "".join(output.get("text", "") for output in outputs)
+    shown = (output.get("data", {}).get("text/html") for output in outputs)
+    return text, [html for html in shown if html is not None]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +53,8 @@ def test_notebooks_are_valid_and_stored_without_outputs(name: str) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("environment")
 def test_a_folder_is_trained_from_imagenet_weights() -> None:
-    text = _execute("train_on_a_folder")
+    text, (page,) = _execute("train_on_a_folder")
+    assert "Most confident mistakes" in page
     (accuracy, images) = re.findall(r"test accuracy ([\d.]+) % \[.+\] on (\d+) images", text)[0]
     assert float(accuracy) > 80
     assert 85 <= int(images) <= 95
@@ -63,7 +66,9 @@ def test_a_folder_is_trained_from_imagenet_weights() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("environment")
 def test_duplicates_are_found_and_the_leak_shows() -> None:
-    text = _execute("duplicates_and_leaks")
+    text, (page, *maps) = _execute("duplicates_and_leaks")
+    assert "Near-duplicates in" in page
+    assert len(maps) == 2
     assert "480 files, 40 groups" in text
     found = re.findall(r"(\w+) split: (\d+) % .+accuracy ([\d.]+) %", text)
     (_, leak, high), (_, no_leak, chance) = found
