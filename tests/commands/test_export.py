@@ -168,7 +168,7 @@ def _random_weights(name: str, shape: tuple[int, ...], **fields: Any) -> Weights
             values = generator.uniform(0.5, 1.5, leaf.shape)
         else:
             fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 25
-            values = generator.standard_normal(leaf.shape) / np.sqrt(fan_in)
+            values = generator.standard_normal(leaf.shape) * np.sqrt(2 / fan_in)  # as He et al.
         arrays[path] = values.astype(np.float32)
     return Weights(unflatten(arrays), model, shape)
 
