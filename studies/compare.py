@@ -24,6 +24,7 @@ from studies.pages import (
     macenko_table,
     networks_table,
     onnx_table,
+    parity_table,
     performance_page,
     results_table,
     splits_picture,
@@ -136,6 +137,14 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         ),
         "colour": lambda: table_or_empty(colour_table.HEADS, colour_table.rows(folder)),
         "onnx_exports": lambda: table_or_empty(onnx_table.HEADS, onnx_table.rows(folder)),
+        "parity": lambda: table_or_empty(parity_table.HEADS, parity_table.pytorch_rows(folder, large=False)),
+        "parity_full_size": lambda: table_or_empty(
+            parity_table.HEADS, parity_table.pytorch_rows(folder, large=True)
+        ),
+        "parity_others": lambda: table_or_empty(parity_table.OTHER_HEADS, parity_table.other_rows(folder)),
+        "parity_keras_full_size": lambda: table_or_empty(
+            parity_table.KERAS_HEADS, parity_table.keras_rows(folder)
+        ),
         "macenko": lambda: table_or_empty(macenko_table.HEADS, macenko_table.rows(folder / "lc25000")),
         "stain": lambda: f"{table_or_empty(stain_page.HEADS, stain_page.rows(folder))}\n\n{STAIN_LINK}",
         "prediction_sets": lambda: table_or_empty(

@@ -68,7 +68,7 @@ def predict_files(
     does not take images, and DataError if there are too few validation groups for `coverage`.
     """
     if not paths:
-        raise ConfigError("give images or folders to predict, after --workdir=RUN")
+        raise ConfigError("give images or folders to predict")
     predictor, warnings = open_network(
         Path(directory),
         ignore_damage=ignore_damage,

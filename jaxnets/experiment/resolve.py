@@ -151,14 +151,14 @@ def _follow_pretrained(config: config_dict.ConfigDict, found: Pretrained, user_s
     model = config.model
     if found.model.name == model.name and model.variant is None:
         model.variant = found.model.variant
-    for name in ("name", "variant", *models.OVERRIDABLE_FIELDS):
+    for name in ("name", "variant", *models.OVERRIDABLE_FIELDS, "stage_sizes", "width"):
         value, expected = (
             models.variant_of(each) if name == "variant" else each[name] for each in (model, found.model)
         )
         if value != expected:
             raise CheckpointError(
-                f"{found.path} has weights with model.{name}={found.model[name]}, but --config.model.{name} "
-                f"is {model[name]}: set it to {found.model[name]}, or use other weights"
+                f"{found.path} has weights with model.{name}={expected}, but --config.model.{name} is "
+                f"{value}: set it to {expected}, or use other weights"
             )
     if found.mean is None or found.std is None:
         console.log("note", f"{found.path} does not specify its preprocessing: the config's is used")

@@ -140,10 +140,15 @@ def model_of(
     variants = form.networks[network].variants
     variant = options.variant or variants[0]
     if variant not in variants:
-        has = "has no variants" if None in variants else f"has {', '.join(map(str, variants))}"
+        has = "has no variants" if None in variants else f"has only {', '.join(map(str, variants))}"
         raise ConfigError(f"--variant={variant}: {network} of --layout={layout} {has}")
     kernel = arrays.get(str(form.name(network, CLASSIFIER)))
     in_file = 1000 if kernel is None else form.read(network, CLASSIFIER, kernel).shape[-1]
+    if kernel is not None and options.num_classes not in (None, in_file):
+        raise ConfigError(
+            f"--num_classes={options.num_classes}, but the file has a classifier of {in_file} classes: "
+            "leave the flag out"
+        )
     model = config_lib.default_config().model
     model.name = network
     model.variant = None if variant == models.variant_of(model) else variant

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.config import loading
 from jaxnets.errors import CheckpointError, ConfigError, suggest
 from jaxnets.interop import pth
 from jaxnets.interop.convert import from_layout
 from jaxnets.interop.foreign import unique_names
 from jaxnets.interop.weights import Preprocessing, Weights, unflatten
-from jaxnets.io import file_sha256
+from jaxnets.io import command, file_sha256
 
 PREFIX = "imagenet:"
 LAYOUT = "efficientnet_pytorch"
@@ -138,5 +139,11 @@ def _weights(name: str) -> PipWeights:
     network = name.removeprefix(PREFIX)
     if network not in NETWORKS:
         known = ", ".join(f"{PREFIX}{each}" for each in NETWORKS)
+        if source := loading.ON_HUB.get(network):
+            folder = f"data/weights/{network}"
+            raise ConfigError(
+                f"{name}: pip only has {known}; get the weights of {network} with "
+                f"{command('import_weights')} {source} {folder}, and use {folder}"
+            )
         raise ConfigError(f"{name}: there are {known}{suggest(network, NETWORKS)}")
     return NETWORKS[network]

@@ -131,6 +131,7 @@ def test_invalid_files_and_options_raise(
         ({"preprocessing": "imagnet"}, "did you mean imagenet"),
         ({"classes": "absent.txt"}, "is not a file"),
         ({"variant": "paper"}, "lenet5 of --layout=torch has no variants"),
+        ({"num_classes": 3}, "--num_classes=3, but the file has a classifier of 10 classes: leave"),
     ):
         with pytest.raises(ConfigError, match=message):
             _import(lenet_file, tmp_path / "new", **options)
@@ -141,7 +142,7 @@ def test_invalid_files_and_options_raise(
 def test_variant_option_selects_the_variant(given: str | None, expected: str | None) -> None:
     model = model_of({}, "alexnet", "torch", Options(variant=given))
     assert model.variant == expected
-    with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has pool3, pool2"):
+    with pytest.raises(ConfigError, match="--variant=pool: alexnet of .* has only pool3, pool2"):
         model_of({}, "alexnet", "torch", Options(variant="pool"))
 
 

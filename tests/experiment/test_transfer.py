@@ -300,7 +300,7 @@ def test_weights_that_do_not_fit_raise(
         ({"model.name": "alexnet"}, "has weights with model.name=lenet5"),
         ({"model.activation": "tanh"}, "model.activation=relu, but --config.model.activation is tanh"),
         ({"model.pooling": "average"}, "model.pooling=max, .*: set it to max"),
-        ({**narrower, "data.image_size": 32}, "is of another network: params/conv1/kernel"),
+        ({**narrower, "data.image_size": 32}, "model.width=8, but --config.model.width is 4: set it to 8"),
     ):
         overrides = {
             path: value
@@ -311,6 +311,26 @@ def test_weights_that_do_not_fit_raise(
             jaxnets.train(smoke_config, {**overrides, **changes}, workdir=tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
     assert "cache " not in capsys.readouterr().out, "nothing may be decoded for a backbone that does not fit"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"variant": "keras"},
+            "model.variant=torchvision, but --config.model.variant is keras: set it to torch",
+        ),
+        ({"stage_sizes": (1, 1, 1, 1)}, r"is \(1, 1, 1, 1\): set it to \(3, 4, 6, 3\), or use other weights"),
+    ],
+)
+def test_weights_of_another_form_name_the_difference(changes: dict[str, Any], message: str) -> None:
+    """Fewer blocks would find all their arrays in the weights."""
+    config = config_lib.default_config()
+    config.model.name = "resnet50"
+    found = Pretrained(Path("weights"), {}, config.model.copy_and_resolve_references(), None, None)
+    config.model.update(changes)
+    with pytest.raises(CheckpointError, match=message):
+        _follow_pretrained(config, found, ())
 
 
 def test_a_random_backbone_is_calibrated_on_few_images(

@@ -112,6 +112,11 @@ def test_unknown_networks_and_missing_packages_raise(monkeypatch: pytest.MonkeyP
         ConfigError, match=r"there are imagenet:efficientnet_lite0.*did you mean efficientnet_lite1"
     ):
         jaxnets.load("imagenet:efficientnet_lite11")
+    source = (
+        r"import_weights\.py hub:timm/resnet50\.tv_in1k data/weights/resnet50, and use data/weights/resnet50"
+    )
+    with pytest.raises(ConfigError, match=rf"pip only has .*get the weights of resnet50 with .*{source}"):
+        jaxnets.load("imagenet:resnet50")
     absent = imagenet.PackageFile("absent-package", "1", "x.pth", "")
     monkeypatch.setitem(imagenet.NETWORKS, "efficientnet_lite0", imagenet.PipWeights(absent, 256))
     assert not imagenet.is_installed(LITE0)

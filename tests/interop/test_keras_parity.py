@@ -2,9 +2,11 @@
 
 import functools
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
         ("convnext_tiny", "ConvNeXtTiny", 64, "all.weights.h5"),
         pytest.param("convnext_tiny", "ConvNeXtTiny", 75, "model.h5", marks=slow),
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 75, "model.h5", marks=slow),
+        pytest.param("nasnet_mobile", "NASNetMobile", 224, "all.weights.h5", marks=slow),
+        pytest.param("convnext_tiny", "ConvNeXtTiny", 224, "model.h5", marks=slow),
+        pytest.param("xception", "Xception", 299, "model.h5", marks=slow),
         pytest.param("resnet50", "ResNet50", 224, "model.h5", marks=slow),
         pytest.param("mobilenet_v2", "MobileNetV2", 224, "model.h5", marks=slow),
         pytest.param("efficientnet_b0", "EfficientNetB0", 224, "all.weights.h5", marks=slow),
@@ -53,7 +58,14 @@ slow = pytest.mark.slow  # Keras needs most of a minute for the deepest
         pytest.param("inception_resnet_v2", "InceptionResNetV2", 299, "all.weights.h5", marks=slow),
     ],
 )
-def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp_path: Path) -> None:
+def test_logits_match_keras(
+    network: str,
+    theirs: str,
+    size: int,
+    file: str,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     config, model, arrays, inputs = _drawn(network, size)
     expected = np.load(_keras(theirs, config, arrays, {"inputs": inputs}, tmp_path, file))
 
@@ -68,6 +80,7 @@ def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp
     error = np.abs(ours - expected).max() / np.abs(expected).max()
     print(f"{network} {size} of Keras: logits {error:.1e}")
     assert error < 1e-9
+    record_property("parity", _row(config, size, {"logits": error}))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +91,9 @@ def test_logits_match_keras(network: str, theirs: str, size: int, file: str, tmp
         pytest.param("nasnet_mobile", "NASNetMobile", 97, marks=slow),
     ],
 )
-def test_statistics_and_gradient_match_keras(network: str, theirs: str, size: int, tmp_path: Path) -> None:
+def test_statistics_and_gradient_match_keras(
+    network: str, theirs: str, size: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     config, model, arrays, inputs = _drawn(network, size)
     cotangent = np.random.default_rng(1).normal(size=(len(inputs), config.num_classes))
     given = {"inputs": inputs, "cotangent": cotangent}
@@ -111,6 +126,18 @@ def test_statistics_and_gradient_match_keras(network: str, theirs: str, size: in
     print(f"{network} {size} of Keras: in training {error:.1e}, {worst} {errors[worst]:.1e}")
     assert set(expected) == {"logits"}
     assert errors[worst] < 1e-8, worst
+    largest = {
+        name: max(e for path, e in errors.items() if path.startswith(name))
+        for name in ("batch_stats", "params")
+    }
+    found = {"training": error, "statistics": largest["batch_stats"], "gradient": largest["params"]}
+    record_property("parity", _row(config, size, found))
+
+
+def _row(config: Any, pixels: int, errors: dict[str, float]) -> str:
+    """Relative errors for studies/pages/parity_table.py, which reads pytest's XML file."""
+    row = {"library": "Keras", "network": config.name, "variant": config.variant, "pixels": pixels}
+    return json.dumps({**row, **errors})
 
 
 def _drawn(network: str, size: int) -> tuple[Any, Any, dict[str, np.ndarray], np.ndarray]:

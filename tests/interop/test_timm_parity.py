@@ -1,5 +1,8 @@
 """Networks match timm in double precision, where timm's form or names are not torchvision's."""
 
+import json
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pytest
@@ -26,7 +29,9 @@ pytestmark = [pytest.mark.oracle, pytest.mark.timeout(900), pytest.mark.usefixtu
         ("convnext_tiny", None, "convnext_tiny"),
     ],
 )
-def test_weights_and_logits_match_timm(name: str, variant: str | None, theirs: str) -> None:
+def test_weights_and_logits_match_timm(
+    name: str, variant: str | None, theirs: str, record_property: Callable[[str, object], None]
+) -> None:
     load("torchvision_import").import_torchvision()
     import timm
 
@@ -52,3 +57,5 @@ def test_weights_and_logits_match_timm(name: str, variant: str | None, theirs: s
     assert converted.missing == converted.unexpected == ()
     for path, leaf in flatten(variables).items():
         np.testing.assert_array_equal(converted.arrays[path], leaf, err_msg=path)
+    row = {"library": "timm", "network": name, "variant": variant, "pixels": shape[0], "logits": error}
+    record_property("parity", json.dumps(row))

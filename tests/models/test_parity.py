@@ -5,6 +5,7 @@ precision the sign flip of a ReLU changes a gradient by per cents, so only logit
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ class Case:
 NO_DROPOUT = {"auxiliary_dropout": 0.0}
 CASES = {
     "lenet5": Case("lenet5", 28, 8),
-    "alexnet pool3": Case("alexnet", 32, 4),
+    "alexnet pool3": Case("alexnet", 32, 4, {"variant": "pool3"}),
     "alexnet pool2": Case("alexnet", 32, 4, {"variant": "pool2"}),
     "narrow resnet": Case("resnet50", 64, 4, {"stage_sizes": (1, 1, 1, 1), "width": 8}),
     "resnet50": Case("resnet50", 64, 4),
@@ -123,6 +124,15 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
+def record_errors(record: Callable[[str, object], None], name: str, errors: dict[str, float | None]) -> None:
+    """Adds the relative errors of a passed test to pytest's XML file, for studies/pages/parity_table.py."""
+    case = CASES[name]
+    if name != "narrow resnet":  # a network of the tests alone
+        variant = case.model.get("variant")
+        row = {"library": "PyTorch", "network": case.network, "variant": variant, "pixels": case.image_size}
+        record("parity", json.dumps({**row, **errors}))
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function, compiler_options=FAST_COMPILATION)
 
@@ -151,7 +161,7 @@ def test_every_image_network_is_compared() -> None:
 
 
 @pytest.mark.parametrize("network", _networks(gradient=False))
-def test_logits_in_single_precision(network: str) -> None:
+def test_logits_in_single_precision(network: str, record_property: Callable[[str, object], None]) -> None:
     config = make_config(network, dtype="float32")
     variables, batch = random_variables(config), jax_model.random_batch(config, seed=0)
     theirs = mirror.Mirror(config)
@@ -164,15 +174,17 @@ def test_logits_in_single_precision(network: str) -> None:
     error = relative_error(np.asarray(logits), expected)
     print(f"{network}: logits in single precision {error:.1e}")
     assert error < 1e-4
+    record_errors(record_property, network, {"float32": error})
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("network", _networks(gradient=True))
-def test_logits_statistics_and_gradient(network: str) -> None:
+def test_logits_statistics_and_gradient(network: str, record_property: Callable[[str, object], None]) -> None:
     config = make_config(network)
     variables = random_variables(config)
     model = jax_model.build(config, variables).model
-    _compare(network, config, model, variables, mirror.Mirror(config))
+    errors = _compare(network, config, model, variables, mirror.Mirror(config))
+    record_errors(record_property, network, errors)
 
 
 @LARGE
@@ -205,8 +217,8 @@ def _compare(
     variables: dict[str, Any],
     theirs: Any,
     rename: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> None:
-    """Asserts that logits, statistics, loss and gradient match PyTorch, and prints the differences."""
+) -> dict[str, float | None]:
+    """Asserts that logits, statistics, loss and gradient match PyTorch; prints and returns the errors."""
     batch, loss = jax_model.random_batch(config, seed=0), make_loss(config.train)
     inputs, targets = make_preprocess(config, train=False)(batch, jax.random.key(0))
 
@@ -252,6 +264,12 @@ def _compare(
     assert statistics_error < 1e-10
     assert loss_value == pytest.approx(expected_loss, rel=1e-10)
     assert distances[worst] < 1e-8, worst
+    return {
+        "logits": logits_error,
+        "training": training_error,
+        "statistics": statistics_error if given["batch_stats"] else None,
+        "gradient": distances[worst],
+    }
 
 
 @pytest.mark.usefixtures("x64")
