@@ -107,7 +107,8 @@ def print_registry() -> None:
         is_image = models.entry(network.name).kind == "image"
         sizes = (f"{network.native_size}", f"{network.smallest}") if is_image else ("", "")
         rows.append((network.name, *counts, *sizes, network.weights or ""))
-    console.log_text("\n".join(console.table(rows, right=range(1, 5))))
+    others = "docs/networks.md has papers, the libraries that each network was compared with, and speeds."
+    console.log_text("\n".join((*console.table(rows, right=range(1, 5)), "", others)))
 
 
 def layers_of(model: config_dict.ConfigDict, shape: tuple[int, ...]) -> list[Layer]:

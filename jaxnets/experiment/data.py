@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
+from jaxnets import models
 from jaxnets.data import sources
 from jaxnets.data.cache import ResizedSource, open_cache, writable_cache_root
 from jaxnets.data.dataset import Batching, Dataset
@@ -47,11 +48,16 @@ def open_dataset(config: config_dict.ConfigDict) -> Dataset:
 def with_cache(config: config_dict.ConfigDict, data: Dataset) -> Dataset:
     """The data with images at the config's size: decoded once into a cache, or each time they are read.
 
+    A note names the first image if it is smaller than the network's smallest input.
     Raises DataError for images that cannot be read.
     """
     source, size, resize = data.source, config.data.image_size, config.data.resize
     if source.kind != "image":
         return data
+    network, side = models.entry(config.model.name), min(source[0]["image"].shape[:2])
+    if side < network.smallest:
+        limit = f"{network.title} takes {network.smallest} or more"
+        console.log("note", f"{source.locate_example(0)} has {side} px, {limit}: enlarged to {size} px")
     if not config.data.cache:
         return dataclasses.replace(data, source=ResizedSource(source, size, resize))
     folder, threads = cache_root(config), data.batching.threads

@@ -39,6 +39,13 @@ for count in (1, 5):
 assert not [name for name in sys.modules if name.startswith(("jaxnets", "flax"))]
 """
 
+EXPORTED = (
+    *("lenet5", "alexnet", "resnet18", "resnet50", "vgg16_bn", "inception_v1", "inception_v3"),
+    *("inception_resnet_v2", "densenet121", "xception", "nasnet_mobile", "mobilenet_v2", "efficientnet_b0"),
+    *("efficientnet_lite0", "convnext_tiny"),
+)
+"""A network of each family, and of each kind of residual block."""
+
 
 @pytest.fixture(scope="module")
 def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -193,15 +200,15 @@ def test_batch_norm_is_exported_correctly() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("resnet18", "resnet50", "vgg16_bn", "inception_v1", "inception_v3", "inception_resnet_v2"),
-        *("densenet121", "xception", "nasnet_mobile"),
-    ],
-)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_every_network_exports_correctly(name: str) -> None:
     _check_exported_logits(_random_weights(name, (75, 75, 3)))
+
+
+def test_every_family_is_exported() -> None:
+    """Deeper networks of a family have the layers of its shallower ones."""
+    images = [entry for entry in map(models.entry, models.REGISTRY) if entry.kind == "image"]
+    assert {entry.factory for entry in images} == {models.entry(name).factory for name in EXPORTED}
 
 
 def test_an_onnx_file_gives_calibrated_probabilities(trained: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxnets import config as config_lib
+from jaxnets import models
 from jaxnets.commands import summary
 from jaxnets.errors import ConfigError
 
@@ -74,6 +75,29 @@ def test_table_fits_the_terminal(width: int) -> None:
     assert ("input" in lines[0]) is (width >= summary.WIDE)
     if width > 50:
         assert max(map(len, lines)) <= width
+
+
+def test_the_list_of_networks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    some = {name: models.REGISTRY[name] for name in ("resnet18", "mlp")}
+    monkeypatch.setattr(models.REGISTRY, "data", some)
+    summary.print_registry()
+    heads, resnet, mlp, _, others = capsys.readouterr().out.splitlines()
+    assert heads.split() == [
+        "model.name",
+        "parameters",
+        *("multiply-adds", "pixels", "smallest"),
+        *("ImageNet", "weights"),
+    ]
+    assert resnet.split() == [
+        "resnet18",
+        "11,689,512",
+        "1,814,073,344",
+        "224",
+        "32",
+        "hub:timm/resnet18.tv_in1k",
+    ]
+    assert mlp.split() == ["mlp", "41", "32"]
+    assert others.startswith("docs/networks.md has papers")
 
 
 def test_mlp_has_41_parameters() -> None:

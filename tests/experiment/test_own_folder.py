@@ -13,6 +13,7 @@ import jaxnets
 from jaxnets import config as config_lib
 from jaxnets.commands import evaluate, predict
 from jaxnets.errors import ConfigError, DataError
+from jaxnets.experiment.data import open_dataset, with_cache
 
 COLOURS = {
     "blue": (40, 60, 200),
@@ -37,6 +38,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = root / name / f"{name}{number}.{FORMATS[number % 4]}"
             Image.fromarray(pixels.astype(np.uint8)).save(path)
     return root
+
+
+def test_images_smaller_than_the_network_takes_are_noted(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.full((20, 40, 3), number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    own = {"data.path": str(tmp_path / "images"), "data.root": str(tmp_path), "data.image_size": 40}
+    config = config_lib.load_config(str(repository / "configs" / "image_folder.py") + ":scratch", own)
+    data = open_dataset(config)
+    note = "a/0.png has 20 px, ResNet-50 takes 32 or more: enlarged to 40 px"
+    assert with_cache(config, data).source[0]["image"].shape == (40, 40, 3)
+    assert note in capsys.readouterr().out
+    config.model.name = "lenet5"  # takes 16 px
+    with_cache(config, data)
+    assert "note" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("optax_promotion")
