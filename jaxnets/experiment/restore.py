@@ -168,9 +168,10 @@ def open_pretrained(
         raise CheckpointError(
             f"--config.transfer.weights={name} is a file: run {command('import_weights')} {name} FOLDER first"
         )
+    places = " or ".join(dict.fromkeys(map(str, candidates)))
     raise CheckpointError(
-        f"--config.transfer.weights={name}: neither {candidates[0]} nor {candidates[1]} is a weights folder "
-        f"or a run directory (made by {command('import_weights')} and {command('train')})"
+        f"--config.transfer.weights={name}: no weights folder or run directory at {places} "
+        f"(made by {command('import_weights')} and {command('train')})"
     )
 
 

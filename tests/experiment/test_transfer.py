@@ -296,7 +296,7 @@ def test_weights_that_do_not_fit_raise(
     narrower = {"transfer.weights": str(frozen_run), "model.name": "resnet50", "model.width": 4}
     of_lenet = ("model.kernel_size",)
     for changes, message in (
-        ({"transfer.weights": "nowhere"}, "is a weights folder"),
+        ({"transfer.weights": "nowhere"}, "no weights folder or run directory at nowhere or .*/nowhere "),
         ({"model.name": "alexnet"}, "has weights with model.name=lenet5"),
         ({"model.activation": "tanh"}, "model.activation=relu, but --config.model.activation is tanh"),
         ({"model.pooling": "average"}, "model.pooling=max, .*: set it to max"),
