@@ -48,7 +48,7 @@ Key = tuple[str, str | None, int]
 
 
 def read(folder: Path) -> list[ParityRow]:
-    """Reads the rows of a results folder; none if there is no file."""
+    """Reads the rows of a results folder; an empty list if it lacks the file."""
     path = folder / NUMBERS
     if not path.is_file():
         return []
