@@ -6,7 +6,7 @@ command copies those of passed tests to results/parity.json, where they replace 
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 from xml.etree import ElementTree
@@ -20,6 +20,7 @@ NUMBERS = "parity.json"
 PYTORCH, KERAS, TIMM = "PyTorch", "Keras", "timm"
 """PyTorch is torchvision, timm for networks that torchvision lacks, or the reports' listings."""
 ERRORS = ("float32", "logits", "training", "statistics", "gradient")
+"""Of logits in single precision and, in double precision, of logits, logits in training mode, and so on."""
 HEADS = ("network, pixels", "logits, float32", "logits", "in training", "statistics", "gradient")
 LIMITS = ("limit", "1e-4", "1e-10", "1e-9", "1e-10", "1e-8")
 OTHER_HEADS = ("network, pixels", "Keras", "Keras, in training", "statistics", "gradient", "timm")
@@ -29,18 +30,14 @@ LARGE = 224
 """Pixels from which images have the size of the original."""
 
 
-class ParityRow(TypedDict, total=False):
-    """The largest relative errors of a network beside a library, in double precision except `float32`."""
+class ParityRow(TypedDict):
+    """The largest relative errors of a network beside a library, by `ERRORS`."""
 
     library: str
     network: str
     variant: str | None
     pixels: int
-    float32: float | None
-    logits: float | None
-    training: float | None
-    statistics: float | None
-    gradient: float | None
+    errors: dict[str, float]
 
 
 Key = tuple[str, str | None, int]
@@ -62,32 +59,28 @@ def read(folder: Path) -> list[ParityRow]:
 def pytorch_rows(folder: Path, *, large: bool) -> list[tuple[str, ...]]:
     """Returns a row per network beside PyTorch, with images of 224 pixels and more or with smaller ones."""
     rows = [row for row in read(folder) if row["library"] == PYTORCH and (row["pixels"] >= LARGE) == large]
-    return _with_limits(
-        LIMITS, [(_title(_key(row)), *(_error(row, name) for name in ERRORS)) for row in rows]
-    )
+    return _with_limits(LIMITS, [(_title(_key(row)), *_cells(row["errors"], ERRORS)) for row in rows])
 
 
 def other_rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns a row per network beside Keras or timm, with images smaller than 224 pixels."""
-    found: dict[Key, dict[str, ParityRow]] = {}
+    found: dict[Key, dict[str, dict[str, float]]] = {}
     for row in read(folder):
         if row["library"] != PYTORCH and row["pixels"] < LARGE:
-            found.setdefault(_key(row), {})[row["library"]] = row
-    cells = [
-        (
-            _title(key),
-            *(_error(rows.get(KERAS, {}), name) for name in ERRORS[1:]),
-            _error(rows.get(TIMM, {}), "logits"),
-        )
-        for key, rows in found.items()
+            found.setdefault(_key(row), {})[row["library"]] = row["errors"]
+    rows = [
+        (_title(key), *_cells(each.get(KERAS, {}), ERRORS[1:]), *_cells(each.get(TIMM, {}), ["logits"]))
+        for key, each in found.items()
     ]
-    return _with_limits(OTHER_LIMITS, cells)
+    return _with_limits(OTHER_LIMITS, rows)
 
 
 def keras_rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns a row per network beside Keras with images of 224 pixels and more."""
     rows = [row for row in read(folder) if row["library"] == KERAS and row["pixels"] >= LARGE]
-    return _with_limits(KERAS_LIMITS, [(_title(_key(row)), _error(row, "logits")) for row in rows])
+    return _with_limits(
+        KERAS_LIMITS, [(_title(_key(row)), *_cells(row["errors"], ["logits"])) for row in rows]
+    )
 
 
 def merge(rows: Iterable[ParityRow], newer: Iterable[ParityRow]) -> list[ParityRow]:
@@ -95,7 +88,8 @@ def merge(rows: Iterable[ParityRow], newer: Iterable[ParityRow]) -> list[ParityR
     merged: dict[tuple[str, Key], ParityRow] = {}
     for row in (*rows, *newer):
         key = row["library"], _key(row)
-        merged[key] = {**merged.get(key, {}), **row, "variant": key[1][1]}
+        older = merged[key]["errors"] if key in merged else {}
+        merged[key] = {**row, "variant": key[1][1], "errors": {**older, **row["errors"]}}
     return sorted(merged.values(), key=_order)
 
 
@@ -142,10 +136,9 @@ def _title(key: Key) -> str:
     return ", ".join([models.entry(network).title, *([f"`{variant}`"] if variant else []), str(pixels)])
 
 
-def _error(row: Mapping[str, object], name: str) -> str:
-    """Formats an error in two digits; "" if it was not measured, or there is no such array."""
-    error = row.get(name)
-    return "" if error is None else f"{error:.1e}".replace("e-0", "e-")
+def _cells(errors: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """Formats errors in two digits; "" if one was not measured, or there is no such array."""
+    return [f"{errors[name]:.1e}".replace("e-0", "e-") if name in errors else "" for name in names]
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_statistics_and_gradient_match_keras(
 def _row(config: Any, pixels: int, errors: dict[str, float]) -> str:
     """Relative errors for studies/pages/parity_table.py, which reads pytest's XML file."""
     row = {"library": "Keras", "network": config.name, "variant": config.variant, "pixels": pixels}
-    return json.dumps({**row, **errors})
+    return json.dumps({**row, "errors": errors})
 
 
 def _drawn(network: str, size: int) -> tuple[Any, Any, dict[str, np.ndarray], np.ndarray]:
