@@ -134,7 +134,7 @@ class TestEveryImageNetwork:
         config.model.stage_sizes, config.model.width = (1, 1, 1, 1), 8
         config.model.auxiliary_dropout = 0.0
         model = models.create(config.model)
-        size = SIZES.get(name, 64)
+        size = max(SIZES.get(name, 64), models.entry(name).smallest)
         x = np.random.default_rng(0).normal(size=(4, size, size, CHANNELS.get(name, 3)))
         x = jnp.asarray(x, jnp.float32)
         variables = load("drawn").variables(model, x.shape)
