@@ -251,7 +251,7 @@ def test_a_run_resumes_without_its_pretrained_weights(
     with pytest.raises(InterruptedRunError):
         jaxnets.train(smoke_config, overrides, workdir=run, callbacks=[SignalAfterStep(3)])
     shutil.rmtree(weights)
-    with pytest.raises(CheckpointError, match="is a weights folder"):
+    with pytest.raises(CheckpointError, match="no weights folder or run directory"):
         jaxnets.train(smoke_config, overrides, workdir=tmp_path / "other")
     done = jaxnets.train(smoke_config, overrides, workdir=run)
     assert done["complete"]
