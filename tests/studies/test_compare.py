@@ -209,7 +209,7 @@ def test_print_runs_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     made_results.write_files(tmp_path / "unfinished", {"config.json": config})
     with pytest.raises(ConfigError, match="holds no finished run"):
         compare.print_runs([tmp_path / "unfinished"])
-    with pytest.raises(CheckpointError, match="is not a run directory"):
+    with pytest.raises(CheckpointError, match="contains runs and is not a run"):
         compare.print_runs([tmp_path])
 
 

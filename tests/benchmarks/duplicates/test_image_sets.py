@@ -160,7 +160,7 @@ def test_leakage_of_splits_by_no_groups_and_by_the_truth() -> None:
     assert random["leakage"]["copies"] > 0.9
     assert known["leakage"]["copies"] == 0
     one = leakage.measure_split(np.zeros(60, int), labels, {"copies": truth})
-    assert "has 1 groups" in one["no_split"]
+    assert "has 1 group" in one["no_split"]
 
 
 def test_the_nearest_neighbour_classifies_by_colour() -> None:
