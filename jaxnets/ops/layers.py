@@ -76,8 +76,14 @@ class Conv(nn.Module):
             bias = self.param("bias", self.initialization.bias(fan_in), (self.features,), self.dtype)
         if scale != 1:  # of the parameters: its gradient then takes no pass over the images
             kernel, bias = scale * kernel, None if bias is None else scale * bias
-        options = {"bias": bias, "residual": residual, "relu": relu, **self.options(x)}
-        y = convolution(x.astype(self.compute_dtype or self.dtype), kernel, **options)
+        y = convolution(
+            x.astype(self.compute_dtype or self.dtype),
+            kernel,
+            bias=bias,
+            residual=residual,
+            relu=relu,
+            **self.options(x),
+        )
         return checkpoint_name(y, SAVED)
 
     def folded(self, x: jax.Array, **options: Any) -> jax.Array | None:

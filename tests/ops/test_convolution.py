@@ -241,6 +241,48 @@ def test_folded_convolutions_match_their_parts(
             assert error <= bound * expected.max(), implementation
 
 
+@pytest.mark.parametrize(
+    ("kernel_shape", "groups", "stride"),
+    [((1, 1, 6, 20), 1, 1), ((3, 3, 6, 20), 1, 2), ((3, 3, 1, 6), 6, 1), ((19, 17, 6, 5), 1, 1)],
+    ids=["1x1", "strided", "depthwise", "more taps than WIDEST"],
+)
+@pytest.mark.parametrize("relu", [False, True])
+def test_bias_residual_and_relu_match_separate_operations(
+    kernels: tuple[Kernels, ...], kernel_shape: tuple[int, ...], groups: int, stride: int, *, relu: bool
+) -> None:
+    rows, columns, _, features = kernel_shape
+    padding = ((rows // 2, rows // 2), (columns // 2, columns // 2))
+    options = {"strides": (stride, stride), "padding": padding, "groups": groups}
+    side = 10 // stride
+    arrays = _draw((2, 10, 10, 6), kernel_shape, (features,), (2, side, side, features))
+    weights = _draw((2, side, side, features))[0]
+
+    def separate(x: jax.Array, kernel: jax.Array, bias: jax.Array, residual: jax.Array) -> jax.Array:
+        y = residual + convolution(x, kernel, implementation="xla", **options) + bias[None, None, None]
+        return jnp.maximum(y, 0) if relu else y
+
+    def fused(implementation: Implementation, *arrays: jax.Array) -> jax.Array:
+        x, kernel, bias, residual = arrays
+        added = {"bias": bias, "residual": residual, "relu": relu, **options}
+        return convolution(x, kernel, implementation=implementation, **added)
+
+    def results(apply: Callable[..., jax.Array]) -> list[jax.Array]:
+        def energy(*arrays: jax.Array) -> jax.Array:
+            return jnp.vdot(weights, jnp.sin(apply(*arrays)))
+
+        gradients = jax.grad(energy, argnums=(0, 1, 2, 3))
+        norm = lambda *arrays: sum(jnp.sum(each**2) for each in gradients(*arrays))  # noqa: E731
+        return [apply(*arrays), *gradients(*arrays), *jax.grad(norm, argnums=(1, 2))(*arrays)]
+
+    with jax.default_matmul_precision("highest"):
+        expected = jax.jit(lambda: results(separate))()
+        for implementation in ("xla", "by_shape", *kernels):
+            ours = jax.jit(lambda form=implementation: results(functools.partial(fused, form)))()
+            for number, (mine, other) in enumerate(zip(ours, expected, strict=True)):
+                error = np.abs(mine - other).max() / np.abs(other).max()
+                assert error <= (2e-5 if number < 5 else 1e-4), (implementation, number)
+
+
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("channels", [9, 10])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
