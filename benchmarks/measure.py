@@ -107,8 +107,9 @@ def measure_row(
         memory = {name: worker.call(PEAK_MEMORY) for name, worker in workers.items()}
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
-        shared = workers[OURS].call("shared_data") if with_opponents else None
-    if comparison.loss_tolerance is not None and not comparison.on_gpu:
+        of_training = comparison.loss_tolerance is not None and not comparison.on_gpu
+        shared = workers[OURS].call("shared_data") if of_training and with_opponents else None
+    if of_training:
         memory = _memory_of_training(comparison, list(workers), shared, kernels, seconds, worker_class)
     implementation = comparison.implementation
     if comparison.has_kernels:

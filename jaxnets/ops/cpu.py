@@ -8,7 +8,7 @@ sums over taps.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxnets.ops.channels import channel_sums, relu_gradient, stored_once
 from jaxnets.ops.cpu_kernels import Kernels, call
+from jaxnets.ops.normalization import channel_sums, relu_gradient, stored_once
 from jaxnets.ops.windows import Windows
 
 # The smallest outputs, in pixels a side, for which XLA's own convolution won on a 2-core AVX-512 CPU.
@@ -53,35 +53,32 @@ Saved = tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None, tuple[()
 """x, kernel, the output if ReLU needs it, the bias, and () if there was a residual."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+class Settings(NamedTuple):
+    """What a convolution has beside its arrays; in JAX where `kernels` is None, else in C++."""
+
+    windows: Windows
+    groups: int
+    kernels: Kernels | None
+    relu: bool = False
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def convolution(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    residual: jax.Array | None,
-    windows: Windows,
-    groups: int,
-    relu: bool,
-    kernels: Kernels | None,
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, residual: jax.Array | None, settings: Settings
 ) -> jax.Array:
     """[B, H, W, C_in] and [kh, kw, C_in / groups, C_out] -> [B, H', W', C_out].
 
-    In JAX where `kernels` is None, else in C++: then x may be bfloat16 beside a float32 kernel, and a kernel
-    of more than WIDEST pixels has no bias, residual or ReLU.
+    In C++ x may be bfloat16 beside a float32 kernel, and a kernel of more than WIDEST pixels has no bias,
+    residual or ReLU.
     """
-    return _convolve_and_save(x, kernel, bias, residual, windows, groups, relu, kernels)[0]
+    return _convolve_and_save(x, kernel, bias, residual, settings)[0]
 
 
 def _convolve_and_save(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    residual: jax.Array | None,
-    windows: Windows,
-    groups: int,
-    relu: bool,
-    kernels: Kernels | None,
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, residual: jax.Array | None, settings: Settings
 ) -> tuple[jax.Array, Saved]:
+    windows, groups, kernels, relu = settings
+
     def in_jax(x: jax.Array, kernel: jax.Array, *others: jax.Array) -> jax.Array:
         y = forward(x, kernel, windows, groups)
         return finish(y, *(each if each.size else None for each in others), relu=relu)
@@ -103,8 +100,9 @@ def finish(y: jax.Array, bias: jax.Array | None, residual: jax.Array | None, *, 
 
 
 def _gradients(
-    windows: Windows, groups: int, relu: bool, kernels: Kernels | None, saved: Saved, gradient: jax.Array
+    settings: Settings, saved: Saved, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    windows, groups, kernels, _ = settings
     x, kernel, y, bias, has_residual = saved
     of_input = of_kernel = kernels
     if windows.is_pointwise and x.dtype == jnp.float32 and groups == 1:

@@ -10,8 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxnets.ops import cpu, cpu_pooling
-from jaxnets.ops.channels import on_cpu
-from jaxnets.ops.cpu_kernels import Implementation, kernels_of
+from jaxnets.ops.cpu_kernels import Implementation, kernels_of, on_cpu
 from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
 
@@ -55,9 +54,9 @@ def convolution(
     if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
         return cpu.finish(cpu.reference(x, kernel, windows, groups), bias, residual, relu=relu)
     if kernels is not None and kernel.shape[0] * kernel.shape[1] > cpu.WIDEST:
-        y = cpu.convolution(x, kernel, None, None, windows, groups, False, kernels)
+        y = cpu.convolution(x, kernel, None, None, cpu.Settings(windows, groups, kernels))
         return cpu.finish(y, bias, residual, relu=relu)
-    return cpu.convolution(x, kernel, bias, residual, windows, groups, relu, kernels)
+    return cpu.convolution(x, kernel, bias, residual, cpu.Settings(windows, groups, kernels, relu))
 
 
 def dense(x: jax.Array, kernel: jax.Array, *, implementation: Implementation = "auto") -> jax.Array:
@@ -271,9 +270,10 @@ def average_pool(
     kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, x.shape[3]) else None
     if kernels is None or not on_cpu() or 0 in x.shape or min(windows.output_size) < 1:
         return sums(x) / counts
+    settings = cpu.Settings(windows, x.shape[3], kernels)
     if count_include_pad:
-        return cpu.convolution(x, kernel / area, None, None, windows, x.shape[3], False, kernels)
-    return cpu.convolution(x, kernel, None, None, windows, x.shape[3], False, kernels) / counts
+        return cpu.convolution(x, kernel / area, None, None, settings)
+    return cpu.convolution(x, kernel, None, None, settings) / counts
 
 
 def global_average_pool(x: jax.Array) -> jax.Array:

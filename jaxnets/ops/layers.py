@@ -10,12 +10,11 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxnets.errors import ConfigError
-from jaxnets.ops.channels import per_channel
 from jaxnets.ops.cpu import SAVED
 from jaxnets.ops.cpu_kernels import Implementation
 from jaxnets.ops.functional import ChannelsOf, FoldedKernel, convolution, dense, fold, folded_convolution
 from jaxnets.ops.initializers import Initialization
-from jaxnets.ops.normalization import batch_norm, values_per_channel
+from jaxnets.ops.normalization import batch_norm, per_channel, values_per_channel
 from jaxnets.ops.windows import Pair, pair, same_padding
 
 FOLDED = "folded"

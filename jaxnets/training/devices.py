@@ -124,7 +124,7 @@ glibc's heap grows by another block for the temporaries of these calls, until on
 LIMIT = 1.5
 """Growth of the process, in sizes of a step's memory, from which freed memory is returned again.
 
-The heap may use two blocks by turns; returning one of them each time would cost a fifth of the speed.
+The heap may use two blocks by turns. If one of them is returned each time, its pages are mapped again.
 """
 SECONDS_TO_FREE = 0.0005
 """Time that XLA is given to free the temporaries of a step that has ended; it does so in another thread.

@@ -15,8 +15,7 @@ from jax import lax
 from jaxnets import models
 from jaxnets.data.sources.base import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
-from jaxnets.ops.channels import on_cpu
-from jaxnets.ops.cpu_kernels import Implementation
+from jaxnets.ops.cpu_kernels import Implementation, on_cpu
 from jaxnets.ops.layers import SAVED
 from jaxnets.ops.normalization import norm
 from jaxnets.training.loss import Loss, LossTerms

@@ -152,7 +152,6 @@ def test_only_exempt_modules_call_jax_jit(repository: Path) -> None:
         "jaxnets/runtime/xla.py",
         "jaxnets/training/devices.py",  # compiles ahead of time with the options
         "jaxnets/ops/initializers.py",  # random draws without products
-        "jaxnets/ops/channels.py",  # element-wise functions
         "jaxnets/ops/normalization.py",  # element-wise functions
         "jaxnets/training/on_device.py",  # traced inside of a step
         "jaxnets/commands/export.py",  # compiled where it is loaded

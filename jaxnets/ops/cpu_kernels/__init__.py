@@ -176,9 +176,14 @@ def enabled(library: Path | Build | None) -> Iterator[None]:
         _in_use, _build = before
 
 
+def on_cpu() -> bool:
+    """Whether programs are traced for CPUs; a program that is exported needs the "xla" implementation."""
+    return jax.default_backend() == "cpu"
+
+
 def start_build() -> None:
     """Starts the build of an enabled library that is not there yet, for which `in_use` will wait."""
-    if _build is not None and jax.default_backend() == "cpu":
+    if _build is not None and on_cpu():
         _build.start()
 
 
@@ -186,7 +191,7 @@ def in_use() -> Kernels | None:
     """The kernels of this process, when they have been built; None if none are enabled."""
     global _build
     with _waiting:  # threads may trace at the same time
-        if _build is not None and jax.default_backend() == "cpu":
+        if _build is not None and on_cpu():
             if library := _build.wait():
                 enable(library)
             _build = None
