@@ -145,6 +145,26 @@ def trained(
 
 
 @pytest.fixture(scope="session")
+def calibrated(
+    smoke_config: str, smoke_overrides: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Returns the directory of a run that learned enough for a temperature; tests must not change it."""
+    import jaxnets
+
+    workdir = tmp_path_factory.mktemp("runs") / "calibrated"
+    overrides: dict[str, object] = {
+        "data.num_examples": 120,
+        "data.fractions": (0.4, 0.4, 0.2),
+        "optimizer.name": "adam",
+        "optimizer.learning_rate": 0.003,
+        "train.epochs": 30,
+    }
+    with jax.numpy_dtype_promotion("standard"):  # for optax's Adam
+        jaxnets.train(smoke_config, {**smoke_overrides, **overrides}, workdir=workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """Returns the folder in $JAXNETS_DATA; skips the test if there is none."""
     folder = os.environ.get("JAXNETS_DATA")

@@ -153,7 +153,7 @@ def _limits(weights: Weights, result: results.Result | None) -> list[str]:
 
 def _calibration(temperature: float | None, result: results.Result | None, *, has_logits: bool) -> str:
     if temperature is None:
-        return "Confidences are uncalibrated: no temperature was fitted on validation images."
+        return "Confidences are uncalibrated: there is no temperature from validation images."
     is_pooled = result is not None and "cross_validation" in result
     images = "the test images of the cross-validation" if is_pooled else "validation images"
     fitted = f"{temperature:.3g}, which was fitted on {images}"

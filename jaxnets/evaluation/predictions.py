@@ -147,9 +147,10 @@ class Predictions:
     def fit_temperature(self) -> float | None:
         """The temperature by which logits are divided so that confidences are calibrated (Guo 2017).
 
-        None if all predictions are right.
+        None if all predictions are right, or if temperatures that are fitted on some groups do not lower the
+        cross-entropy of the others, as with few groups.
         """
-        return statistics.fit_temperature(self.probabilities, self.label)
+        return statistics.cross_validated_temperature(self.probabilities, self.label, self.units)
 
     def to_bytes(self) -> bytes:
         """The content of an .npz file."""

@@ -1,11 +1,13 @@
 """The tables of docs/performance.md that compare with PyTorch, made from bench files."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxnets import models, reported
 from jaxnets.errors import ConfigError
 from studies.pages.markdown import NOT_MEASURED, format_peaks, peak_memory, table
 
@@ -25,8 +27,16 @@ CSV_HEADS = (
 BFLOAT16 = "bfloat16"
 """Mark of docs/performance.md whose rows have this dtype; it has our float32 instead of the kernels."""
 BFLOAT16_HEADS = tuple("our float32: ratio" if head == "without kernels" else head for head in HEADS)
-SECTIONS = {"training": "training step, ", "inference": "inference, ", BFLOAT16: "", "other": ""}
-"""Marks of docs/performance.md, and how the titles of their rows begin."""
+OTHER_NETWORKS = "other_networks"
+"""Mark of docs/networks.md with the speeds of networks that no report trained."""
+SECTIONS = {
+    "training": "training step, ",
+    "inference": "inference, ",
+    BFLOAT16: "",
+    OTHER_NETWORKS: "",
+    "other": "",
+}
+"""Marks of pages, and how the titles of their rows begin."""
 REPORT_A_MLP = "report A's MLP"
 """Begins the titles of rows without images, which are not among the training steps."""
 DATED = re.compile(r"-(\d{4}-\d{2}-\d{2})\.json$")
@@ -35,12 +45,13 @@ PERFORMANCE_PAGE_PREFIXES = ("ops/", "layers/", "profile/", "growth/", "processe
 SHOWN_VERSIONS = ("jax", "torch")
 IN_JAX_ALONE = "in JAX"
 """`implementation` of rows measured without the C++ kernels."""
+NUMBERS = re.compile(r"(\d+)")
 FAILED = "failed"
 """Key of the reason why a row could not be measured."""
 
 
 def section(folder: Path, mark: str) -> str:
-    """Returns the tables of a mark, one for each machine: the newest measurement of each row."""
+    """Returns the tables of a mark, one for each machine, with the newest measurements by name and size."""
     tables = []
     for machine in newest_rows(folder):
         rows = []
@@ -50,8 +61,18 @@ def section(folder: Path, mark: str) -> str:
                 title, *others = cells(row)
                 rows.append((title.removeprefix(prefix).removesuffix(f", {BFLOAT16}"), *others))
         if rows:
+            rows.sort(key=lambda row: _natural_order(row[0]))
             tables.append(f"{machine}:\n\n{table(BFLOAT16_HEADS if mark == BFLOAT16 else HEADS, rows)}")
     return "\n\n".join(tables) or NOT_MEASURED
+
+
+@functools.cache
+def _reported_networks() -> frozenset[str]:
+    return frozenset(reported.entry(name)["model"] for name in reported.names())
+
+
+def _natural_order(text: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in NUMBERS.split(text)]
 
 
 def csv_rows(folder: Path) -> list[tuple[Any, ...]]:
@@ -73,6 +94,9 @@ def _section(row: BenchRow) -> tuple[str, str]:
     title = row.get("title", row["name"])
     if row.get("dtype") == BFLOAT16:
         return BFLOAT16, ""
+    network = row["name"].split("/")[1:2]
+    if network and network[0] in models.REGISTRY and network[0] not in _reported_networks():
+        return OTHER_NETWORKS, ""
     for mark, prefix in SECTIONS.items():
         if prefix and title.startswith(prefix) and not title.startswith(f"{prefix}{REPORT_A_MLP}"):
             return mark, prefix

@@ -211,12 +211,12 @@ def test_every_family_is_exported() -> None:
     assert {entry.factory for entry in images} == {models.entry(name).factory for name in EXPORTED}
 
 
-def test_an_onnx_file_gives_calibrated_probabilities(trained: Path, tmp_path: Path) -> None:
-    out = exporting.export(trained, tmp_path / "out", file_format="onnx")
+def test_an_onnx_file_gives_calibrated_probabilities(calibrated: Path, tmp_path: Path) -> None:
+    out = exporting.export(calibrated, tmp_path / "out", file_format="onnx")
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "model.onnx"]
     session = reference.ReferenceEvaluator(onnx.load(out / "model.onnx"))
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    network: Any = jaxnets.load(trained)
+    network: Any = jaxnets.load(calibrated)
     assert network.temperature is not None
     (found,) = session.run(["probabilities"], {"images": images})
     np.testing.assert_allclose(found, network.probabilities(images), atol=1e-5)
@@ -232,11 +232,11 @@ def test_a_raw_onnx_file_gives_logits(trained: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_metadata_of_an_onnx_file(trained: Path, tmp_path: Path) -> None:
-    model = onnx.load(exporting.export(trained, tmp_path / "out", file_format="onnx") / "model.onnx")
+def test_the_metadata_of_an_onnx_file(calibrated: Path, tmp_path: Path) -> None:
+    model = onnx.load(exporting.export(calibrated, tmp_path / "out", file_format="onnx") / "model.onnx")
     found = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    result = json.loads((trained / "result.json").read_text())
-    assert found["classes"] == list(jaxnets.load(trained).classes)
+    result = json.loads((calibrated / "result.json").read_text())
+    assert found["classes"] == list(jaxnets.load(calibrated).classes)
     assert found["preprocessing"]["image_size"] == 16
     for name in ("test_accuracy", "test_interval", "temperature"):
         assert found[name] == result[name]

@@ -56,23 +56,23 @@ def test_arrays_and_paths_give_the_same_predictions(trained: Path, images: Path)
 
 
 def test_predictions_are_calibrated_on_the_validation_images(
-    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = images.parent / "calibrated"
-    shutil.copytree(trained, copy)
+    shutil.copytree(calibrated, copy)
     evaluate(copy, part="validation")
     temperature = load_predictions(copy / predictions_name("validation")).fit_temperature()
     assert temperature is not None
-    calibrated, raw = jaxnets.load(trained), jaxnets.load(trained, calibrated=False)
-    assert isinstance(calibrated, Predictor)
+    network, raw = jaxnets.load(calibrated), jaxnets.load(calibrated, calibrated=False)
+    assert isinstance(network, Predictor)
     assert isinstance(raw, Predictor)
-    assert calibrated.temperature == pytest.approx(temperature, rel=1e-4)
+    assert network.temperature == pytest.approx(temperature, rel=1e-4)
     assert raw.temperature is None
     pixels = np.stack([raw.preprocess.read(path) for path in sorted(images.iterdir())])
     expected = statistics.with_temperature(raw.probabilities(pixels), temperature)
-    np.testing.assert_allclose(calibrated.probabilities(pixels), expected, rtol=1e-3)
+    np.testing.assert_allclose(network.probabilities(pixels), expected, rtol=1e-3)
     for options, is_calibrated in (({}, True), ({"calibrated": False}, False)):
-        predict.predict_files(str(trained), [str(images)], json_path=str(copy / "out.json"), **options)
+        predict.predict_files(str(calibrated), [str(images)], json_path=str(copy / "out.json"), **options)
         assert {row["calibrated"] for row in json.loads((copy / "out.json").read_text())} == {is_calibrated}
         assert ("uncalibrated" in capsys.readouterr().out) is not is_calibrated
 

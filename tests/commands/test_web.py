@@ -31,15 +31,15 @@ def _settings(page: str) -> dict[str, Any]:
 
 
 def test_a_small_model_is_part_of_the_page(
-    trained: Path, tmp_path: Path, read_page, capsys: pytest.CaptureFixture[str]
+    calibrated: Path, tmp_path: Path, read_page, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = exporting.export(trained, tmp_path / "out", file_format="web")
+    out = exporting.export(calibrated, tmp_path / "out", file_format="web")
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "index.html", "model.onnx"]
-    page, result = (out / "index.html").read_text(), json.loads((trained / "result.json").read_text())
+    page, result = (out / "index.html").read_text(), json.loads((calibrated / "result.json").read_text())
     assert all(f'id="{name}"' in page for name in ("model", "runtime", "wasm"))
     settings, parsed = _settings(page), read_page(page)
     assert (settings["size"], settings["channels"], settings["calibrated"]) == (16, 3, True)
-    assert settings["classes"] == json.loads((trained / "manifest.json").read_text())["classes"]
+    assert settings["classes"] == json.loads((calibrated / "manifest.json").read_text())["classes"]
     assert f"{100 * result['test_accuracy']:.2f} %" in parsed.words
     assert sources.DISCLAIMER not in parsed.words  # synthetic images
     assert all(address.startswith("data:") for address in parsed.addresses)

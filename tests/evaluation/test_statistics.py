@@ -239,6 +239,25 @@ class TestCalibration:
         assert temperature is not None
         assert np.isfinite(temperature)
 
+    def test_a_temperature_must_help_groups_that_it_was_not_fitted_on(self) -> None:
+        generator = np.random.default_rng(5)
+        probabilities = generator.dirichlet((0.5, 0.5, 0.5), 2000)
+        labels = (generator.random(2000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+        sharp = special.softmax(3 * np.log(probabilities), axis=1)
+        by_image = statistics.cross_validated_temperature(sharp, labels, np.arange(2000))
+        assert by_image == statistics.fit_temperature(sharp, labels)
+        assert statistics.cross_validated_temperature(sharp, labels, np.zeros(2000, int)) is None
+        # The errors of one group would lower the confidence in all others, which are right.
+        sure = np.tile([0.9, 0.1], (100, 1))
+        groups = np.repeat(np.arange(10), 10)
+        one_is_wrong = (groups == 0).astype(int)
+        assert statistics.cross_validated_temperature(sure, one_is_wrong, groups) is None
+        one_in_ten_is_wrong = (np.arange(100) % 10 == 0).astype(int)
+        over = np.tile([0.999, 0.001], (100, 1))
+        assert statistics.cross_validated_temperature(over, one_in_ten_is_wrong, groups) == pytest.approx(
+            np.log(999) / np.log(9), rel=0.01
+        )
+
     def test_right_predictions_have_no_temperature(self) -> None:
         probabilities = np.array([[0.6, 0.4], [0.3, 0.7], [0.9, 0.1]])
         assert statistics.fit_temperature(probabilities, np.array([0, 1, 0])) is None

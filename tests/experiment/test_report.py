@@ -19,10 +19,10 @@ from jaxnets.experiment.run_directory import open_run
 
 
 @pytest.fixture(scope="module")
-def reported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the small run, evaluated."""
+def reported(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the calibrated run, evaluated."""
     directory = tmp_path_factory.mktemp("reported") / "run"
-    shutil.copytree(trained, directory)
+    shutil.copytree(calibrated, directory)
     evaluate.evaluate(directory, part="validation")
     evaluate.evaluate(directory)
     return directory
@@ -76,7 +76,7 @@ def test_the_page_matches_metrics_json(reported: Path, read_page) -> None:
     message = metrics["calibration"]["temperature"]
     checked = load_predictions(reported / predictions_name("validation"))
     tested = load_predictions(reported / predictions_name())
-    fitted = statistics.fit_temperature(checked.probabilities, checked.label)
+    fitted = checked.fit_temperature()
     assert fitted is not None
     cooled = statistics.with_temperature(tested.probabilities, fitted)
     after = statistics.calibration(cooled, tested.label).error
