@@ -1,4 +1,4 @@
-"""Compares implementations of convolution; ops/cpu.py selects by these measurements."""
+"""Compares implementations of convolution; ops/cpu_passes.py selects by these measurements."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from benchmarks.clock import Clock
 from benchmarks.measure import check_outputs_match
 from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, Worker
-from jaxnets.ops import cpu
+from jaxnets.ops import cpu, cpu_passes
 from jaxnets.ops.cpu_kernels import in_use
 from jaxnets.ops.windows import Pair, Windows, pair
 from studies.pages.performance_page import KERNELS, PRODUCT
@@ -112,7 +112,7 @@ class ConvImplementations:
         return {name: list(calls) for name, calls in self._calls.items()}
 
     def chosen(self) -> dict[str, str]:
-        """Returns what ops/cpu.py uses without the kernels, by pass."""
+        """Returns what ops/cpu_passes.py uses without the kernels, by pass."""
         return self._chosen
 
     def measure(self, name: str, implementation: str, seconds: float) -> float:
@@ -161,12 +161,12 @@ def _functions(
     found: dict[tuple[str, str], Callable[..., jax.Array]] = {
         key: functools.partial(function, windows=windows)
         for key, function in {
-            ("forward", LAX): cpu.reference,
-            ("forward", COLUMNS): cpu.forward_by_columns,
-            ("input_gradient", LAX): cpu.input_gradient_by_lax,
-            ("input_gradient", COLUMNS): cpu.input_gradient_by_columns,
-            ("kernel_gradient", LAX): cpu.kernel_gradient_by_lax,
-            ("kernel_gradient", TAPS): cpu.kernel_gradient_by_taps,
+            ("forward", LAX): cpu_passes.reference,
+            ("forward", COLUMNS): cpu_passes.forward_by_columns,
+            ("input_gradient", LAX): cpu_passes.input_gradient_by_lax,
+            ("input_gradient", COLUMNS): cpu_passes.input_gradient_by_columns,
+            ("kernel_gradient", LAX): cpu_passes.kernel_gradient_by_lax,
+            ("kernel_gradient", TAPS): cpu_passes.kernel_gradient_by_taps,
         }.items()
     }
     kernels = in_use()
@@ -184,11 +184,11 @@ def _functions(
 
 
 def _chosen(x: jax.Array, kernel: jax.Array, gradient: jax.Array, windows: Windows) -> dict[str, str]:
-    """Reads the choice from the jaxprs of ops/cpu.py, so that no threshold is repeated here."""
+    """Reads the choice from the jaxprs of ops/cpu_passes.py, so that no threshold is repeated here."""
     passes = {
-        "forward": (cpu.forward, x, kernel),
-        "input_gradient": (cpu.input_gradient, kernel, gradient),
-        "kernel_gradient": (cpu.kernel_gradient, x, gradient),
+        "forward": (cpu_passes.forward, x, kernel),
+        "input_gradient": (cpu_passes.input_gradient, kernel, gradient),
+        "kernel_gradient": (cpu_passes.kernel_gradient, x, gradient),
     }
     programs = {
         name: jax.make_jaxpr(functools.partial(function, windows=windows))(*arrays)

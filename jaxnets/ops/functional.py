@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnets.ops import cpu, cpu_pooling
+from jaxnets.ops import cpu, cpu_passes, cpu_pooling
 from jaxnets.ops.cpu_kernels import Implementation, kernels_of, on_cpu
 from jaxnets.ops.windows import Padding, Pair, Windows, apply_negative_padding
 
@@ -52,7 +52,7 @@ def convolution(
     empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
     kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, groups) else None
     if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
-        return cpu.finish(cpu.reference(x, kernel, windows, groups), bias, residual, relu=relu)
+        return cpu.finish(cpu_passes.reference(x, kernel, windows, groups), bias, residual, relu=relu)
     if kernels is not None and kernel.shape[0] * kernel.shape[1] > cpu.WIDEST:
         y = cpu.convolution(x, kernel, None, None, cpu.Settings(windows, groups, kernels))
         return cpu.finish(y, bias, residual, relu=relu)

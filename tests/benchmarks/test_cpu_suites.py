@@ -14,7 +14,7 @@ from benchmarks.jax_workloads import forward_flops, matmul_rate
 from benchmarks.measure import Comparison
 from jaxnets import models
 from jaxnets.errors import ConfigError, MachineError
-from jaxnets.ops import cpu, cpu_kernels
+from jaxnets.ops import cpu_kernels, cpu_passes
 from studies.pages import growth_page, performance_page
 from studies.pages.bench_table import PERFORMANCE_PAGE_PREFIXES
 
@@ -147,8 +147,8 @@ def test_the_kind_of_an_instruction_is_that_of_its_last_operation() -> None:
 
 
 def test_the_choice_follows_the_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "MIN_SIZE_FOR_LAX_FORWARD", 5)
-    monkeypatch.setattr(cpu, "MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT", 2)
+    monkeypatch.setattr(cpu_passes, "MIN_SIZE_FOR_LAX_FORWARD", 5)
+    monkeypatch.setattr(cpu_passes, "MIN_CHANNELS_FOR_TAPS_KERNEL_GRADIENT", 2)
     shape = conv_implementations.Shape(10, 2, 3, 3, stride=2, padding=1, batch=2)
     assert conv_implementations.ConvImplementations(None, shape=shape).chosen() == {
         "forward": conv_implementations.LAX,
