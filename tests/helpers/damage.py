@@ -353,6 +353,7 @@ TIMES = (
 
 
 def _without_times(text: str) -> str:
+    text = re.sub(r"(?m)  [\d,.]+ s$", "", text)  # only slow phases show their time
     for pattern in TIMES:
         text = re.sub(pattern, "TIME", text)
     return text

@@ -167,6 +167,7 @@ def test_predict_and_export(
 @needs_weights
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("optax_promotion")
 def test_image_folder_trains_a_new_head(repository: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name, colour in {"blue": (40, 60, 200), "red": (200, 40, 50)}.items():
