@@ -48,9 +48,7 @@ def _frozen(weights: str) -> Iterator[dict[str, Any]]:
     name = f"lung_efficientnet-224px-{'imagenet' if weights == IMAGENET else 'random-backbone'}"
     config = "configs/lung_efficientnet.py:transfer"
     note = f"frozen backbone: {pretrained}; no report trains this network, the settings are ours"
-    return _series(
-        name, "configs/lung_efficientnet.py:transfer", {"transfer.weights": weights, "note": note}, 0
-    )
+    return _series(name, config, {"transfer.weights": weights, "note": note}, 0)
 
 
 def _series(name: str, config: str, overrides: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
