@@ -137,9 +137,14 @@ def missing(folder: Path, table: Path) -> str:
 
 
 def _key_without_split(group: Group) -> str:
-    """Returns a key that is the same for all splits of one config."""
-    ignored = ("data.split=", "data.groups=", "data.group_level=")
-    return str([part for part in group.config if part not in SPLITS and not str(part).startswith(ignored)])
+    """Returns a key that is the same for all splits of one config with as many training images."""
+    ignored = ("data.split=", "data.groups=", "data.group_level=", "data.folds=", "data.fractions=")
+    fractions = [part for part in group.config if str(part).startswith("data.fractions=")]
+    if pooled := group.first.get("cross_validation"):
+        one = 1 / pooled["folds"]
+        fractions = [f"data.fractions={((pooled['folds'] - 2) / pooled['folds'], one, one)!r}"]
+    parts = [part for part in group.config if part not in SPLITS and not str(part).startswith(ignored)]
+    return str([*parts, *fractions])
 
 
 def _format(pair: Pair) -> tuple[str, ...]:
@@ -183,4 +188,6 @@ def _accuracy(group: Group) -> str:
     """Formats the accuracy, and marks grouped splits that leak."""
     percent, (low, high) = mean_and_interval(group)
     leaks = group.first["split"] != "random" and results.is_leaky(group.first)
-    return f"{percent:.1f} % [{low:.1f}, {high:.1f}]" + (", LEAKY" if leaks else "")
+    pooled = group.first.get("cross_validation")
+    folds = f", {pooled['folds']} folds" if pooled else ""
+    return f"{percent:.1f} % [{low:.1f}, {high:.1f}]{folds}{', LEAKY' if leaks else ''}"

@@ -17,6 +17,7 @@ from jaxnets.evaluation.statistics import Interval
 from jaxnets.experiment.run_directory import read_result
 from jaxnets.experiment.run_files import FIELDS_ALLOWED_TO_DIFFER
 from jaxnets.experiment.workdir import CONFIG
+from studies.pages.folds import pool_folds
 from studies.pages.markdown import NOT_RUN
 
 HEADS = (
@@ -125,10 +126,12 @@ def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
     """Returns the finished runs in a folder by reported entry, split and config, in that order.
 
     These are float32 runs of reported entries and of configs that end in `OURS`; with `all_runs`, all runs.
+    The folds of a cross-validation are one run.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
     found = {directory: read_result(directory) for directory in directories}
-    grouped = group_runs({directory: run for directory, run in found.items() if run is not None})
+    finished = {directory: run for directory, run in found.items() if run is not None}
+    grouped = group_runs(pool_folds(finished))
     return [
         group
         for group in grouped

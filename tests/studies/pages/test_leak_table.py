@@ -1,9 +1,19 @@
-"""The confidence interval of the accuracy drop from a random to a grouped split."""
+"""The accuracy drop from a random split to a grouped split or to all folds of a cross-validation."""
 
+from pathlib import Path
+
+import made_results
 import numpy as np
+import pytest
 
-from jaxnets.evaluation.statistics import wilson_interval
+from jaxnets.errors import DataError
+from jaxnets.evaluation.predictions import Predictions
+from jaxnets.evaluation.statistics import group_interval, wilson_interval
+from studies.pages import leak_table
 from studies.pages.leak_table import difference_interval
+
+FOLDS, IMAGES = 5, 200
+GROUPS = np.arange(IMAGES) // 4
 
 
 def test_difference_interval_matches_newcombe_example() -> None:
@@ -11,3 +21,62 @@ def test_difference_interval_matches_newcombe_example() -> None:
     first, second = (56 / 70, wilson_interval(56, 70)), (48 / 80, wilson_interval(48, 80))
     found = difference_interval(*first, *second)
     np.testing.assert_allclose(found, (0.0524, 0.3339), atol=5e-5)
+
+
+def _write_fold(results: Path, fold: int, seed: int = 0) -> np.ndarray:
+    """Writes a run that is wrong on the first image of groups whose number ends in the seed."""
+    index = np.flatnonzero(fold == GROUPS % FOLDS)
+    correct = ~((index % 4 == 0) & (GROUPS[index] % 10 == seed))
+    label = (index % 2).astype(np.int32)
+    right = np.where(correct, 0.9, 0.3)
+    probabilities = np.stack([1 - right, right], axis=1)
+    probabilities = np.where(label[:, None] == 1, probabilities, probabilities[:, ::-1]).astype(np.float32)
+    folder = results / f"network-fold{fold}-s{seed}"
+    overrides = ["data.split='grouped'", f"data.folds={FOLDS}", f"data.fold={fold}", f"seed={seed}"]
+    made_results.write(
+        folder,
+        tests={"clean": made_results.entry(correct.mean(), examples=len(index))},
+        split="grouped",
+        fold=[fold, FOLDS],
+        leakage={"test": 0.0, "validation": 0.0},
+        overrides=overrides,
+        seed=seed,
+    )
+    files = np.array([f"{number}.png" for number in index])
+    made_results.write_predictions(folder, Predictions(index, label, probabilities, files, GROUPS[index]))
+    return correct
+
+
+def test_folds_are_pooled_beside_the_random_split_with_as_many_training_images(tmp_path: Path) -> None:
+    for name, fractions in (
+        ("network-random60-s0", "(0.6, 0.2, 0.2)"),
+        ("network-random70-s0", "(0.7, 0.1, 0.2)"),
+    ):
+        overrides = [f"data.fractions={fractions}", "data.split='random'", "seed=0"]
+        made_results.write(tmp_path / name, overrides=overrides)
+    correct = np.concatenate([_write_fold(tmp_path, fold) for fold in range(FOLDS - 1)])
+    assert [row[3] for row in leak_table.rows(tmp_path)] == ["not run", "not run"]
+    correct = np.concatenate([correct, _write_fold(tmp_path, FOLDS - 1)])
+    with_sixty, with_seventy = sorted(leak_table.rows(tmp_path), key=lambda row: row[3])
+    groups = np.concatenate([GROUPS[fold == GROUPS % FOLDS] for fold in range(FOLDS)])
+    low, high = group_interval(correct, groups)
+    assert with_sixty[3] == f"97.5 % [{100 * low:.1f}, {100 * high:.1f}], 5 folds"
+    assert with_sixty[4].startswith("-7.5 [")
+    assert with_seventy[3] == "not run"
+
+
+def test_seeds_of_folds_are_averaged(tmp_path: Path) -> None:
+    for seed in (0, 3):
+        for fold in range(FOLDS):
+            _write_fold(tmp_path, fold, seed)
+    ((*_, grouped, _, seeds),) = leak_table.rows(tmp_path)
+    assert grouped.startswith("97.5 %")
+    assert seeds == "2"
+
+
+def test_folds_without_predictions_raise(tmp_path: Path) -> None:
+    for fold in range(FOLDS):
+        _write_fold(tmp_path, fold)
+    (tmp_path / "network-fold2-s0" / "predictions" / "test.npz").unlink()
+    with pytest.raises(DataError, match="network-fold2-s0.*test.npz is missing: train this fold again"):
+        leak_table.rows(tmp_path)
