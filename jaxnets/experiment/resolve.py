@@ -156,7 +156,7 @@ def _follow_pretrained(config: config_dict.ConfigDict, found: Pretrained, user_s
             models.variant_of(each) if name == "variant" else each[name] for each in (model, found.model)
         )
         if value != expected:
-            source = imagenet.source_of(value) if name == "name" else ""
+            source = imagenet.source_of(model.name) if name == "name" else ""
             raise CheckpointError(
                 f"{found.path} has weights with model.{name}={expected}, but --config.model.{name} is "
                 f"{value}: set it to {expected}, or use other weights" + (f" ({source})" if source else "")
