@@ -13,7 +13,9 @@ from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
 
 MODEL = flags.DEFINE_string("model", None, "The network; inferred from the array names by default.")
-LAYOUT = flags.DEFINE_string("layout", None, "Array names: torch, keras or inception_2015.")
+LAYOUT = flags.DEFINE_string(
+    "layout", None, "Array names: torch, timm, efficientnet_pytorch, keras or inception_2015."
+)
 VARIANT = flags.DEFINE_string("variant", None, "Variant of the network, such as pool3 or pool2 of alexnet.")
 CLASSES = flags.DEFINE_string("classes", None, "File of class names: one per line, or a JSON list.")
 NUM_CLASSES = flags.DEFINE_integer(

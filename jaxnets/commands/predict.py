@@ -171,7 +171,9 @@ class _Tables:
                 return
             self._written, rows = True, list(self.rows)
             if self._csv_path:
-                table: list[list[object]] = [[*self._columns, *self._classes]]
+                taken = set(self._columns)
+                classes = [f"{name} (probability)" if name in taken else name for name in self._classes]
+                table: list[list[object]] = [[*self._columns, *classes]]
                 for row in rows:
                     probabilities = row.get("probabilities", {})
                     cells = [_cell(row.get(name)) for name in self._columns]

@@ -88,6 +88,15 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     return decode_image(read_file(Path(path), "check the path"), str(path), max_pixels=max_pixels)
 
 
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """A Pillow image as uint8[H, W, 3], as the table above describes, but without applying its orientation.
+
+    Raises DataError for signed or 32-bit numbers and CIELAB.
+    """
+    _check_mode(image, getattr(image, "filename", "") or "the image")
+    return _to_rgb(image)
+
+
 def all_unreadable(messages: Sequence[str]) -> DataError:
     """One error for many images: the first message, the names of some others, and how many more."""
     first, *others = sorted(messages)
@@ -149,11 +158,15 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         size = f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,}"
         raise DataError(f"{name}: {size}; make it smaller, or train with a larger --config.data.max_pixels")
+    _check_mode(image, name)
+    return image
+
+
+def _check_mode(image: Image.Image, name: str) -> None:
     if image.mode == "LAB":
         raise DataError(f"{name}: CIELAB with an unknown white point; save it as RGB")
     if image.mode in ("I", "F"):
         raise DataError(f"{name}: 32-bit or signed numbers of unknown scale; save it with 8 or 16 bits")
-    return image
 
 
 def _look_up(table: Mapping[bytes, T], data: bytes) -> T | None:

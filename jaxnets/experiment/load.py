@@ -52,6 +52,8 @@ def open_network(
                 f"{directory} does not specify its preprocessing: import it with --preprocessing"
             )
     else:
+        if str(directory) in imagenet.NETWORKS and not directory.exists():
+            raise CheckpointError(f"{directory} does not exist: did you mean {imagenet.PREFIX}{directory}?")
         run = open_run(directory, ignore_damage=ignore_damage)
         weights, max_pixels = read_run(run), run.config.data.max_pixels
         unfinished = () if run.result else (f"{directory} has not finished training",)

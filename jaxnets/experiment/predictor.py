@@ -15,7 +15,7 @@ import PIL.Image
 
 from jaxnets import models
 from jaxnets.data import sources
-from jaxnets.data.images import read_image, resize_image, to_grey
+from jaxnets.data.images import from_pillow, read_image, resize_image, to_grey
 from jaxnets.errors import CheckpointError, DataError
 from jaxnets.evaluation import statistics
 from jaxnets.evaluation.conformal import in_prediction_set
@@ -28,7 +28,10 @@ from jaxnets.runtime import xla
 from jaxnets.training.preprocess import normalize, scale
 
 Image = str | os.PathLike[str] | np.ndarray | PIL.Image.Image
-"""A path, pixels uint8[H, W, C] of any size, or a Pillow image."""
+"""A path, pixels uint8[H, W, C] or uint8[H, W] of any size, or a Pillow image.
+
+The EXIF orientation of a Pillow image is not applied: `PIL.ImageOps.exif_transpose` does that.
+"""
 
 BATCH_SIZE = 32
 
@@ -44,7 +47,7 @@ class Prediction:
 
     label: str
     confidence: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = dataclasses.field(repr=False)
     prediction_set: tuple[str, ...] | None = None
     ood_score: float | None = None
     features: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
@@ -68,7 +71,7 @@ class Preprocess(Preprocessing):
     def pixels(self, image: Image) -> np.ndarray:
         """uint8[H, W, 1 or 3], as in the file; raises DataError if it is not an image."""
         if isinstance(image, PIL.Image.Image):
-            image = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+            image = from_pillow(image)
         if not isinstance(image, np.ndarray):
             return read_image(image, max_pixels=self.max_pixels)
         pixels = image[..., None] if image.ndim == 2 else image
@@ -227,7 +230,7 @@ class Predictor:
         """Classifies images.
 
         Args:
-            images: one or several, each a path or uint8[H, W, C] of any size.
+            images: one or several, each a path, uint8[H, W, C] or uint8[H, W] of any size.
 
         Returns:
             One prediction per image.
@@ -235,7 +238,7 @@ class Predictor:
         Raises:
             DataError: an image cannot be read; the message names it.
         """
-        is_array = isinstance(images, np.ndarray) and images.ndim == 3
+        is_array = isinstance(images, np.ndarray) and images.ndim in (2, 3)
         is_one = is_array or isinstance(images, str | os.PathLike | PIL.Image.Image)
         several: Any = [images] if is_one else images
         pixels = [self.preprocess.read(image) for image in several]

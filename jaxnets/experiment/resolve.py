@@ -156,9 +156,10 @@ def _follow_pretrained(config: config_dict.ConfigDict, found: Pretrained, user_s
             models.variant_of(each) if name == "variant" else each[name] for each in (model, found.model)
         )
         if value != expected:
+            source = imagenet.source_of(model.name) if name == "name" else ""
             raise CheckpointError(
                 f"{found.path} has weights with model.{name}={expected}, but --config.model.{name} is "
-                f"{value}: set it to {expected}, or use other weights"
+                f"{value}: set it to {expected}, or use other weights" + (f" ({source})" if source else "")
             )
     if found.mean is None or found.std is None:
         console.log("note", f"{found.path} does not specify its preprocessing: the config's is used")

@@ -83,7 +83,7 @@ def from_layout(
         if array.shape != expected[path].shape:
             raise CheckpointError(
                 f"the file is of another network: {name} is {list(array.shape)} in our layout, "
-                f"and {path} is {list(expected[path].shape)}"
+                f"and {path} of {network} is {list(expected[path].shape)}"
             )
         return np.ascontiguousarray(array, expected[path].dtype)
 

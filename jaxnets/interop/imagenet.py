@@ -104,6 +104,14 @@ def is_installed(name: str) -> bool:
     return all(file.folder is not None for file in (_weights(name).file, CLASSES))
 
 
+def source_of(network: str) -> str:
+    """How to get a network's ImageNet weights: imagenet:NETWORK or a command, "" if neither has them."""
+    if network in NETWORKS:
+        return PREFIX + network
+    source = loading.ON_HUB.get(network)
+    return f"{command('import_weights')} {source} data/weights/{network}" if source else ""
+
+
 def read(name: str) -> Weights:
     """Reads the weights of imagenet:NETWORK, with class names and preprocessing.
 
@@ -139,11 +147,10 @@ def _weights(name: str) -> PipWeights:
     network = name.removeprefix(PREFIX)
     if network not in NETWORKS:
         known = ", ".join(f"{PREFIX}{each}" for each in NETWORKS)
-        if source := loading.ON_HUB.get(network):
-            folder = f"data/weights/{network}"
+        if source := source_of(network):
             raise ConfigError(
-                f"{name}: pip only has {known}; get the weights of {network} with "
-                f"{command('import_weights')} {source} {folder}, and use {folder}"
+                f"{name}: pip only has {known}; get the weights of {network} with {source}, and use "
+                f"data/weights/{network}"
             )
         raise ConfigError(f"{name}: there are {known}{suggest(network, NETWORKS)}")
     return NETWORKS[network]

@@ -63,7 +63,7 @@ class EfficientNet(InvertedResidualNetwork):
         width: multiplies the channels of the stages.
         depth: multiplies the blocks of the stages.
         lite: ReLU6 for SiLU, and no squeeze-and-excitation.
-        stochastic_depth: the probability that training leaves the last block out; it grows with the depth.
+        stochastic_depth: training leaves block i of n, counted from 0, out with this probability times i / n.
             torchvision's default for B0 is 0.2.
         variant: "torchvision", or "keras" for TensorFlow's padding and epsilon, which Lite has.
 

@@ -46,6 +46,7 @@ def test_load_and_predict_paths(trained: Path, images: Path) -> None:
         assert prediction.label in network.classes, path
         assert prediction.confidence == max(prediction.probabilities.values())
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert "probabilities" not in repr(prediction), "1,000 of them fill a terminal"
 
 
 def test_arrays_and_paths_give_the_same_predictions(trained: Path, images: Path) -> None:
@@ -53,6 +54,26 @@ def test_arrays_and_paths_give_the_same_predictions(trained: Path, images: Path)
     path = images / "tile3.png"
     pixels = np.asarray(Image.open(path))
     assert network.predict(path) == network.predict(pixels) == network.predict([str(path)])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1", "L", "I;16"])
+def test_files_and_pillow_images_give_the_same_pixels(mode: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (20, 16, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    if mode == "I;16":
+        image = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    elif mode != "RGBA":
+        image = image.convert("LA" if mode == "LA" else "RGB").convert(mode)
+    assert image.mode == mode
+    image.save(tmp_path / "a.png")
+    preprocess = Preprocess(16, (0.5,) * 3, (0.5,) * 3, "crop", channels=3, max_pixels=10**6)
+    np.testing.assert_array_equal(preprocess.read(image), preprocess.read(tmp_path / "a.png"))
+
+
+def test_a_pillow_image_of_unknown_scale_raises() -> None:
+    preprocess = Preprocess(16, (0.5,) * 3, (0.5,) * 3, "crop", channels=3, max_pixels=10**6)
+    with pytest.raises(DataError, match="the image: 32-bit or signed numbers"):
+        preprocess.read(Image.fromarray(np.zeros((4, 4), np.float32)))
 
 
 def test_predictions_are_calibrated_on_the_validation_images(
@@ -180,6 +201,7 @@ def test_grey_and_colour_images_are_converted(trained: Path) -> None:
     network = jaxnets.load(trained)
     (as_grey,), (as_colour,) = network.predict(grey), network.predict(np.repeat(grey, 3, axis=2))
     assert as_grey.probabilities == as_colour.probabilities
+    assert network.predict(grey[..., 0]) == [as_grey], "[H, W] is one image, not H images"
     preprocessed = Preprocess(16, (0.5,), (0.5,), "crop", channels=1, max_pixels=10**6).read(
         np.repeat(grey, 3, axis=2)
     )
@@ -381,6 +403,11 @@ def test_loading_another_folder_raises(tmp_path: Path) -> None:
         jaxnets.load(tmp_path)
 
 
+def test_loading_a_network_without_prefix_names_its_weights() -> None:
+    with pytest.raises(CheckpointError, match="did you mean imagenet:efficientnet_lite0"):
+        jaxnets.load("efficientnet_lite0")
+
+
 def test_loading_a_folder_of_runs_names_one(trained: Path) -> None:
     with pytest.raises(
         CheckpointError, match=f"contains runs and is not a run: choose one, such as {trained.parent}"
@@ -442,6 +469,16 @@ def test_csv_cells_are_not_formulas(tmp_path: Path) -> None:
     rows = (tmp_path / "table.csv").read_text().splitlines()
     assert rows[0] == "file,class,confidence,calibrated,error,'=a,b"
     assert rows[1:] == [f"'{name},'=a,-0.5,,,," for name in names]
+
+
+def test_csv_columns_have_different_names(tmp_path: Path) -> None:
+    """ImageNet has a class "file", whose probability csv.DictReader would return as the file's name."""
+    tables = predict._Tables(["file", "b"], str(tmp_path / "table.csv"), None, [])
+    tables.rows += [{"file": "a.png", "class": "b", "probabilities": {"file": 0.25, "b": 0.75}}]
+    tables.write()
+    with (tmp_path / "table.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["file"], row["file (probability)"], row["b"]) == ("a.png", "0.25", "0.75")
 
 
 def test_long_and_non_utf8_file_names(

@@ -320,7 +320,16 @@ def test_weights_that_do_not_fit_raise(
             {"variant": "keras"},
             "model.variant=torchvision, but --config.model.variant is keras: set it to torch",
         ),
-        ({"stage_sizes": (1, 1, 1, 1)}, r"is \(1, 1, 1, 1\): set it to \(3, 4, 6, 3\), or use other weights"),
+        (
+            {"stage_sizes": (1, 1, 1, 1)},
+            r"is \(1, 1, 1, 1\): set it to \(3, 4, 6, 3\), or use other weights$",
+        ),
+        ({"name": "efficientnet_lite1"}, r"use other weights \(imagenet:efficientnet_lite1\)$"),
+        (
+            {"name": "mobilenet_v2"},
+            r"other weights \(.* hub:timm/mobilenetv2_100.ra_in1k data/weights/mobilenet_v2\)$",
+        ),
+        ({"name": "nasnet_mobile"}, r"set it to resnet50, or use other weights$"),
     ],
 )
 def test_weights_of_another_form_name_the_difference(changes: dict[str, Any], message: str) -> None:

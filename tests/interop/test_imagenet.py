@@ -72,6 +72,22 @@ def test_classes_have_names(pictures: dict[str, np.ndarray]) -> None:
 
 @needs_weights
 @pytest.mark.parametrize("name", NAMES)
+def test_the_page_has_these_predictions(name: str, repository: Path, pictures: dict[str, np.ndarray]) -> None:
+    """The rows of docs/pretrained.md with scikit-learn's pictures; scikit-image is no dependency."""
+    lines = (repository / "docs" / "pretrained.md").read_text("utf-8").splitlines()
+    shown = {
+        line.split("`")[1]: line.strip("| ").split(" | ")[2:] for line in lines if line.startswith("| `")
+    }
+    weights = imagenet.read(name)
+    assert weights.classes is not None
+    probabilities = jax.nn.softmax(_logits(weights, _inputs(weights, list(pictures.values()))))
+    for picture, row in zip(pictures, np.asarray(probabilities), strict=True):
+        expected = f"{weights.classes[row.argmax()]}, {100 * row.max():.0f} %"
+        assert shown[f"{picture}.jpg"][NAMES.index(name)] == expected, picture
+
+
+@needs_weights
+@pytest.mark.parametrize("name", NAMES)
 def test_every_file_has_all_arrays(name: str) -> None:
     weights = imagenet.read(name)
     assert weights.missing == weights.source["unexpected"] == ()
