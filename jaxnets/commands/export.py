@@ -83,8 +83,11 @@ def export(
     console.warn(*weights.source.get("warnings", ()))
     given = weights.preprocessing
     if weights.missing or given is None:
-        missing = weights.missing[0] if weights.missing else "its preprocessing"
-        raise CheckpointError(f"{directory} lacks {missing} and cannot be exported")
+        if weights.missing:
+            raise CheckpointError(f"{directory} lacks {weights.missing[0]} and cannot be exported")
+        raise CheckpointError(
+            f"{directory} lacks its preprocessing and cannot be exported: import it with --preprocessing"
+        )
     is_run = (directory / workdir.CONFIG).is_file()
     result = read_result(directory, ignore_damage=ignore_damage) if is_run else None
     kind = TIMM if layout == TIMM else file_format

@@ -38,8 +38,8 @@ def import_weights(source: str, destination: Path, options: foreign.Options) -> 
     wrong = (*converted.missing, *converted.unexpected)
     if wrong and not options.partial:
         raise CheckpointError(
-            f"{source} does not match the network: {len(converted.missing)} arrays missing, "
-            f"{len(converted.unexpected)} unexpected ({wrong[0]}, ...); --partial imports the others"
+            f"{source} does not match the network: {len(converted.missing)} missing and "
+            f"{len(converted.unexpected)} unexpected arrays ({wrong[0]}, ...); --partial imports the others"
         )
     if infinite := [path for path, array in converted.arrays.items() if not np.isfinite(array).all()]:
         raise CheckpointError(f"{source} is corrupt: {infinite[0]} has values that are not finite")

@@ -119,13 +119,13 @@ def predict_files(
             labels, groups = tables.count_known()
             about = f"{labels:,} images have a known label, {groups:,} a known group"
             console.log("features", f"{features_path}: {about}")
-        if predictor.temperature is None:
+        bad = sum(row["error"] is not None for row in tables.rows)
+        if predictor.temperature is None and bad < len(tables.rows):
             console.log("note", "confidences are uncalibrated")
-        elif test_time_augmentation:
+        elif predictor.temperature is not None and test_time_augmentation:
             console.log("note", "the temperature was fitted without test-time augmentation")
         if predictor.disclaimer:
             console.log("note", predictor.disclaimer)
-    bad = sum(row["error"] is not None for row in tables.rows)
     if bad:
         others = "; the others are predicted" if bad < len(tables.rows) else ""
         raise DataError(f"{bad} of {len(tables.rows)} files could not be read{others}")

@@ -97,7 +97,7 @@ def resolve(
     if config.model.num_classes not in (0, classes):
         raise ConfigError(
             f"--config.model.num_classes={config.model.num_classes}, but {source.name} has "
-            f"{classes} classes; 0 follows the data"
+            f"{classes} classes; leave it out, or set it to 0"
         )
     config.model.num_classes = classes
     if config.train.class_weights != (BALANCED,) and len(config.train.class_weights) not in (0, classes):

@@ -91,7 +91,7 @@ def test_missing_arrays_raise_unless_partial(
     rest = {name: array for name, array in state_dict.items() if not name.startswith("fc3.b")}
     path = tmp_path / "part.safetensors"
     safetensors.numpy.save_file({**rest, "extra": np.zeros(3, np.float32)}, path)
-    with pytest.raises(CheckpointError, match=r"1 arrays missing, 1 unexpected"):
+    with pytest.raises(CheckpointError, match=r"1 missing and 1 unexpected arrays"):
         _import(path, tmp_path / "part")
     assert not (tmp_path / "part").exists()
     imported = _import(path, tmp_path / "part", partial=True, num_classes=10, preprocessing="half")
