@@ -156,9 +156,9 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         problem = f"cannot be read as an image, it is {_describe_content(data)}"
         raise DataError(f"{name}: {problem}; give a valid JPEG, PNG, TIFF or WebP file") from error
     if width * height > max_pixels:
-        size = f"{width:,} x {height:,} pixels exceed the limit of {max_pixels:,}"
         raise DataError(
-            f"{name}: {size}; make it smaller; a run trained with a larger --config.data.max_pixels accepts it"
+            f"{name}: {width:,} x {height:,} pixels exceed the limit of {max_pixels:,}: make it smaller, "
+            "or use a run with a larger --config.data.max_pixels"
         )
     _check_mode(image, name)
     return image
