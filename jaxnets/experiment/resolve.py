@@ -260,7 +260,9 @@ def check_bfloat16(config: config_dict.ConfigDict) -> None:
         return
     flag, kernels = "--config.model.compute_dtype=bfloat16", environment.kernels_of(config)
     if kernels is None:
-        raise ConfigError(f"{flag} needs the C++ kernels on a CPU ({command('build_kernels')} builds them)")
+        raise ConfigError(
+            f"{flag} needs the C++ kernels on a CPU: leave out --nokernels, or run {command('build_kernels')}"
+        )
     if not (kernels.multiplies_bfloat16 or cpu_kernels.emulates_bfloat16()):
         raise ConfigError(
             f"{flag}: this CPU has no instructions for bfloat16 (AVX512-BF16 or AMX), so that float32 is "

@@ -271,9 +271,10 @@ def _check_memory(run: Run, needed: int) -> None:
     """Raises MachineError if a step needs more memory than a device has, before it fails or swaps."""
     available = device_memory(run.devices)
     if 0 < available < needed:
+        remat = "" if run.config.train.remat else "--config.train.remat=True, "
         raise MachineError(
             f"a training step needs {needed / GIB:.2g} GiB of memory, the device has {available / GIB:.2g}: "
-            "use a smaller --config.train.batch_size or a larger --config.train.grad_accum_steps"
+            f"use {remat}a smaller --config.train.batch_size or a larger --config.train.grad_accum_steps"
         )
 
 

@@ -49,7 +49,7 @@ def batch_norm(
         y, mean, var = _normalize(x, scale, bias, residual, epsilon, axis_name, relu=relu)
         return y, lax.stop_gradient(mean), lax.stop_gradient(var)
     kernels = kernels_of(implementation) if on_cpu() and axis_name is None else None
-    if x.ndim != 4 or x.size == 0 or x.dtype == jnp.float64 or scale.dtype != jnp.float32:
+    if x.ndim != 4 or x.size == 0 or x.dtype not in (jnp.float32, jnp.bfloat16) or scale.dtype != jnp.float32:
         kernels = None
     return _batch_norm(x, scale, bias, residual, epsilon, relu, axis_name, kernels)
 

@@ -209,10 +209,11 @@ def return_freed_memory() -> None:
 
 
 def resident_memory() -> int:
-    """The resident size of this process in bytes; 0 where it is unknown."""
+    """The resident bytes of this process without files that it maps, as caches are; 0 where unknown."""
     if not STATM.is_file():
         return 0
-    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    _, resident, shared, *_ = map(int, STATM.read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_not_forked() -> None:

@@ -206,9 +206,21 @@ def test_two_devices_match_batches_from_the_host(
     _assert_metrics_are_close(read_metrics(tmp_path / "many"), read_metrics(tmp_path / "host"))
 
 
+@pytest.mark.parametrize(
+    ("remat", "remedy"), [(False, r"use --config\.train\.remat=True, a smaller"), (True, "use a smaller")]
+)
 def test_a_step_that_cannot_fit_is_refused(
-    smoke_config: str, smoke_overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_config: str,
+    smoke_overrides: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    remat: bool,
+    remedy: str,
 ) -> None:
     monkeypatch.setattr("jaxnets.experiment.train.device_memory", lambda devices: 1024.0)
-    with pytest.raises(MachineError, match="a training step needs .* GiB of memory, .*batch_size"):
-        jaxnets.train(smoke_config, smoke_overrides, workdir=tmp_path / "run", kernels=False)
+    message = f"a training step needs .* GiB of memory, .*: {remedy} .*batch_size"
+    with pytest.raises(MachineError, match=message):
+        jaxnets.train(
+            smoke_config, {**smoke_overrides, "train.remat": remat}, workdir=tmp_path / "run", kernels=False
+        )

@@ -47,13 +47,15 @@ class BackgroundBuild:
         self._folder, self._compilers = folder, build.Compilers()
         self._failed = build.library_path(folder).with_suffix(".failed")
         self._thread = threading.Thread(target=self._run, name="kernels", daemon=True)
+        self._starting = threading.Lock()
         self._library: Path | None = None
         self._report: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Starts the thread, once."""
-        if self._thread.ident is None:
-            self._thread.start()
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def wait(self) -> Path | None:
         """The library, or None if it cannot be built; logs what was built, or why nothing was."""

@@ -12,6 +12,7 @@ import pytest
 from jaxnets.errors import MachineError
 from jaxnets.ops import convolution, cpu_kernels, max_pool
 from jaxnets.ops.cpu_kernels import Kernels, build
+from jaxnets.ops.normalization import batch_norm
 
 ONE_BY_ONE = {"window": (1, 1), "strides": (1, 1)}
 
@@ -132,7 +133,7 @@ def test_library_for_another_version_of_the_ffi_raises(compiler: str, tmp_path: 
 
 def _calls(function: str, *arrays: jax.Array, **options: object) -> bool:
     """Returns whether a compiled program calls a C++ function."""
-    program = {"convolution": convolution, "max_pool": max_pool}[function]
+    program = {"convolution": convolution, "max_pool": max_pool, "batch_norm": batch_norm}[function]
     return "jaxnets_" in jax.jit(lambda *a: program(*a, **options)).lower(*arrays).as_text()
 
 
@@ -147,6 +148,9 @@ def test_unsupported_dtypes_use_jax(kernels: tuple[Kernels, ...]) -> None:
     assert _calls("max_pool", x, implementation=form, **ONE_BY_ONE)
     assert _calls("max_pool", x.astype(jnp.bfloat16), implementation=form, **ONE_BY_ONE)
     assert not _calls("max_pool", x.astype(half), implementation=form, **ONE_BY_ONE)
+    parameters = jnp.ones((2, 2))
+    assert _calls("batch_norm", x, *parameters, epsilon=1e-5, implementation=form)
+    assert not _calls("batch_norm", x.astype(half), *parameters, epsilon=1e-5, implementation=form)
 
 
 def test_a_library_may_be_loaded_twice(built: Path, tmp_path: Path) -> None:
