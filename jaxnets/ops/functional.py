@@ -45,10 +45,17 @@ def convolution(
         [B, H', W', C_out] in the dtype of `x`, with H' = (H + top + bottom - kh) // stride + 1.
 
     Raises:
-        ValueError: the channels of `x` and `kernel` differ, or `groups` does not divide them.
+        ValueError: the channels of `x` and `kernel` differ, `groups` does not divide them, or `bias` or
+            `residual` has another shape.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     x, windows = _windows(x, kernel, strides, padding, groups)
+    output = (x.shape[0], *windows.output_size, kernel.shape[3])
+    if bias is not None and bias.shape != output[3:]:
+        raise ValueError(f"the bias has shape {bias.shape}, and the output {output[3]} channels")
+    if residual is not None and residual.shape != output:
+        raise ValueError(f"the residual has shape {residual.shape}, and the output {output}")
+    residual = None if residual is None else residual.astype(x.dtype)
     empty = 0 in x.shape or 0 in kernel.shape or min(windows.output_size) < 1
     kernels = kernels_of(implementation) if cpu.supports(x.dtype, kernel, groups) else None
     if implementation == "xla" or empty or not on_cpu() or (x.dtype == jnp.bfloat16 and kernels is None):
@@ -56,6 +63,7 @@ def convolution(
     if kernels is not None and kernel.shape[0] * kernel.shape[1] > cpu.WIDEST:
         y = cpu.convolution(x, kernel, None, None, cpu.Settings(windows, groups, kernels))
         return cpu.finish(y, bias, residual, relu=relu)
+    bias = None if bias is None else bias.astype(kernel.dtype)
     return cpu.convolution(x, kernel, bias, residual, cpu.Settings(windows, groups, kernels, relu))
 
 

@@ -459,3 +459,27 @@ def test_empty_inputs_and_outputs(implementation: Implementation, shape: tuple[i
     expected = convolution(jnp.ones(shape), kernel, implementation="xla")
     ours = convolution(jnp.ones(shape), kernel, implementation=implementation)
     np.testing.assert_array_equal(ours, expected)
+
+
+def test_bias_and_residual_of_another_dtype_are_converted(kernels: tuple[Kernels, ...]) -> None:
+    x, kernel, bias, residual = _draw((2, 5, 5, 4), (1, 1, 4, 6), (6,), (2, 5, 5, 6))
+    half = [each.astype(jnp.bfloat16) for each in (bias, residual)]
+    for implementation in ("xla", "by_shape", *kernels):
+        convolve = functools.partial(convolution, x, kernel, implementation=implementation)
+        expected = convolve(bias=half[0].astype(jnp.float32), residual=half[1].astype(jnp.float32))
+        found = convolve(bias=half[0], residual=half[1])
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shape", "message"),
+    [
+        ("bias", (1,), r"the bias has shape \(1,\), and the output 6 channels"),
+        ("residual", (2, 5, 5, 4), r"the residual has shape \(2, 5, 5, 4\), and the output \(2, 5, 5, 6\)"),
+    ],
+)
+def test_bias_and_residual_of_another_shape_raise(wrong: str, shape: tuple[int, ...], message: str) -> None:
+    x, kernel, array = _draw((2, 5, 5, 4), (1, 1, 4, 6), shape)
+    with pytest.raises(ValueError, match=message):
+        convolution(x, kernel, **{wrong: array})
