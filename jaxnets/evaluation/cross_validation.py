@@ -41,7 +41,7 @@ def pool(runs: Sequence[FoldRun], *, images: int, command: str = "") -> tuple[Re
     seeds = sorted({run.result["seed"] for run in runs})
     for seed in seeds:
         _check_tested_once([run for run in runs if run.result["seed"] == seed], images)
-    predictions = _concatenate([run.predictions for run in runs])
+    predictions = concatenate([run.predictions for run in runs])
     first, all_results = runs[0].result, [run.result for run in runs]
     losses = [result["tests"]["clean"]["loss"] for result in all_results]
     loss = statistics.fmean(losses, [result["test_examples"] for result in all_results])
@@ -84,7 +84,8 @@ def _check_tested_once(runs: Sequence[FoldRun], images: int) -> None:
     )
 
 
-def _concatenate(parts: Sequence[Predictions]) -> Predictions:
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several runs, ordered by image."""
     index = np.concatenate([part.index for part in parts])
     order = np.argsort(index, kind="stable")
     fields = [field.name for field in dataclasses.fields(Predictions)]

@@ -98,13 +98,14 @@ def _make_pairs(by_split: Mapping[str, list[Group]]) -> Iterator[Pair]:
 
 def rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns the cells of each pair."""
-    return [_format(pair) for pair in pairs(folder)]
+    return [format_pair(pair) for pair in pairs(folder)]
 
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns the cells of `short_pairs`, by `SHORT_HEADS`."""
     return [
-        (pair.title.rpartition(", ")[0], *_format(pair)[1 : len(SHORT_HEADS)]) for pair in short_pairs(folder)
+        (pair.title.rpartition(", ")[0], *format_pair(pair)[1 : len(SHORT_HEADS)])
+        for pair in short_pairs(folder)
     ]
 
 
@@ -147,7 +148,7 @@ def _key_without_split(group: Group) -> str:
     return str([*parts, *fractions])
 
 
-def _format(pair: Pair) -> tuple[str, ...]:
+def format_pair(pair: Pair) -> tuple[str, ...]:
     both = (pair.random, pair.grouped)
     drop = ""
     if pair.random and pair.grouped:

@@ -9,7 +9,7 @@ import pytest
 from jaxnets.errors import DataError
 from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import group_interval, wilson_interval
-from studies.pages import leak_table
+from studies.pages import leak_table, leakage_page
 from studies.pages.leak_table import difference_interval
 
 FOLDS, IMAGES = 5, 200
@@ -23,14 +23,20 @@ def test_difference_interval_matches_newcombe_example() -> None:
     np.testing.assert_allclose(found, (0.0524, 0.3339), atol=5e-5)
 
 
-def _write_fold(results: Path, fold: int, seed: int = 0) -> np.ndarray:
-    """Writes a run that is wrong on the first image of groups whose number ends in the seed."""
-    index = np.flatnonzero(fold == GROUPS % FOLDS)
-    correct = ~((index % 4 == 0) & (GROUPS[index] % 10 == seed))
+def _predictions(index: np.ndarray, correct: np.ndarray) -> Predictions:
+    """Those of images of two classes, with a confidence of 90 % where they are correct, else 70 %."""
     label = (index % 2).astype(np.int32)
     right = np.where(correct, 0.9, 0.3)
     probabilities = np.stack([1 - right, right], axis=1)
     probabilities = np.where(label[:, None] == 1, probabilities, probabilities[:, ::-1]).astype(np.float32)
+    files = np.array([f"{number}.png" for number in index])
+    return Predictions(index, label, probabilities, files, GROUPS[index])
+
+
+def _write_fold(results: Path, fold: int, seed: int = 0) -> np.ndarray:
+    """Writes a run that is wrong on the first image of groups whose number ends in the seed."""
+    index = np.flatnonzero(fold == GROUPS % FOLDS)
+    correct = ~((index % 4 == 0) & (GROUPS[index] % 10 == seed))
     folder = results / f"network-fold{fold}-s{seed}"
     overrides = ["data.split='grouped'", f"data.folds={FOLDS}", f"data.fold={fold}", f"seed={seed}"]
     made_results.write(
@@ -42,8 +48,7 @@ def _write_fold(results: Path, fold: int, seed: int = 0) -> np.ndarray:
         overrides=overrides,
         seed=seed,
     )
-    files = np.array([f"{number}.png" for number in index])
-    made_results.write_predictions(folder, Predictions(index, label, probabilities, files, GROUPS[index]))
+    made_results.write_predictions(folder, _predictions(index, correct))
     return correct
 
 
@@ -80,3 +85,27 @@ def test_folds_without_predictions_raise(tmp_path: Path) -> None:
     (tmp_path / "network-fold2-s0" / "predictions" / "test.npz").unlink()
     with pytest.raises(DataError, match="network-fold2-s0.*test.npz is missing: train this fold again"):
         leak_table.rows(tmp_path)
+
+
+def test_the_drop_is_that_of_the_same_images(tmp_path: Path) -> None:
+    """The random split tests every fifth image; the folds are wrong on an eighth of those."""
+    for fold in range(FOLDS):
+        _write_fold(tmp_path, fold)
+    index = np.arange(0, IMAGES, 5)
+    overrides = ["data.fractions=(0.6, 0.2, 0.2)", "data.split='random'", "seed=0"]
+    tests = {"clean": made_results.entry(1.0, examples=len(index))}
+    made_results.write(tmp_path / "network-random60-s0", overrides=overrides, tests=tests)
+    made_results.write_predictions(
+        tmp_path / "network-random60-s0", _predictions(index, np.ones(len(index), bool))
+    )
+    wrong = ((index % 4 == 0) & (GROUPS[index] % 10 == 0)).mean()
+    assert wrong == 0.125
+    ((_, _, random, grouped, drop, seeds),) = leakage_page.rows(tmp_path)
+    assert random.startswith("100.0 %")
+    assert grouped.endswith("5 folds")
+    assert drop.startswith("12.5 [")
+    assert seeds == "1"
+    ((_, *of_random, of_folds, error),) = leakage_page.calibration_rows(tmp_path)
+    assert of_random == ["90.0 %", "100.0 %", "10.0 %"]
+    assert of_folds == "89.5 %, 97.5 %"
+    assert error == f"{100 * (0.975 * 0.1 + 0.025 * 0.7):.1f} %"
