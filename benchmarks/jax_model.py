@@ -13,8 +13,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.data.batch import Batch
 from jaxnets.data.cache import gather
-from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.points import Points
 from jaxnets.errors import ConfigError
 from jaxnets.experiment.network import hyperparameters, make_optimizer_bundle

@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxnets.config import default_config
 from jaxnets.data import sources
+from jaxnets.data.batch import Example
 from jaxnets.data.images import read_image
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.sources.base import Source
 from jaxnets.io import file_sha256
 
 

@@ -17,8 +17,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import PIL
 
+from jaxnets.data.batch import FEATURES, Example
 from jaxnets.data.images import PIXELS, all_unreadable, resize_image
-from jaxnets.data.sources.base import FEATURES, Example, Progress, Source
+from jaxnets.data.sources.base import Progress, Source
 from jaxnets.errors import DataError, MachineError
 from jaxnets.io import atomic_write, file_lock, file_sha256
 from jaxnets.runtime.processes import worker_pool

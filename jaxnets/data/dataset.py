@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from jaxnets.data.batch import Batch
 from jaxnets.data.cache import CachedSource, FeatureSource, gather
 from jaxnets.data.sampler import EpochSampler, Shard, index_batch
-from jaxnets.data.sources.base import Batch, Source
+from jaxnets.data.sources.base import Source
 from jaxnets.data.splits import Split
 
 if TYPE_CHECKING:

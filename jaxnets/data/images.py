@@ -157,7 +157,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise DataError(f"{name}: {problem}; give a valid JPEG, PNG, TIFF or WebP file") from error
     if width * height > max_pixels:
         raise DataError(
-            f"{name}: {width:,} x {height:,} pixels exceed the limit of {max_pixels:,}: make it smaller, "
+            f"{name}: {width:,} x {height:,} pixels exceed the limit of {max_pixels:,}; make it smaller, "
             "or use a run with a larger --config.data.max_pixels"
         )
     _check_mode(image, name)

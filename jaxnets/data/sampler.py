@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxnets.data.sources.base import Batch
+from jaxnets.data.batch import Batch
 
 Shard = tuple[int, int]  # the index of a process, and the number of processes
 

@@ -12,8 +12,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import Dataset, IndexBatches
-from jaxnets.data.sources.base import Batch
 from jaxnets.errors import ConfigError
 from jaxnets.experiment import environment
 from jaxnets.experiment.evaluator import Evaluator, make_evaluator

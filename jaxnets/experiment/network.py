@@ -17,8 +17,8 @@ from ml_collections import config_dict
 
 from jaxnets import config as config_lib
 from jaxnets import models
+from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import Dataset, eval_batches
-from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import (

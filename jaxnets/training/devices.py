@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnets.data.sources.base import Batch
+from jaxnets.data.batch import Batch
 from jaxnets.errors import MachineError
 from jaxnets.runtime import xla
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnets.data.sources.base import Batch
+from jaxnets.data.batch import Batch
 
 PER_STEP, LAST = "each", "last"
 StoredExamples = dict[str, jax.Array]

@@ -16,7 +16,7 @@ from jax import lax
 from jax.scipy import ndimage
 from ml_collections import config_dict
 
-from jaxnets.data.sources.base import FEATURES, Batch
+from jaxnets.data.batch import FEATURES, Batch
 
 Preprocess = Callable[[Batch, jax.Array], tuple[jax.Array, jax.Array]]
 """(batch, key) -> (inputs [B, ...], targets [B, K])."""

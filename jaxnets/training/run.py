@@ -11,8 +11,8 @@ from typing import Any, NotRequired, TypedDict
 import jax
 from ml_collections import config_dict
 
+from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import IndexBatches, TrainBatches
-from jaxnets.data.sources.base import Batch
 from jaxnets.errors import CheckpointError, DivergedError, InterruptedRunError
 from jaxnets.io import command
 from jaxnets.training.checkpoint import Checkpoints, FileRecord

@@ -13,7 +13,7 @@ import optax
 from jax import lax
 
 from jaxnets import models
-from jaxnets.data.sources.base import FEATURES, Batch
+from jaxnets.data.batch import FEATURES, Batch
 from jaxnets.models.base import ModelOutput
 from jaxnets.ops.cpu_kernels import Implementation, on_cpu
 from jaxnets.ops.layers import SAVED

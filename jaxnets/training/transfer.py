@@ -12,7 +12,7 @@ from jax import lax
 from ml_collections import config_dict
 
 from jaxnets import models
-from jaxnets.data.sources.base import FEATURES, Batch
+from jaxnets.data.batch import FEATURES, Batch
 from jaxnets.training.optimizer import Numbers, make_clipping, make_transforms
 from jaxnets.training.step import Metrics, TrainState, TrainStep, make_train_step
 

@@ -36,13 +36,13 @@ def test_predictions_are_means_over_turns(trained: Path, images: np.ndarray) -> 
 
 
 def test_predict_averages_with_the_option(
-    trained: Path, images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    calibrated: Path, images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, table = tmp_path / "image.png", tmp_path / "table.json"
     Image.fromarray(images[0]).save(file)
-    predict.predict_files(str(trained), [str(file)], json_path=str(table), test_time_augmentation=True)
+    predict.predict_files(str(calibrated), [str(file)], json_path=str(table), test_time_augmentation=True)
     (row,) = json.loads(table.read_text())
-    (expected,) = jaxnets.load(trained, test_time_augmentation=True).predict(file)
+    (expected,) = jaxnets.load(calibrated, test_time_augmentation=True).predict(file)
     assert row["confidence"] == pytest.approx(expected.confidence, rel=1e-6)
     assert "the temperature was fitted without test-time augmentation" in capsys.readouterr().out
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxnets.data.batch import Batch
 from jaxnets.data.cache import gather, open_cache
 from jaxnets.data.dataset import IndexBatches, TrainBatches, eval_batches
 from jaxnets.data.sampler import EpochSampler
-from jaxnets.data.sources.base import Batch
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 
 SOURCE = SyntheticTissue(40, 8)

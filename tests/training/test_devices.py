@@ -262,12 +262,13 @@ def test_large_steps_run_one_at_a_time_and_return_freed_memory(monkeypatch: pyte
 @pytest.mark.skipif(not xla.STATM.is_file(), reason="no /proc here")
 def test_resident_memory_grows_by_what_is_written_and_not_by_what_is_read(tmp_path: Path) -> None:
     size = 20 << 20
+    content = b"1" * size
     new = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # never part of what malloc holds back
     with mmap.mmap(-1, size, flags=new) as pages:
         before = xla.resident_memory()
-        pages.write(b"1" * size)
+        pages.write(content)
         assert size * 0.9 < xla.resident_memory() - before < size * 1.5
-    (tmp_path / "images.npy").write_bytes(b"1" * size)  # as the cache of a data set
+    (tmp_path / "images.npy").write_bytes(content)  # as the cache of a data set
     cached = np.memmap(tmp_path / "images.npy", np.uint8, "r")
     before = xla.resident_memory()
     assert cached.max() == ord("1")

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnets.data.batch import Example
 from jaxnets.data.images import EXTENSIONS, MAX_PIXELS, read_image
-from jaxnets.data.sources.base import Example, Source, read_file
+from jaxnets.data.sources.base import Source, read_file
 from jaxnets.errors import ConfigError, DataError
 from jaxnets.io import command
 

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 
 from jaxnets import reported
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.batch import Example
+from jaxnets.data.sources.base import Source
 
 
 class Points(Source):

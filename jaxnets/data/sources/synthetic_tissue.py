@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.batch import Example
+from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.tissue_drawing import REACH, SMALLEST_CANVAS, Cells, Frame, blend, downsample, ramp
 
 ALGORITHM_VERSION = 1  # increment it when any pixel of any image changes, which invalidates caches

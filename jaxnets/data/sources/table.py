@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnets.data.batch import Example
 from jaxnets.data.images import MAX_PIXELS
-from jaxnets.data.sources.base import Example, read_file
+from jaxnets.data.sources.base import read_file
 from jaxnets.data.sources.image_folder import ImageFiles, groups_from_names
 from jaxnets.errors import ConfigError, DataError, suggest
 from jaxnets.io import from_csv_cell

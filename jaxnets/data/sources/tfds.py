@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets.data.sources.base import Example, Source
+from jaxnets.data.batch import Example
+from jaxnets.data.sources.base import Source
 from jaxnets.errors import DataError
 from jaxnets.io import file_sha256
 
