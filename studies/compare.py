@@ -21,7 +21,6 @@ from studies.pages import (
     groupings_table,
     growth_page,
     leak_table,
-    leakage_page,
     macenko_table,
     networks_table,
     onnx_table,
@@ -117,10 +116,6 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
         ),
         "splits_short": lambda: table_or_empty(leak_table.SHORT_HEADS, leak_table.short_rows(folder)),
         "splits": lambda: table_or_empty(leak_table.HEADS, leak_table.rows(folder)),
-        "leakage": lambda: table_or_empty(leakage_page.HEADS, leakage_page.rows(folder)),
-        "leakage_calibration": lambda: table_or_empty(
-            leakage_page.CALIBRATION_HEADS, leakage_page.calibration_rows(folder)
-        ),
         "comparable": lambda: table_or_empty(
             results_table.COMPARABLE_HEADS, results_table.comparable_rows(results_table.rows(folder))
         ),

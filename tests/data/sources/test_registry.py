@@ -65,4 +65,5 @@ def test_opening_a_source_imports_no_other() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     error, modules = done.stdout.splitlines()
     assert error == "DataError"
-    assert modules.split() == [f"jaxnets.data.sources{name}" for name in ("", ".base", ".mnist")]
+    sources_of = [f"jaxnets.data.sources{name}" for name in ("", ".base", ".mnist")]
+    assert modules.split() == ["jaxnets.data.batch", *sources_of]
