@@ -66,6 +66,7 @@ STEPS_PROFILED = (
     *(Step("resnet50", size) for size in (64, 128, 224)),
     Step("alexnet", 32, 64),
     *(Step(n, 128) for n in ("inception_v1", "inception_v3", "inception_resnet_v2", "densenet121")),
+    *(Step(network, 224) for network in ("inception_resnet_v2", "mobilenet_v2")),
     *(Step("resnet50", size, trains=False) for size in (64, 128, 224)),
     *(Step("inception_resnet_v2", size, trains=False) for size in (128, 224)),
     Step("inception_v1", 224, trains=False),
