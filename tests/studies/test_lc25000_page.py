@@ -66,10 +66,18 @@ def test_numbers_on_the_imagenet_backbone(repository: Path, page: str) -> None:
     kinds = [kind for kind in shifts.SHIFTS if kind != "saturation"]
     most = max(_cost(taught, kind, small=False) for kind in kinds)
     assert (
-        f"no shift of hue, haematoxylin or eosin costs it more than {most:.1f} points, and "
-        f"without colour its accuracy is {_without_colour(taught):.1f} %" in page
+        f"no shift of hue, haematoxylin or eosin costs more than {most:.1f} points on the grouped split, and "
+        f"without colour the accuracy is {_without_colour(taught):.1f} %; with random weights it loses "
+        f"{_cost(drawn, 'hue', small=False):.0f} points under hue shifts" in page
+    )
+    frozen, tuned = (
+        found[f"lung_efficientnet-224px-{name}-grouped-s0"] for name in ("imagenet", "finetuned")
     )
     assert (
-        f"with random weights loses {_cost(drawn, 'hue', small=False):.0f} points under hue shifts, and "
-        f"its accuracy without colour is {_without_colour(drawn):.0f} %" in page
+        f"EfficientNet-Lite0, frozen, loses {_cost(frozen, 'hue', small=False):.0f} points under hue shifts, "
+        f"and has {_without_colour(frozen):.1f} % without colour" in page
+    )
+    assert (
+        f"Fine-tuned, it loses at most {_cost(tuned, 'hue', small=False):.1f} points under hue shifts, but "
+        f"has {_without_colour(tuned):.1f} % without colour" in page
     )
