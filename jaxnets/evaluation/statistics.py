@@ -203,50 +203,45 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | No
     """
     if (probabilities.argmax(axis=1) == labels).all():
         return None
-    bounds = (np.log(0.01), np.log(100.0))
-    return float(
-        np.exp(
-            scipy.optimize.minimize_scalar(
-                lambda log_temperature: cross_entropy(probabilities, labels, np.exp(log_temperature)).mean(),
-                bounds=bounds,
-                method="bounded",
-            ).x
-        )
-    )
+    logits, bounds = _logits(probabilities), (np.log(0.01), np.log(100.0))
+
+    def loss(log_temperature: float) -> float:
+        return _cross_entropy(logits, labels, np.exp(log_temperature)).mean()
+
+    return float(np.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def cross_validated_temperature(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int = 10
+    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
 ) -> float | None:
     """The temperature of all examples if it helps on groups that it was not fitted on, else None.
 
-    The best temperature of few groups is mostly chance. So groups are divided into `folds` parts, and each
+    The best temperature of few groups is mostly chance. So groups are divided into ten parts, and each
     part's cross-entropy is measured with the temperature of the other parts.
 
     Args:
         probabilities: float[N, K].
         labels: int[N].
-        groups: int[N], the independent units. Fewer than two give None.
-        folds: number of parts, at most one per group.
+        groups: int[N], the independent units. Fewer than ten have a part each, fewer than two give None.
     """
     temperature = fit_temperature(probabilities, labels)
     ids, number = np.unique(groups, return_inverse=True)
     if temperature is None or len(ids) < 2:
         return None
-    part = number % min(folds, len(ids))
+    part = number % min(10, len(ids))
     change = 0.0
     for held_out in (part == index for index in np.unique(part)):
         fitted = fit_temperature(probabilities[~held_out], labels[~held_out])
         if fitted is None:
             return None
-        there = (probabilities[held_out], labels[held_out])
-        change += (cross_entropy(*there, fitted) - cross_entropy(*there, 1.0)).sum()
+        there = (_logits(probabilities[held_out]), labels[held_out])
+        change += (_cross_entropy(*there, fitted) - _cross_entropy(*there, 1.0)).sum()
     return temperature if change < 0 else None
 
 
-def cross_entropy(probabilities: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
-    """The cross-entropy float[N] of each example, its logits divided by `temperature`."""
-    log_probabilities = scipy.special.log_softmax(_logits(probabilities) / temperature, axis=1)
+def _cross_entropy(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    """The cross-entropy float[N] of each example, its logits float[N, K] divided by `temperature`."""
+    log_probabilities = scipy.special.log_softmax(logits / temperature, axis=1)
     return -log_probabilities[np.arange(len(labels)), labels]
 
 

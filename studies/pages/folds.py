@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxnets.errors import DataError
 from jaxnets.evaluation.cross_validation import FoldRun, pool
-from jaxnets.evaluation.predictions import load_predictions, predictions_name
+from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_name
 from jaxnets.evaluation.result import Result
 from jaxnets.experiment.run_directory import read_result
 
@@ -42,9 +42,15 @@ def _pool(directories: tuple[Path, ...], stamps: tuple[str, ...]) -> Result:
     del stamps
     runs = []
     for directory in directories:
-        result, path = read_result(directory), directory / predictions_name()
+        result = read_result(directory)
         assert result is not None
-        if not path.is_file():
-            raise DataError(f"{path} is missing: train this fold again")
-        runs.append(FoldRun(directory.name, result, load_predictions(path)))
+        runs.append(FoldRun(directory.name, result, read_predictions(directory)))
     return pool(runs, images=sum(run.result["test_examples"] for run in runs))[0]
+
+
+def read_predictions(directory: Path) -> Predictions:
+    """The stored test predictions of an archived run; raises DataError if they are missing."""
+    path = directory / predictions_name()
+    if not path.is_file():
+        raise DataError(f"{path} is missing: train this run again")
+    return load_predictions(path)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnets.errors import DataError
 from jaxnets.evaluation.cross_validation import concatenate
-from jaxnets.evaluation.predictions import Predictions, load_predictions, predictions_name
+from jaxnets.evaluation.predictions import Predictions
 from jaxnets.evaluation.statistics import calibration, compare_paired
 from studies.pages import leak_table
+from studies.pages.folds import read_predictions
 
 HEADS = (
     *("network", "reported, random split", "random split: LEAKY", "five grouped folds"),
@@ -38,14 +38,8 @@ def calibration_rows(folder: Path) -> list[tuple[str, ...]]:
     found = []
     for pair in _pairs(folder):
         random, grouped = next(_by_seed(folder, pair))
-        found.append(
-            (
-                pair.title,
-                *_calibration(random),
-                ", ".join(_calibration(grouped)[:2]),
-                _calibration(grouped)[2],
-            )
-        )
+        confidence, accuracy, error = _calibration(grouped)
+        found.append((pair.title, *_calibration(random), f"{confidence}, {accuracy}", error))
     return found
 
 
@@ -60,15 +54,8 @@ def _by_seed(folder: Path, pair: leak_table.Pair) -> Iterator[tuple[Predictions,
     for name, run in pair.random.runs.items():
         if run["seed"] in folds:
             members = folds[run["seed"]]["cross_validation"]["runs"]
-            grouped = concatenate([_read(folder / member["name"]) for member in members])
-            yield _read(folder / name), grouped
-
-
-def _read(directory: Path) -> Predictions:
-    path = directory / predictions_name()
-    if not path.is_file():
-        raise DataError(f"{path} is missing: train this run again")
-    return load_predictions(path)
+            grouped = concatenate([read_predictions(folder / member["name"]) for member in members])
+            yield read_predictions(folder / name), grouped
 
 
 def _drop(random: Predictions, grouped: Predictions) -> tuple[float, float, float]:

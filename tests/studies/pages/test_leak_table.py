@@ -83,7 +83,7 @@ def test_folds_without_predictions_raise(tmp_path: Path) -> None:
     for fold in range(FOLDS):
         _write_fold(tmp_path, fold)
     (tmp_path / "network-fold2-s0" / "predictions" / "test.npz").unlink()
-    with pytest.raises(DataError, match="network-fold2-s0.*test.npz is missing: train this fold again"):
+    with pytest.raises(DataError, match="network-fold2-s0.*test.npz is missing: train this run again"):
         leak_table.rows(tmp_path)
 
 
