@@ -10,8 +10,7 @@ epochs as in report A, the most important first. A row finishes in at most about
 from collections.abc import Iterator
 from typing import Any
 
-from .lung_efficientnet import IMAGENET
-from .lung_transfer import DATA
+from .lung_transfer import DATA, IMAGENET_BACKBONE
 
 FOLDS = 5
 RANDOM: dict[str, Any] = {"data.split": "random", "data.fractions": (0.6, 0.2, 0.2)}
@@ -19,16 +18,23 @@ BFLOAT16 = {"model.compute_dtype": "bfloat16"}
 SMALL = {"inception_v1": 75, "densenet": 75, "inception_v3": 75, "inception_resnet_v2": 75}
 """Networks after ResNet-50; 75 px is the minimum of two of them."""
 SEEDS = (1, 2)
+LITE = tuple(f"efficientnet_lite{size}" for size in range(3))
+PRETRAINED = (*LITE, "inception_v3")
+HEAD_SEEDS = tuple(range(5))
+BRIEF: dict[str, Any] = {"log.every_steps": 2820, "eval.every_epochs": 10}
+"""For heads, whose epochs take a quarter of a second: a record every ten epochs."""
 
 
 def get_rows() -> list[dict[str, Any]]:
     """Returns the rows of each series: the random split, then the folds."""
     return [
-        *_frozen(IMAGENET),
+        *(row for seed in HEAD_SEEDS for network in PRETRAINED for row in _frozen(network, seed=seed)),
+        *_frozen("efficientnet_lite0", pretrained=False),
         *_from_scratch("resnet", 128, BFLOAT16),
-        *_frozen("random"),
         *(row for network, pixels in SMALL.items() for row in _from_scratch(network, pixels)),
         *(row for seed in SEEDS for row in _from_scratch("inception_v1", SMALL["inception_v1"], seed=seed)),
+        *_finetuned(),
+        *_frozen("inception_v3", pretrained=False),
         *_from_scratch("resnet", 128, BFLOAT16, seed=1),
     ]
 
@@ -43,12 +49,32 @@ def _from_scratch(
     return _series(name, f"configs/lung_{network}.py:scratch", {**settings, "note": note}, seed)
 
 
-def _frozen(weights: str) -> Iterator[dict[str, Any]]:
-    pretrained = "ImageNet" if weights == IMAGENET else "random weights"
-    name = f"lung_efficientnet-224px-{'imagenet' if weights == IMAGENET else 'random-backbone'}"
-    config = "configs/lung_efficientnet.py:transfer"
-    note = f"frozen backbone: {pretrained}; no report trains this network, the settings are ours"
-    return _series(name, config, {"transfer.weights": weights, "note": note}, 0)
+def _frozen(network: str, *, pretrained: bool = True, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a new head on a frozen backbone at 224 px."""
+    weights = "ImageNet's weights" if pretrained else "random weights"
+    settings = {**BRIEF, "data.image_size": 224}
+    if network in LITE:
+        config = "configs/lung_efficientnet.py:transfer"
+        settings |= {"model.name": network, "transfer.weights": f"imagenet:{network}"}
+        settings["note"] = (
+            f"frozen backbone with {weights}; no report trains this network, the settings are ours"
+        )
+    else:
+        config = "configs/lung_inception_v3.py:transfer"
+        settings |= {"transfer.weights": IMAGENET_BACKBONE, "transfer.pretrained_on": "ImageNet"}
+        settings |= {"model.truncate_after": "mixed7a", "model.variant": "keras"}
+        settings["note"] = (
+            f"frozen backbone up to Mixed_7a with {weights}; report B's batch and epochs, the rest is ours"
+        )
+    if not pretrained:
+        settings |= {"transfer.weights": "random"}
+        settings.pop("transfer.pretrained_on", None)
+    name = f"lung_{network}-224px-{'imagenet' if pretrained else 'random-backbone'}"
+    return _series(name, config, settings, seed)
+
+
+def _finetuned() -> Iterator[dict[str, Any]]:
+    return _series("lung_efficientnet_lite0-224px-finetuned", "configs/lung_efficientnet.py:finetune", {}, 0)
 
 
 def _series(name: str, config: str, overrides: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
