@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # studies/ is not installed
 
 
 flags.DEFINE_string("config", None, "The config of the data: PATH or PATH:VARIANT.")
-SPLITS = flags.DEFINE_list("splits", ["random", "grouped"], "The splits to evaluate.")
+SPLITS = flags.DEFINE_list("splits", ["random", "grouped", "random60", "5folds"], "The splits to evaluate.")
 OUT = flags.DEFINE_string("out", "results/lc25000/colour_baseline.json", "The output file.")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Options:
     finders: tuple[str, ...]
     photographs: int | None
     limit: float
+    jobs: int
     results: Path
     docs: Path
 
@@ -72,7 +74,7 @@ def run(options: Options) -> dict[str, Any]:
         for name in (TUNING, *SETS)
     }
     runner = Runner(options.workdir / "runs", options.workdir / "environments", options.limit)
-    outputs, chosen = _run_all(options.finders, sets, runner)
+    outputs, chosen = _run_all(options.finders, sets, runner, options.jobs)
     content = {
         **suite.describe_machine(),
         "rows": [],
@@ -98,36 +100,43 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def _run_all(
-    finders: tuple[str, ...], sets: Mapping[str, ImageSet], runner: Runner
+    finders: tuple[str, ...], sets: Mapping[str, ImageSet], runner: Runner, jobs: int
 ) -> tuple[Outputs, dict[str, Choices]]:
     """Runs every setting on the tuning images, and the default and the chosen ones on all sets."""
-    runs: dict[str, dict[str, dict[str, Run]]] = {}
-    paths: dict[tuple[str, str, str], Path] = {}
-    outputs, chosen = Outputs(runs, paths), {}
+    outputs = Outputs({name: {} for name in finders}, {})
+    with ThreadPoolExecutor(jobs) as pool:
+        chosen = pool.map(lambda name: _run_finder(name, sets, runner, outputs), finders)
+        return outputs, {row: choices for by_row in chosen for row, choices in by_row.items()}
 
-    def find(name: str, setting: str, image_set: str) -> Run:
-        by_set = runs.setdefault(name, {}).setdefault(setting, {})
+
+def _run_finder(
+    name: str, sets: Mapping[str, ImageSet], runner: Runner, outputs: Outputs
+) -> dict[str, Choices]:
+    """Runs a finder, and adds its runs to `outputs`; returns the chosen settings of its rows."""
+    finder, runs = FINDERS[name], outputs.runs[name]
+
+    def find(setting: str, image_set: str) -> Run:
+        by_set = runs.setdefault(setting, {})
         if image_set not in by_set:
             by_set[image_set] = runner.run(name, setting, sets[image_set])
-            paths[name, setting, image_set] = runner.output(name, setting, sets[image_set])
+            outputs.paths[name, setting, image_set] = runner.output(name, setting, sets[image_set])
         return by_set[image_set]
 
-    for name in finders:
-        finder = FINDERS[name]
-        if (failed := find(name, finder.setting, TUNING).failed) is None:
-            for setting in finder.settings:
-                find(name, setting, TUNING)
-        else:  # it would fail on the larger sets too
-            runs[name][finder.setting] |= {each: Run("", failed=failed) for each in SETS}
-        for row in scoring.rows_of(name):
-            found = {setting: outputs.read(row, setting, TUNING) for setting in runs[name]}
-            complete = {setting: each for setting, each in found.items() if isinstance(each, Found)}
-            chosen[row] = scoring.choose(finder, complete, sets[TUNING])
-            for choice in chosen[row].values():
-                for setting in dict.fromkeys(each.setting for each in choice.values()):
-                    for image_set in SETS:
-                        find(name, setting, image_set)
-    return outputs, chosen
+    if (failed := find(finder.setting, TUNING).failed) is None:
+        for setting in finder.settings:
+            find(setting, TUNING)
+    else:  # it would fail on the larger sets too
+        runs[finder.setting] |= {each: Run("", failed=failed) for each in SETS}
+    chosen = {}
+    for row in scoring.rows_of(name):
+        found = {setting: outputs.read(row, setting, TUNING) for setting in runs}
+        complete = {setting: each for setting, each in found.items() if isinstance(each, Found)}
+        chosen[row] = scoring.choose(finder, complete, sets[TUNING])
+        for choice in chosen[row].values():
+            for setting in dict.fromkeys(each.setting for each in choice.values()):
+                for image_set in SETS:
+                    find(setting, image_set)
+    return chosen
 
 
 def _score(outputs: Outputs, chosen: Mapping[str, Choices], sets: Mapping[str, ImageSet]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from jaxnets.runtime import console, signals
 POLL_SECONDS = 0.05
 LONGEST_PAUSE = 1.0
 """A longer time between two polls counts as this much: this process was suspended, and the finder too."""
+
+_INSTALLATION = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +80,14 @@ class Runner:
             if stored.key == key and (stored.failed is None or (stored.stopped or 0) >= self.limit):
                 return stored
         output.parent.mkdir(parents=True, exist_ok=True)
-        with console.phase("find") as phase:
-            try:
+        try:
+            with _INSTALLATION:
                 python = finders.interpreter(finder.environment, self.environments)
-                run = self._measure(finder, python, setting, image_set, output)
-            except MachineError as error:
-                run = Run(key, failed=str(error))
-            outcome = run.failed or f"{run.processor_seconds:.1f} s of processor time"
-            phase.text = f"{image_set.name}, {' '.join(filter(None, (name, setting)))}: {outcome}"
+            run = self._measure(finder, python, setting, image_set, output)
+        except MachineError as error:
+            run = Run(key, failed=str(error))
+        outcome = run.failed or f"{run.processor_seconds:.1f} s of processor time"
+        console.log("found", f"{image_set.name}, {' '.join(filter(None, (name, setting)))}: {outcome}")
         run = dataclasses.replace(run, key=key)
         atomic_write(record, json.dumps(dataclasses.asdict(run), indent=1) + "\n")
         return run

@@ -95,8 +95,8 @@ class Outputs:
       paths: The files of the outputs, by the same keys.
     """
 
-    runs: Mapping[str, Mapping[str, Mapping[str, Run]]]
-    paths: Mapping[tuple[str, str, str], Path]
+    runs: dict[str, dict[str, dict[str, Run]]]
+    paths: dict[tuple[str, str, str], Path]
 
     def read(self, row: str, setting: str, image_set: str) -> Found | str:
         """Returns what was found, or the reason if the finder failed."""

@@ -244,7 +244,7 @@ def test_a_finder_that_fails_on_the_tuning_images_is_a_row_of_failures(
 
     monkeypatch.setattr(Runner, "run", fail)
     sets = {name: dataclasses.replace(image_set, name=name) for name in (TUNING, *SETS)}
-    outputs, chosen = benchmark._run_all(("fastdup", "efficientnet"), sets, _runner(tmp_path))
+    outputs, chosen = benchmark._run_all(("fastdup", "efficientnet"), sets, _runner(tmp_path), 2)
     assert asked == [("fastdup", "2 0.9", TUNING), ("efficientnet", "", TUNING)]
     for row in ("fastdup", "efficientnet"):
         assert set(chosen[row]) == {"default"}
@@ -253,7 +253,7 @@ def test_a_finder_that_fails_on_the_tuning_images_is_a_row_of_failures(
 
 
 def test_unknown_finders_and_missing_pages_are_refused(tmp_path: Path) -> None:
-    options = benchmark.Options(tmp_path, tmp_path, tmp_path, ("phsh",), None, 1.0, tmp_path, tmp_path)
+    options = benchmark.Options(tmp_path, tmp_path, tmp_path, ("phsh",), None, 1.0, 2, tmp_path, tmp_path)
     with pytest.raises(ConfigError, match="phash"):
         benchmark.run(options)
     with pytest.raises(ConfigError, match=r"--docs=.* has no duplicates_benchmark.md"):
