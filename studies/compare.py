@@ -21,6 +21,7 @@ from studies.pages import (
     groupings_table,
     growth_page,
     leak_table,
+    leakage_page,
     macenko_table,
     networks_table,
     onnx_table,
@@ -37,7 +38,7 @@ README, DOCS, RESULTS, BENCH = Path("README.md"), Path("docs"), Path("results"),
 TABLES = DOCS / "tables"
 SWEEPS = tuple(Path("configs") / "sweeps" / f"{name}.py" for name in ("lung", "lung_resnet", "lung_transfer"))
 """Lists of runs on LC25000 whose missing runs are listed."""
-CURVES, SPLITS, STAIN = "curves", "lc25000_splits.png", "lc25000_stain.png"
+CURVES, LEAKAGE, STAIN = "curves", "leakage.png", "lc25000_stain.png"
 STAIN_LINK = "[tables/stain_shift.csv](tables/stain_shift.csv) has every run, shift and strength."
 GROWTH = Path("performance") / "growth.png"
 DUPLICATES = "duplicates_benchmark.png"
@@ -158,6 +159,7 @@ def sections(folder: Path, sweeps: Sequence[Path] = ()) -> dict[str, Callable[[]
             for mark in bench_table.SECTIONS
         },
         **duplicates_page.sections(folder / BENCH),
+        **leakage_page.sections(folder),
         **{mark: functools.partial(_performance_section, folder, mark) for mark in performance_page.SECTIONS},
     }
 
@@ -209,10 +211,10 @@ def _insert(page: Path, makers: Mapping[str, Callable[[], str]]) -> str:
 def _pictures(docs: Path, folder: Path) -> Pictures:
     """Returns the pictures to draw: learning curves, and those of docs/."""
     pictures = _curve_pictures(folder)
-    splits, stain = splits_picture.drawn_data(folder), stain_page.drawn_data(folder)
+    leakage, stain = leakage_page.drawn_data(folder), stain_page.drawn_data(folder)
     growth = growth_page.drawn_data(bench_table.rows_of_last_machine(folder / BENCH, "growth"))
-    if splits["rows"]:
-        pictures[docs / SPLITS] = splits, splits_picture.draw
+    if leakage["rows"]:
+        pictures[docs / LEAKAGE] = leakage, splits_picture.draw
     if stain:
         pictures[docs / STAIN] = stain, stain_page.draw
     if growth["series"]:

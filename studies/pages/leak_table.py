@@ -23,6 +23,7 @@ SHORT_HEADS = ("network, image size", "reported", "random split, leaks", "groupe
 """Columns of README's table."""
 SPLITS = ("random", "grouped")
 CLEAN = "clean"
+FRACTIONS = "data.fractions="
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,13 @@ class Pair:
         group = self.grouped or self.random
         assert group is not None
         return group
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the grouped runs are a cross-validation, or the random one has as many training images."""
+        if self.grouped is not None:
+            return "cross_validation" in self.grouped.first
+        return any(str(part).startswith(FRACTIONS) for part in self.either.config)
 
     @property
     def title(self) -> str:
@@ -96,9 +104,14 @@ def _make_pairs(by_split: Mapping[str, list[Group]]) -> Iterator[Pair]:
         yield Pair(random, grouped)
 
 
+def single_splits(folder: Path) -> list[Pair]:
+    """Returns the pairs without cross-validation."""
+    return [pair for pair in pairs(folder) if not pair.has_folds]
+
+
 def rows(folder: Path) -> list[tuple[str, ...]]:
-    """Returns the cells of each pair."""
-    return [format_pair(pair) for pair in pairs(folder)]
+    """Returns the cells of each of `single_splits`."""
+    return [format_pair(pair) for pair in single_splits(folder)]
 
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
@@ -112,7 +125,7 @@ def short_rows(folder: Path) -> list[tuple[str, ...]]:
 def short_pairs(folder: Path) -> list[Pair]:
     """Returns each network's shortest training from scratch on both splits, in float32."""
     shortest: dict[str, Pair] = {}
-    for pair in pairs(folder):
+    for pair in single_splits(folder):
         run = pair.either.first
         if pair.random is None or pair.grouped is None or run.get("weights") or format_precision(run):
             continue
@@ -139,11 +152,11 @@ def missing(folder: Path, table: Path) -> str:
 
 def _key_without_split(group: Group) -> str:
     """Returns a key that is the same for all splits of one config with as many training images."""
-    ignored = ("data.split=", "data.groups=", "data.group_level=", "data.folds=", "data.fractions=")
-    fractions = [part for part in group.config if str(part).startswith("data.fractions=")]
+    ignored = ("data.split=", "data.groups=", "data.group_level=", "data.folds=", FRACTIONS)
+    fractions = [part for part in group.config if str(part).startswith(FRACTIONS)]
     if pooled := group.first.get("cross_validation"):
         one = 1 / pooled["folds"]
-        fractions = [f"data.fractions={((pooled['folds'] - 2) / pooled['folds'], one, one)!r}"]
+        fractions = [f"{FRACTIONS}{((pooled['folds'] - 2) / pooled['folds'], one, one)!r}"]
     parts = [part for part in group.config if part not in SPLITS and not str(part).startswith(ignored)]
     return str([*parts, *fractions])
 

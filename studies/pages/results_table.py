@@ -43,7 +43,7 @@ PRETRAINED_ON = "ImageNet"
 """What report B's backbones were pretrained on."""
 NOT_COMPARABLE, NOT_REPORTED = "not comparable", "none"
 OURS = ":best"
-"""Suffix of our own configs, which are listed although no report has a number for them."""
+"""In the names of our own configs, which are listed although no report has a number for them."""
 CONFIG_FIELDS = ("entry", "name", "split", "image_size", "epochs", "batch_size", "weights", "truncate_after")
 
 
@@ -125,7 +125,7 @@ class Group:
 def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
     """Returns the finished runs in a folder by reported entry, split and config, in that order.
 
-    These are float32 runs of reported entries and of configs that end in `OURS`; with `all_runs`, all runs.
+    These are float32 runs of reported entries and of configs with `OURS` in the name; with `all_runs`, all runs.
     The folds of a cross-validation are one run.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
@@ -137,7 +137,7 @@ def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
         for group in grouped
         if all_runs
         or (group.entry and not format_precision(group.first))
-        or (group.first["name"].endswith(OURS) and not _overrides(group.first))
+        or (OURS in group.first["name"] and not _overrides(group.first))
     ]
 
 
@@ -177,7 +177,7 @@ def format_precision(run: Result) -> str:
 def verdict(group: Group) -> str:
     """Says if our result is within, above or below the reported number, or why it is not comparable."""
     if group.entry is None:
-        is_ours = group.first["name"].endswith(OURS)
+        is_ours = OURS in group.first["name"]
         return "not in the reports" if is_ours else "no reported number"
     percent = _reported_percent(group.entry)
     if percent is None or not group.accuracies("clean"):

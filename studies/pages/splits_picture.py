@@ -1,12 +1,12 @@
 """Draws the accuracy of each network: reported, random split and grouped split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnets.evaluation import result as results
 from studies.pages import curves
-from studies.pages.leak_table import mean_and_interval, pairs
+from studies.pages.leak_table import Pair, mean_and_interval
 
 SERIES = {
     "reported": ("reported", curves.THEIRS, "D"),
@@ -18,13 +18,13 @@ MARKER_DISTANCE = 0.22
 """Distance between the markers of a row, in rows."""
 
 
-def drawn_data(folder: Path) -> dict[str, Any]:
-    """Returns the accuracies of each config in percent, and the intervals of ours.
+def drawn_data(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Returns the accuracies of each pair in percent, and the intervals of ours.
 
     Grouped splits that leak are shown in the table only.
     """
     rows = []
-    for pair in pairs(folder):
+    for pair in pairs:
         if pair.grouped is not None and results.is_leaky(pair.grouped.first):
             continue
         row: dict[str, Any] = {"name": pair.title, "reported": None}

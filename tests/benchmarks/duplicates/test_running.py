@@ -245,7 +245,7 @@ def test_a_finder_that_fails_on_the_tuning_images_is_a_row_of_failures(
     monkeypatch.setattr(Runner, "run", fail)
     sets = {name: dataclasses.replace(image_set, name=name) for name in (TUNING, *SETS)}
     outputs, chosen = benchmark._run_all(("fastdup", "efficientnet"), sets, _runner(tmp_path), 2)
-    assert asked == [("fastdup", "2 0.9", TUNING), ("efficientnet", "", TUNING)]
+    assert sorted(asked) == [("efficientnet", "", TUNING), ("fastdup", "2 0.9", TUNING)]
     for row in ("fastdup", "efficientnet"):
         assert set(chosen[row]) == {"default"}
         scored = scoring.score(row, outputs, sets[LUNG], chosen[row])
