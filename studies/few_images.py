@@ -118,6 +118,7 @@ def measure(images: Images, per_class: int, variant: str) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the missing rows; writes the file after each."""
+    console.show()
     content = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
     done = {(row["images"], row["per_class"], row["variant"]) for row in content["rows"]}
     for name, make in KINDS.items():

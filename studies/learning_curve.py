@@ -106,6 +106,7 @@ def measure(features: Mapping[str, np.ndarray], folds: list[Dataset]) -> Iterato
 
 def main() -> None:
     """Measures all rows, and writes the file."""
+    console.show()
     folds = []
     for overrides in SPLITS[FOLDS]:
         config = load_config(CONFIG, {"data.name": "lc25000_lung", **overrides})

@@ -1,7 +1,7 @@
 """AlexNet on CIFAR-10, the configs of both reports: python scripts/reproduce.py alexnet --budget=MINUTES.
 
-A row takes about 40 minutes on two cores with AVX-512: one seed of each config comes first, then a second one,
-then tanh in place of ReLU.
+A row takes about 40 minutes on two cores with AVX-512: one seed of each config comes first, then a second
+one, then tanh in place of ReLU.
 """
 
 from typing import Any

@@ -125,8 +125,8 @@ class Group:
 def groups(folder: Path, *, all_runs: bool = False) -> list[Group]:
     """Returns the finished runs in a folder by reported entry, split and config, in that order.
 
-    These are float32 runs of reported entries and of configs with `OURS` in the name; with `all_runs`, all runs.
-    The folds of a cross-validation are one run.
+    These are float32 runs of reported entries and of configs with `OURS` in the name; with `all_runs`, all
+    runs. The folds of a cross-validation are one run.
     """
     directories = sorted(path.parent for path in folder.glob(f"*/{results.RESULT}"))
     found = {directory: read_result(directory) for directory in directories}
