@@ -1,4 +1,4 @@
-"""Draws the accuracy of each network: reported, random split and grouped split."""
+"""Draws the accuracy of each network: reported, random split and grouped folds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from studies.pages.leak_table import Pair, mean_and_interval
 SERIES = {
     "reported": ("reported", curves.THEIRS, "D"),
     "random": ("jaxnets, random split: LEAKY", "#7a7a7a", "o"),
-    "grouped": ("jaxnets, grouped split", curves.OURS, "s"),
+    "grouped": ("jaxnets, grouped folds", curves.OURS, "s"),
 }
 """Label, colour and marker of each series."""
 MARKER_DISTANCE = 0.22
