@@ -5,7 +5,7 @@
 The line has "code" (exit code), "seconds", "processor_seconds" (of all its processes, also of those whose
 parent ended first) and "peak_memory" (bytes, of the largest process). A process inherits its parent's peak
 (ru_maxrss of getrusage), and a worker may hold a gigabyte; this small process in between avoids that.
-`memory_with_children` measures all processes together at one moment.
+`memory_with_children` and `processor_seconds` measure all processes together at one moment.
 """
 
 import contextlib
@@ -74,6 +74,16 @@ def memory_with_children(pid: int) -> int:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += 1024 * int(line.split()[1])
+    return total
+
+
+def processor_seconds(pid: int) -> float:
+    """Returns the processor time of a process and its descendants, 0 where /proc does not exist."""
+    total = sum(map(processor_seconds, children_of(pid)))
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        own_and_ended_children = map(int, fields[11:15])  # proc_pid_stat(5): utime, stime, cutime, cstime
+        total += sum(own_and_ended_children) / os.sysconf("SC_CLK_TCK")
     return total
 
 

@@ -28,7 +28,9 @@ WORKDIR = flags.DEFINE_string(
 )
 FINDER_NAMES = flags.DEFINE_list("finders", list(FINDERS), f"Some of {', '.join(FINDERS)}.")
 PHOTOGRAPHS = flags.DEFINE_integer("photographs", None, "Random photographs to use (all).", lower_bound=9)
-LIMIT = flags.DEFINE_float("limit", 60.0, "Minutes after which a finder is stopped on a set.", 0.0)
+LIMIT = flags.DEFINE_float(
+    "limit", 15.0, "Minutes of processor time after which a finder is stopped on a set.", 0.0
+)
 JOBS = flags.DEFINE_integer("jobs", 2, "Finders that run at the same time.", lower_bound=1)
 RESULTS = flags.DEFINE_string("results", "results/bench", "Folder of duplicates.json.")
 DOCS = flags.DEFINE_string("docs", "docs", f"Folder of {benchmark.PAGE} and its pictures.")

@@ -34,6 +34,8 @@ from studies.pages import duplicates_page
 
 DIGITS = 6
 """Significant digits of a stored number."""
+NEARLY = 0.9
+"""A finder that was stopped on a set is not run on sets of at least this share of as many images."""
 PAGE, FAILURES = "duplicates_benchmark.md", "duplicates_failures.jpg"
 
 
@@ -117,6 +119,11 @@ def _run_finder(
 
     def find(setting: str, image_set: str) -> Run:
         by_set = runs.setdefault(setting, {})
+        stopped = [
+            len(sets[each]) for runs_of in runs.values() for each, run in runs_of.items() if run.stopped
+        ]
+        if image_set not in by_set and stopped and len(sets[image_set]) >= NEARLY * min(stopped):
+            by_set[image_set] = Run("", failed=f"not run: it was stopped on {min(stopped):,} images")
         if image_set not in by_set:
             by_set[image_set] = runner.run(name, setting, sets[image_set])
             outputs.paths[name, setting, image_set] = runner.output(name, setting, sets[image_set])

@@ -20,15 +20,13 @@ from benchmarks.duplicates import finders, scored_pairs
 from benchmarks.duplicates.finders import FINDERS, PROGRAMS, Finder
 from benchmarks.duplicates.image_sets import ImageSet
 from benchmarks.duplicates.scored_pairs import ScoredPairs
-from benchmarks.resource_usage import children_of, memory_with_children
+from benchmarks.resource_usage import children_of, memory_with_children, processor_seconds
 from benchmarks.subprocess_workload import REPOSITORY, measured_command
 from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
 
 POLL_SECONDS = 0.05
-LONGEST_PAUSE = 1.0
-"""A longer time between two polls counts as this much: this process was suspended, and the finder too."""
 
 _INSTALLATION = threading.Lock()
 
@@ -43,7 +41,7 @@ class Run:
       processor_seconds: Processor time of all its processes.
       peak_memory: Most bytes of all its processes together, each shared page divided among its users.
       failed: Why there is no output.
-      stopped: The limit in minutes that it reached.
+      stopped: The limit in minutes of processor time that it reached.
     """
 
     key: str
@@ -61,7 +59,7 @@ class Runner:
     Attributes:
       outputs: Folder of the outputs.
       environments: Folder of the virtual environments.
-      limit: Minutes after which a finder is stopped.
+      limit: Minutes of processor time after which a finder is stopped.
     """
 
     outputs: Path
@@ -107,15 +105,14 @@ class Runner:
             setting,
         ]
         log, usage = output.with_suffix(".log"), output.with_suffix(".usage")
-        peak, seconds, last = 0, 0.0, time.monotonic()
+        peak = 0
         with _started(program, log, usage, self.environments / "torch") as process:
             while process.poll() is None:
                 peak = max(peak, sum(map(memory_with_children, children_of(process.pid))))
                 time.sleep(POLL_SECONDS)
-                now = time.monotonic()
-                seconds, last = seconds + min(now - last, LONGEST_PAUSE), now
-                if seconds > 60 * self.limit:
-                    return Run("", failed=f"stopped after {self.limit:g} minutes", stopped=self.limit)
+                if processor_seconds(process.pid) > 60 * self.limit:
+                    failed = f"stopped after {self.limit:g} minutes of processor time"
+                    return Run("", failed=failed, stopped=self.limit)
         measured = json.loads(usage.read_text().splitlines()[-1])
         if measured["code"]:
             lines = log.read_text(errors="replace").strip().splitlines()

@@ -1,4 +1,4 @@
-"""The memory of a process and its descendants."""
+"""The memory and the processor time of a process and its descendants."""
 
 import os
 import subprocess
@@ -6,9 +6,10 @@ import sys
 
 import numpy as np
 
-from benchmarks.resource_usage import children_of, memory_with_children
+from benchmarks.resource_usage import children_of, memory_with_children, processor_seconds
 
 BYTES = 50_000_000
+SPIN = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
 CHILD = f"block = b'1' * {BYTES}; print(flush=True); input()"
 
 
@@ -29,3 +30,17 @@ def test_memory_of_children_is_added() -> None:
         assert memory_with_children(os.getpid()) > before + 0.9 * BYTES
         process.communicate(b"\n")
     assert memory_with_children(process.pid) == 0
+
+
+def test_processor_time_of_running_and_ended_children_is_added() -> None:
+    before = processor_seconds(os.getpid())
+    with subprocess.Popen(
+        [sys.executable, "-c", SPIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert processor_seconds(process.pid) >= 0.28  # a clock tick is 10 ms
+        assert processor_seconds(os.getpid()) >= before + 0.28
+        process.communicate(b"\n")
+    assert processor_seconds(os.getpid()) >= before + 0.28
+    assert processor_seconds(process.pid) == 0

@@ -1,7 +1,6 @@
 """Running a finder in its environment, and scoring its output."""
 
 import dataclasses
-import itertools
 import json
 import sys
 import time
@@ -14,7 +13,7 @@ from PIL import Image
 
 from benchmarks.duplicates import benchmark, failures, finders, running, scored_pairs, scoring
 from benchmarks.duplicates.finders import Environment, Finder
-from benchmarks.duplicates.image_sets import HUMAN, LUNG, ORIGINALS, SETS, TUNING, ImageSet
+from benchmarks.duplicates.image_sets import CONTROLS, HUMAN, LUNG, ORIGINALS, SETS, TUNING, ImageSet
 from benchmarks.duplicates.running import Run, Runner
 from benchmarks.duplicates.scored_pairs import ScoredPairs, pairs_of, save_groups, save_pairs
 from benchmarks.duplicates.scoring import Choice, Found, Outputs
@@ -96,7 +95,7 @@ def test_a_finder_that_takes_too_long_is_stopped_once_per_limit(
 ) -> None:
     start = time.monotonic()
     stopped = run(image_set, tmp_path, limit=1e-9)
-    assert stopped.failed == "stopped after 1e-09 minutes"
+    assert stopped.failed == "stopped after 1e-09 minutes of processor time"
     assert time.monotonic() - start < 5
     with monkeypatch.context() as context:
         context.setattr(Runner, "_measure", lambda *_: pytest.fail("it ran again"))
@@ -104,13 +103,30 @@ def test_a_finder_that_takes_too_long_is_stopped_once_per_limit(
     assert run(image_set, tmp_path).failed is None
 
 
-def test_time_in_which_this_process_is_suspended_does_not_count(
+def test_a_finder_that_was_stopped_is_not_run_on_sets_of_the_same_size(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every poll takes an hour."""
-    hours = itertools.count(step=3600.0)
-    monkeypatch.setattr(running.time, "monotonic", lambda: next(hours))
-    assert run(image_set, tmp_path, limit=10.0).failed is None
+    asked = []
+
+    def stop(runner: Runner, name: str, setting: str, images: ImageSet) -> Run:
+        asked.append((setting, images.name))
+        if images.name == LUNG:
+            return Run("", failed="stopped", stopped=1.0)
+        groups = np.arange(len(images))
+        save_groups(runner.output(name, setting, images), groups, "1.0")
+        return Run("")
+
+    monkeypatch.setattr(Runner, "run", stop)
+    small = [dataclasses.replace(image_set, name=name, sources=[""] * 5) for name in (TUNING, CONTROLS[0])]
+    names = (LUNG, *(name for name in SETS if name not in (LUNG, CONTROLS[0])))
+    sets = {
+        each.name: each for each in (*small, *(dataclasses.replace(image_set, name=name) for name in names))
+    }
+    for each in sets.values():
+        _runner(tmp_path).output("sha256", "", each).parent.mkdir(parents=True, exist_ok=True)
+    outputs, _ = benchmark._run_all(("sha256",), sets, _runner(tmp_path), 1)
+    assert asked == [("", TUNING), ("", LUNG), ("", CONTROLS[0])]
+    assert outputs.runs["sha256"][""][SETS[1]].failed == "not run: it was stopped on 6 images"
 
 
 def test_an_interpreter_that_is_missing_is_recorded(
