@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -50,6 +50,17 @@ class Entry:
     auxiliary_weight: float = 0.0
     auxiliary_size: int = 1
     averages: bool = False
+
+
+class Variant(NamedTuple):
+    """How the libraries' forms of a network differ; the initialisations are for `init_scheme` "torch"."""
+
+    epsilon: float
+    conv: Initialization
+    dense: Initialization
+    conv_bias: bool = False
+    same_padding: bool = False  # TensorFlow's, which is asymmetric where the stride is 2
+    stride_on_3x3: bool = True
 
 
 class ModelOutput(NamedTuple):
@@ -146,6 +157,9 @@ class Network(nn.Module):
     uses. `self.layers()` makes convolutions, norms and dense layers with the settings of the config.
     """
 
+    epsilons: ClassVar[float | Mapping[str, float]] = 1e-5
+    """Of the batch norms, in all variants or by variant."""
+
     num_classes: int
     dropout: float = 0.0
     init_scheme: str = "torch"
@@ -157,7 +171,8 @@ class Network(nn.Module):
     @property
     def epsilon(self) -> float:
         """Of the batch norms."""
-        return 1e-5
+        found = self.epsilons
+        return found[getattr(self, "variant", "")] if isinstance(found, Mapping) else found
 
     def layers(
         self,

@@ -93,6 +93,8 @@ class DenseNet(Network):
         Huang et al. 2016, arXiv:1608.06993.
     """
 
+    epsilons = EPSILONS
+
     variant: str = "torchvision"
     block_sizes: tuple[int, ...] = (6, 12, 24, 16)
     growth_rate: int = 32
@@ -112,11 +114,6 @@ class DenseNet(Network):
         self.norm5 = layers.norm()
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return EPSILONS[self.variant]
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, C], after the last norm and its ReLU; 224 px give 7x7x1024."""

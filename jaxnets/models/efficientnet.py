@@ -11,14 +11,13 @@ import flax.linen as nn
 from jaxnets import ops
 from jaxnets.models.base import Entry
 from jaxnets.models.mobilenet import (
-    KAIMING,
     VARIANTS,
     InvertedResidual,
     InvertedResidualNetwork,
     Stage,
     names_of_blocks,
 )
-from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.initializers import KAIMING, Initialization
 
 _DENSE = Initialization(ops.initializers.scaled("uniform", 1 / 3, "fan_out"), ops.initializers.zero_bias)
 _DEPTHWISE = Initialization(ops.initializers.scaled("normal", 2.0, "fan_in"), ops.initializers.zero_bias)

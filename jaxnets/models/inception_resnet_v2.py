@@ -94,6 +94,8 @@ class InceptionResNetV2(Network):
         Szegedy et al. 2016, arXiv:1602.07261.
     """
 
+    epsilons = 1e-3
+
     repeats: tuple[int, int, int] = (10, 20, 10)
 
     def setup(self) -> None:
@@ -117,11 +119,6 @@ class InceptionResNetV2(Network):
         self.conv7b = layers.conv_norm(1536, 1)
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return 1e-3
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 1536], after the last 1x1 convolution; 299 px give 8x8."""

@@ -87,6 +87,8 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
         Szegedy et al. 2014, arXiv:1409.4842.
     """
 
+    epsilons = 1e-3
+
     variant: str = VARIANTS[0]
     auxiliary_dropout: float = 0.7
 
@@ -105,11 +107,6 @@ class InceptionV1(NetworkWithAuxiliaryHeads):
         ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return 1e-3
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """The output [B, h, w, 1024] of block 5b, about 1/32 of the size, and those of AUX_HEAD_BLOCKS."""

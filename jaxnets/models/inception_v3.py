@@ -147,7 +147,7 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
         Szegedy et al. 2015, arXiv:1512.00567.
     """
 
-    auxiliary_size = AUXILIARY_SIZE
+    epsilons, auxiliary_size = 1e-3, AUXILIARY_SIZE
     variant: str = VARIANTS[0]
     truncate_after: str | None = None
 
@@ -165,11 +165,6 @@ class InceptionV3(NetworkWithAuxiliaryHeads):
         self.heads = [AuxiliaryClassifier(self.num_classes, of_head, name="auxiliary")]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return 1e-3
 
     def backbone(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """[B, h, w, C], 8x8 at 299 pixels, C 2048 after mixed7c and 1280 after mixed7a; the head's input."""

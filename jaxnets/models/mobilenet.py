@@ -1,31 +1,19 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), in torchvision's form or Keras's."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 
 from jaxnets import ops
-from jaxnets.models.base import ACTIVATIONS, Entry, Layers, Network
-from jaxnets.ops.initializers import Initialization
+from jaxnets.models.base import ACTIVATIONS, Entry, Layers, Network, Variant
+from jaxnets.ops.initializers import GLOROT, KAIMING, Initialization
 
-
-class Variant(NamedTuple):
-    """How the libraries' networks differ; the initialisations are for `init_scheme` "torch"."""
-
-    same_padding: bool  # TensorFlow's, which is asymmetric where the stride is 2
-    epsilon: float
-    conv: Initialization
-    dense: Initialization
-
-
-KAIMING = Initialization(ops.initializers.scaled("normal", 2.0, "fan_out"), ops.initializers.zero_bias)
 _NORMAL = Initialization(ops.initializers.normal(0.01), ops.initializers.zero_bias)
-_GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
 VARIANTS = {
-    "torchvision": Variant(False, epsilon=1e-5, conv=KAIMING, dense=_NORMAL),
-    "keras": Variant(True, epsilon=1e-3, conv=_GLOROT, dense=_GLOROT),
+    "torchvision": Variant(1e-5, conv=KAIMING, dense=_NORMAL),
+    "keras": Variant(1e-3, conv=GLOROT, dense=GLOROT, same_padding=True),
 }
 
 
@@ -120,12 +108,9 @@ def names_of_blocks(stages: Sequence[Stage]) -> Iterator[tuple[str, Stage, int]]
 class InvertedResidualNetwork(Network):
     """A stem, blocks and a last 1x1 convolution, which `setup` defines, in the form of a `variant`."""
 
-    variant: str = "torchvision"
+    epsilons: ClassVar = {name: variant.epsilon for name, variant in VARIANTS.items()}
 
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return VARIANTS[self.variant].epsilon
+    variant: str = "torchvision"
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), 1280]."""
@@ -147,13 +132,13 @@ class MobileNetV2(InvertedResidualNetwork):
     """
 
     def setup(self) -> None:
-        same_padding, _, conv, dense = VARIANTS[self.variant]
-        layers = self.layers(conv=conv, dense=dense)
-        padding = "same" if same_padding else 1
+        variant = VARIANTS[self.variant]
+        layers = self.layers(conv=variant.conv, dense=variant.dense)
+        padding = "same" if variant.same_padding else 1
         self.stem = layers.conv_norm(32, 3, stride=2, padding=padding, activation="relu6")
         self.blocks = [
             InvertedResidual(
-                layers, stage.channels, stage.expansion, stride, same_padding=same_padding, name=name
+                layers, stage.channels, stage.expansion, stride, same_padding=variant.same_padding, name=name
             )
             for name, stage, stride in names_of_blocks(STAGES)
         ]

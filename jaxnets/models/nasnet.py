@@ -9,11 +9,8 @@ import jax.numpy as jnp
 from jaxnets import ops
 from jaxnets.models.base import Entry, Layers, Network
 from jaxnets.models.xception import SeparableConvNorm
-from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.initializers import GLOROT
 from jaxnets.ops.windows import same_padding
-
-INIT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
-"""Keras's of separable convolutions and dense layers; its 1x1 convolutions begin with He normal."""
 
 
 class SeparableBlock(nn.Module):
@@ -139,11 +136,14 @@ class NASNet(Network):
         Zoph et al. 2017, arXiv:1707.07012.
     """
 
+    epsilons = 1e-3
+
     cells: int = 4
     width: int = 44
 
     def setup(self) -> None:
-        layers, width, count = self.layers(conv=INIT, dense=INIT), self.width, self.cells
+        # Keras's 1x1 convolutions begin with He normal.
+        layers, width, count = self.layers(conv=GLOROT, dense=GLOROT), self.width, self.cells
         self.stem = layers.conv_norm(32, 3, stride=2, activation="identity")
         blocks: list[Cell] = [
             ReductionCell(layers, width // 4, name="reduction_stem_1"),
@@ -160,11 +160,6 @@ class NASNet(Network):
         self.blocks = blocks
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return 1e-3
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 24 * width], after the last ReLU; 224 px give 7x7."""

@@ -1,35 +1,21 @@
 """ResNet (He et al. 2015, arXiv:1512.03385), in torchvision's form or Keras's."""
 
 import functools
-from typing import NamedTuple
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Layers, Network
-from jaxnets.ops.initializers import Initialization
+from jaxnets.models.base import Entry, Layers, Network, Variant
+from jaxnets.ops.initializers import GLOROT, KAIMING
 
 EXPANSION = 4
 """Output channels of a bottleneck block per channel of its 3x3 convolution."""
 
-
-class Variant(NamedTuple):
-    """How the libraries' ResNets differ; the initialisations are for `init_scheme` "torch"."""
-
-    stride_on_3x3: bool
-    conv_bias: bool
-    epsilon: float
-    conv: Initialization
-    dense: Initialization
-
-
-_DEFAULT = ops.INITIALIZERS["torch"]
-_KAIMING = _DEFAULT._replace(kernel=ops.initializers.scaled("normal", 2.0, "fan_out"))
-_GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
 VARIANTS = {
-    "torchvision": Variant(True, False, epsilon=1e-5, conv=_KAIMING, dense=_DEFAULT),
-    "keras": Variant(False, True, epsilon=1.001e-5, conv=_GLOROT, dense=_GLOROT),
+    "torchvision": Variant(1e-5, conv=KAIMING, dense=ops.INITIALIZERS["torch"]),
+    "keras": Variant(1.001e-5, conv=GLOROT, dense=GLOROT, conv_bias=True, stride_on_3x3=False),
 }
 """torchvision's is "v1.5"; the paper ("v1") and Keras have the stride on the first 1x1."""
 
@@ -105,6 +91,8 @@ class ResNet(Network):
         He et al. 2015, arXiv:1512.03385.
     """
 
+    epsilons: ClassVar = {name: variant.epsilon for name, variant in VARIANTS.items()}
+
     block: type[BasicBlock] | type[Bottleneck] = Bottleneck
     stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
     width: int = 64
@@ -128,11 +116,6 @@ class ResNet(Network):
         ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return VARIANTS[self.variant].epsilon
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, ceil(H / 32), ceil(W / 32), C], after the last ReLU.

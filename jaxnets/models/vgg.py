@@ -7,11 +7,10 @@ import jax
 
 from jaxnets import ops
 from jaxnets.models.base import Entry, Network, adaptive_average_pool
-from jaxnets.ops.initializers import Initialization
+from jaxnets.ops.initializers import KAIMING, Initialization
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the convolutions before each pooling (table 1, column D)."""
-CONV_INIT = Initialization(ops.initializers.scaled("normal", 2.0, "fan_out"), ops.initializers.zero_bias)
 DENSE_INIT = Initialization(ops.initializers.normal(0.01), ops.initializers.zero_bias)
 """torchvision's."""
 
@@ -31,7 +30,7 @@ class VGG(Network):
     batch_norm: bool = False
 
     def setup(self) -> None:
-        layers = self.layers(conv=CONV_INIT, dense=DENSE_INIT, conv_bias=True)
+        layers = self.layers(conv=KAIMING, dense=DENSE_INIT, conv_bias=True)
         places = [
             (f"stage{stage}_{{}}{number}", features)
             for stage, widths in enumerate(STAGES, 1)

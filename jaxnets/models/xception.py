@@ -1,33 +1,20 @@
 """Xception (Chollet 2016, arXiv:1610.02357), in Keras's form or timm's."""
 
-from typing import NamedTuple
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 
 from jaxnets import ops
-from jaxnets.models.base import Entry, Layers, Network
-from jaxnets.ops.initializers import Initialization
+from jaxnets.models.base import Entry, Layers, Network, Variant
+from jaxnets.ops.initializers import GLOROT, KAIMING
 from jaxnets.ops.windows import same_padding
 
-
-class Variant(NamedTuple):
-    """How the libraries' networks differ; the initialisations are for `init_scheme` "torch"."""
-
-    same_padding: bool  # of the poolings: TensorFlow's, which is asymmetric at even sizes
-    epsilon: float
-    conv: Initialization
-    dense: Initialization
-
-
-_GLOROT = Initialization(ops.initializers.scaled("uniform", 1.0, "fan_avg"), ops.initializers.zero_bias)
-_DEFAULT = ops.INITIALIZERS["torch"]
-_KAIMING = _DEFAULT._replace(kernel=ops.initializers.scaled("normal", 2.0, "fan_out"))
 VARIANTS = {
-    "keras": Variant(True, epsilon=1e-3, conv=_GLOROT, dense=_GLOROT),
-    "timm": Variant(False, epsilon=1e-5, conv=_KAIMING, dense=_DEFAULT),
+    "keras": Variant(1e-3, conv=GLOROT, dense=GLOROT, same_padding=True),
+    "timm": Variant(1e-5, conv=KAIMING, dense=ops.INITIALIZERS["torch"]),
 }
-"""timm's `legacy_xception`."""
+"""timm's is `legacy_xception`; the padding is that of the poolings."""
 
 DOWNSAMPLING = {2: (128, 128), 3: (256, 256), 4: (728, 728), 13: (728, 1024)}
 """Channels of the separable convolutions in blocks that end with a pooling, by Keras's number (figure 5)."""
@@ -102,6 +89,8 @@ class Xception(Network):
         Chollet 2016, arXiv:1610.02357.
     """
 
+    epsilons: ClassVar = {name: variant.epsilon for name, variant in VARIANTS.items()}
+
     variant: str = "keras"
 
     def setup(self) -> None:
@@ -126,11 +115,6 @@ class Xception(Network):
         ]
         self.drop = nn.Dropout(self.dropout)
         self.classifier = layers.dense(self.num_classes)
-
-    @property
-    def epsilon(self) -> float:
-        """Of the batch norms."""
-        return VARIANTS[self.variant].epsilon
 
     def features(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, 2048], after the last ReLU; 299 px give 10x10."""

@@ -159,3 +159,8 @@ INITIALIZERS = {
     "flax": Initialization(jax.jit(nn.initializers.lecun_normal(), static_argnums=(1, 2)), zero_bias),
 }
 """The library's defaults for dense layers and convolutions, by name."""
+
+GLOROT = Initialization(scaled("uniform", 1.0, "fan_avg"), zero_bias)
+"""Glorot's uniform: Keras's default for dense layers and convolutions."""
+KAIMING = Initialization(scaled("normal", 2.0, "fan_out"), zero_bias)
+"""Kaiming's normal with the fan-out: torchvision's for convolutions."""

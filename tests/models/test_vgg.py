@@ -8,6 +8,7 @@ import pytest
 
 from jaxnets.models import vgg
 from jaxnets.models.vgg import VGG
+from jaxnets.ops import initializers
 
 
 @pytest.mark.parametrize(("size", "side"), [(32, 1), (63, 1), (224, 7)])
@@ -33,7 +34,7 @@ def test_initialization_matches_torchvision() -> None:
     model = VGG(3, batch_norm=True).bind({})
     assert len(model.convs) == len(model.norms) == 13
     for conv in model.convs:
-        assert conv.initialization == vgg.CONV_INIT
+        assert conv.initialization == initializers.KAIMING
         assert conv.use_bias
     for dense in (model.dense1, model.dense2, model.classifier):
         assert dense.initialization == vgg.DENSE_INIT
