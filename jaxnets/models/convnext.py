@@ -38,7 +38,7 @@ class Block(nn.Module):
         y = self.layers.dense(channels, name="project")(y)
         scale = self.param("layer_scale", nn.initializers.constant(1e-6), (channels,), self.layers.dtype)
         y = y * scale.astype(y.dtype).reshape(1, 1, 1, channels)
-        return x + ops.StochasticDepth(self.stochastic_depth)(y, train=train)
+        return x + ops.StochasticDepth(self.stochastic_depth)(y, deterministic=not train)
 
 
 class ConvNeXt(Network):

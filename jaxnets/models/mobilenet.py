@@ -94,7 +94,8 @@ class InvertedResidual(nn.Module):
         if x.shape != (*y.shape[:-1], self.features):
             return project(y, train=train)
         if train and self.stochastic_depth:
-            return x + ops.StochasticDepth(self.stochastic_depth)(project(y, train=train), train=train)
+            y = project(y, train=train)
+            return x + ops.StochasticDepth(self.stochastic_depth)(y, deterministic=False)
         return project(y, train=train, residual=x)
 
 

@@ -1,5 +1,6 @@
 """The Linen layers with weights that every network is built of."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -159,25 +160,9 @@ class SqueezeExcitation(nn.Module):
         return x * nn.sigmoid(self.conv(x.shape[-1], 1, use_bias=True, name="expand")(y))
 
 
-class StochasticDepth(nn.Module):
-    """torchvision.ops.StochasticDepth in mode "row": leaves whole examples of [B, ...] out in training.
-
-    In training an example becomes 0 with probability `rate`, below 1, and the others are divided by
-    1 - `rate`. The random numbers are those of the collection "dropout".
-
-    References:
-        Huang et al. 2016, Deep Networks with Stochastic Depth, arXiv:1603.09382.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        if not train or self.rate == 0:
-            return x
-        shape = (x.shape[0], *(1,) * (x.ndim - 1))
-        remains = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
-        return jnp.where(remains, x / (1 - self.rate), jnp.zeros_like(x))
+StochasticDepth = functools.partial(nn.Dropout, broadcast_dims=(1, 2, 3), name="StochasticDepth_0")
+"""torchvision.ops.StochasticDepth in mode "row" (Huang et al. 2016, arXiv:1603.09382), in training only:
+leaves out whole examples of [B, H, W, C]."""
 
 
 class LayerNorm(nn.Module):

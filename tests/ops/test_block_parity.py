@@ -163,7 +163,7 @@ def test_stochastic_depth_has_the_values_of_torchvision(rate: float) -> None:
     torchvision = load("torchvision_import").import_torchvision()
     x = np.random.default_rng(0).normal(size=(2000, 1, 2, 3))
     layer, rngs = ops.StochasticDepth(rate), {"dropout": jax.random.key(0)}
-    value, cotangent, (gradient,) = _apply(lambda x: layer.apply({}, x, train=True, rngs=rngs), x)
+    value, cotangent, (gradient,) = _apply(lambda x: layer.apply({}, x, deterministic=False, rngs=rngs), x)
     their_x = torch.tensor(x, requires_grad=True)
     theirs = torchvision.ops.StochasticDepth(rate, "row").double()
     expected = theirs(their_x)
@@ -175,5 +175,5 @@ def test_stochastic_depth_has_the_values_of_torchvision(rate: float) -> None:
     np.testing.assert_allclose(gradient[both], their_x.grad.numpy()[both], **CLOSE)
     assert not value[~ours_remain].any()
     assert not np.asarray(gradient)[~ours_remain].any()
-    np.testing.assert_array_equal(layer.apply({}, x, train=False), x)
+    np.testing.assert_array_equal(layer.apply({}, x, deterministic=True), x)
     np.testing.assert_array_equal(theirs.eval()(torch.tensor(x)), x)

@@ -20,7 +20,7 @@ def test_same_padding_is_that_of_xla(size: int, window: int, stride: int) -> Non
 
 def test_stochastic_depth_leaves_out_whole_examples() -> None:
     x, rngs = np.ones((400, 2, 3, 1), np.float32), {"dropout": jax.random.key(1)}
-    y = np.asarray(ops.StochasticDepth(0.25).apply({}, x, train=True, rngs=rngs))
+    y = np.asarray(ops.StochasticDepth(0.25).apply({}, x, deterministic=False, rngs=rngs))
     share = (y[:, 0, 0, 0] > 0).mean()
     assert share == pytest.approx(0.75, abs=0.07)  # three standard deviations
     np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
