@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxnets import models, reported
-from jaxnets.data import sources
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import Split
 from jaxnets.errors import CheckpointError, ConfigError
@@ -93,16 +91,7 @@ def cross_validate(spec: str, overrides: Mapping[str, Any], options: Options) ->
     next_command = f"open {report_paths(directory, 'test')[0]}"
     if final is not None:
         next_command = f"{command('predict')} --workdir {directory / final.name} IMAGE_OR_FOLDER"
-    console.log_text(
-        summary_text(
-            pooled,
-            title=models.entry(pooled["model"]).title,
-            data_title=sources.TITLES[pooled["data"]],
-            workdir=directory,
-            next_command=next_command,
-            reported=reported.entry(pooled["entry"]) if pooled["entry"] else None,
-        )
-    )
+    console.log_text(summary_text(pooled, workdir=directory, next_command=next_command))
     return pooled
 
 

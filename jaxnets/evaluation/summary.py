@@ -5,21 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxnets import models, reported
+from jaxnets.data.sources import TITLES
 from jaxnets.evaluation import result as results
 from jaxnets.io import printable
-from jaxnets.reported import tested_as
 
 
-def summary_text(
-    result: results.Result,
-    *,
-    title: str,
-    data_title: str,
-    workdir: Path,
-    next_command: str,
-    reported: Mapping[str, Any] | None,
-) -> str:
+def summary_text(result: results.Result, *, workdir: Path, next_command: str) -> str:
     """At most 12 lines: config, network, data, our result and the reported one, speed, next command."""
+    title = models.entry(result["model"]).title
     clean = result["tests"].get("clean")
     parameters = f"{result['parameters']:,} parameters"
     if result["auxiliary_parameters"]:
@@ -35,10 +29,11 @@ def summary_text(
     rate = result["images_per_second"]
     speed = "not known" if rate is None else f"{rate:,.0f} {unit}/s{results.format_head(result)}"
     theirs = None
-    if reported:
-        theirs = _format_reported(reported, result, title)
-        if reported.get("time_hours") is not None:
-            speed += f" (report: {reported['hardware']}, about {reported['time_hours']} h)"
+    if result["entry"]:
+        entry = reported.entry(result["entry"])
+        theirs = _format_reported(entry, result, title)
+        if entry.get("time_hours") is not None:
+            speed += f" (report: {entry['hardware']}, about {entry['time_hours']} h)"
     others = ", ".join(
         f"{name.replace('_', ' and ')} {100 * test['accuracy']:.1f} %"
         for name, test in result["tests"].items()
@@ -47,7 +42,7 @@ def summary_text(
     rows = [
         ("config", f"{result['name']}, {results.format_epochs(result['epochs'])}, seed {result['seed']}"),
         ("network", f"{results.format_network(result, title)}, {parameters}"),
-        ("data", f"{data_title}{size}"),
+        ("data", f"{TITLES[result['data']]}{size}"),
         ("split", results.format_split(result)),
         (tested, ours),
         ("folds", format_cross_validation(result)),
@@ -67,7 +62,7 @@ def _format_reported(entry: Mapping[str, Any], result: results.Result, title: st
     if result["test_accuracy"] is None:
         # The loss in the report was computed before its only training step, so it cannot be compared.
         return f"report {entry['report']} prints no loss after training"
-    settings, tested = entry["config"], tested_as(str(result["entry"]))
+    settings, tested = entry["config"], reported.tested_as(str(result["entry"]))
     notes = [f"report {entry['report']}", title]
     notes += [] if tested == "clean" else [f"on {results.TESTED_ON[tested]}"]
     notes += ["random split"] if entry["report"] == "A" else []

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxnets import config as config_lib
-from jaxnets import models, reported
+from jaxnets import models
 from jaxnets.data import sources
 from jaxnets.data.dataset import Dataset
 from jaxnets.data.splits import sha256
@@ -80,15 +80,8 @@ def train(
             console.log("finished", f"{directory} holds this run already: nothing was trained")
         else:
             result = _train(config, overrides, options, devices, directory, existing)
-        text = summary_text(
-            result,
-            title=models.entry(result["model"]).title,
-            data_title=sources.TITLES[result["data"]],
-            workdir=directory,
-            next_command=_next_command(result, directory),
-            reported=reported.entry(result["entry"]) if result["entry"] else None,
-        )
-        console.log_text(text)
+        next_command = _next_command(result, directory)
+        console.log_text(summary_text(result, workdir=directory, next_command=next_command))
         return result
 
 

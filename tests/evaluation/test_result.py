@@ -139,15 +139,7 @@ def _result(**changes: object) -> dict[str, object]:
 
 
 def _block(result: dict[str, object]) -> str:
-    entry = result["entry"]
-    return summary_text(
-        result,
-        title="ResNet-50",
-        data_title="LC25000 lung",
-        workdir=Path("runs/x"),
-        next_command="python scripts/evaluate.py",
-        reported=reported.entry(str(entry)) if entry else None,
-    )
+    return summary_text(result, workdir=Path("runs/x"), next_command="python scripts/evaluate.py")
 
 
 def test_reported_accuracy_is_printed_next_to_ours() -> None:
