@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxnets import models
+from jaxnets.config.loading import ON_HUB
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.convert import check_published_form, to_layout
 from jaxnets.interop.foreign import CLASSIFIER, METADATA_KEY, OUR_CROP, to_metadata
@@ -22,19 +23,10 @@ from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten
 
 LAYOUT, ARRAYS, CONFIG = "timm", "model.safetensors", "config.json"
 ARCHITECTURES = {
-    **{f"resnet{layers}": f"resnet{layers}" for layers in (18, 34, 50, 101, 152)},
-    "vgg16": "vgg16",
-    "vgg16_bn": "vgg16_bn",
-    "convnext_tiny": "convnext_tiny",
-    "densenet121": "densenet121",
-    "inception_v3": "inception_v3",
+    **{name: source.partition("/")[2].partition(".")[0] for name, source in ON_HUB.items()},
     "inception_resnet_v2": "inception_resnet_v2",
-    "xception": "legacy_xception",
-    "mobilenet_v2": "mobilenetv2_100",
-    "efficientnet_b0": "efficientnet_b0",
-    **{f"efficientnet_lite{number}": f"tf_efficientnet_lite{number}" for number in (0, 1, 2)},
 }
-"""timm's names of our networks."""
+"""timm's names of our networks; those of weights on the hub begin with them."""
 OF_VARIANT: dict[tuple[str, str | None], str] = {("efficientnet_b0", "keras"): "tf_efficientnet_b0"}
 CLASSIFIERS = {"vgg16": "head.fc", "vgg16_bn": "head.fc"}
 """timm's own names where it also reads torchvision's, which the file has."""
