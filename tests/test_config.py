@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from jaxnets import config as config_lib
 from jaxnets import reported
-from jaxnets.config.fields import RENAMED
 from jaxnets.errors import ConfigError
 
 LUNG = str(Path(__file__).parent.parent / "configs" / "lung_resnet.py")
@@ -261,11 +260,3 @@ def test_configs_of_reports_match_their_entries(file: str, variant: str, entry: 
     assert config.model.dropout == (0.5 if "dropout" in theirs else 0.0)
     assert config.eval.augment is theirs["test_set_augmented"]
     assert config.eval.dropout is ("dropout" in theirs and not theirs["eval_mode_at_test"])
-
-
-@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
-def test_renamed_field_raises_with_its_new_name(old: str, new: str) -> None:
-    assert new in config_lib.FIELDS
-    assert old not in config_lib.FIELDS
-    with pytest.raises(ConfigError, match=rf"--config.{old} was renamed to --config.{new}"):
-        config_lib.load_config(LUNG, {old: 1})

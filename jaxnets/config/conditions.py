@@ -5,9 +5,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from jaxnets.registry import NETWORKS, SOURCES, WITHOUT_BATCH_NORM
+
+KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
+"""The known networks and sources; others may use every field."""
 
 
 class Unmet(NamedTuple):
@@ -17,16 +20,23 @@ class Unmet(NamedTuple):
     remedy: str
 
 
-class Values(Protocol):
-    """The values that conditions depend on."""
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """The value of each field of a config, and the condition under which the field is used."""
+
+    value: Callable[[str], Any]
+    used: Callable[[str], "Condition"]
 
     def possible(self, path: str) -> tuple[Any, ...]:
         """Returns the possible values of a field when the run starts: usually only the config's."""
-        ...
+        value, known = self.value(path), KNOWN.get(path)
+        if path == "data.name" and value in AUTO:
+            return AUTO[value]
+        return (value,) if known is None or value in known else known
 
     def unmet(self, path: str) -> Unmet | None:
         """Returns why the run does not use a field, or None."""
-        ...
+        return self.used(path).unmet(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,16 +8,13 @@ from typing import Any, cast
 
 from ml_collections import config_dict
 
-from jaxnets.config.conditions import AUTO, Unmet
+from jaxnets.config.conditions import Unmet, Values
 from jaxnets.config.field import UNITS
-from jaxnets.config.fields import DURATIONS, FIELDS, RENAMED
+from jaxnets.config.fields import DURATIONS, FIELDS
 from jaxnets.config.files import import_config
 from jaxnets.errors import ConfigError, suggest
 from jaxnets.io import command
-from jaxnets.registry import NETWORKS, SOURCES
 
-KNOWN = {"model.name": tuple(NETWORKS), "data.name": tuple(SOURCES)}
-"""The known networks and sources; others may use every field."""
 ON_HUB = {
     name: f"hub:timm/{name}.tv_in1k"
     for name in (
@@ -167,8 +164,6 @@ def check_field(path: str) -> None:
     """Raises ConfigError, with a suggestion, if there is no field with this path."""
     if path in FIELDS:
         return
-    if new := RENAMED.get(path):
-        raise ConfigError(f"--config.{path} was renamed to --config.{new}: use the new name")
     inside = next((field for field in FIELDS if field.startswith(path + ".")), None)
     if inside is not None:
         raise ConfigError(f"--config.{path} is a group of fields: set one of them, such as {inside}")
@@ -177,27 +172,9 @@ def check_field(path: str) -> None:
     raise ConfigError(f"unknown config field {path!r}{hint}; --print_config lists all fields")
 
 
-class _ConfigValues:
-    """The values of a config, for conditions."""
-
-    def __init__(self, config: config_dict.ConfigDict):
-        self._config = config
-
-    def possible(self, path: str) -> tuple[Any, ...]:
-        value = get_field(self._config, path)
-        if path == "data.name" and value in AUTO:
-            return AUTO[value]
-        if path in KNOWN and value not in KNOWN[path]:
-            return KNOWN[path]
-        return (value,)
-
-    def unmet(self, path: str) -> Unmet | None:
-        return FIELDS[path].used.unmet(self)
-
-
 def unused(config: config_dict.ConfigDict) -> dict[str, Unmet]:
     """Returns the fields that a run of the config does not use, with the reasons."""
-    values = _ConfigValues(config)
+    values = Values(lambda path: get_field(config, path), lambda path: FIELDS[path].used)
     return {path: unmet for path in FIELDS if (unmet := values.unmet(path)) is not None}
 
 
