@@ -18,7 +18,7 @@ from jaxnets.evaluation.cross_validation import concatenate
 from jaxnets.evaluation.predictions import ClassScores, Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.leakage import measure_leakage, report_leakage
+from jaxnets.experiment.leakage import Leakage, measure_leakage, report_leakage
 from jaxnets.experiment.resolve import load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import console
@@ -54,13 +54,14 @@ def colour_baseline(
     histograms: np.ndarray | None = None
     for name in splits:
         fitted: list[_Fit] = []
+        leaks: list[Leakage] = []
         for settings in SPLITS.get(name, [{"data.split": name}]):
             config = load_config_or_demo(spec, {**overrides, **settings})
             data = with_cache(config, open_dataset(config))
             if data.source.kind != "image" or data.shape[-1] != 3:
                 raise ConfigError(f"the examples of {data.source.name} are not in colour")
-            leak = measure_leakage(data)
-            report_leakage(config, data, leak)
+            leaks.append(measure_leakage(data))
+            report_leakage(config, data, leaks[-1])
             if histograms is None:
                 histograms = colour_histograms(data)
             with console.phase("fit") as phase:
@@ -81,7 +82,7 @@ def colour_baseline(
         digests = "".join(fit.split_sha256 for fit in fitted)
         content["splits"][name] = {
             "split_sha256": digests if len(fitted) == 1 else sha256(digests),
-            "leakage": leak.as_result(),
+            "leakage": leaks[-1].as_result(),
             "C": strengths[0] if len(fitted) == 1 else strengths,
             "validation_accuracy": statistics.fmean(fit.validation_accuracy for fit in fitted),
             **entry,

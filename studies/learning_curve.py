@@ -68,19 +68,22 @@ def fit_and_test(features: np.ndarray, data: Dataset, train: np.ndarray) -> np.n
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    labels, best, chosen = data.source.labels, -1.0, None
-    for strength in STRENGTHS:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-        model.fit(features[train], labels[train])
-        score = model.score(features[data.split.validation], labels[data.split.validation])
-        if score > best:
-            best, chosen = score, model
-    assert chosen is not None
-    return chosen.predict(features[data.split.test]) == labels[data.split.test]
+    labels, validation, test = data.source.labels, data.split.validation, data.split.test
+    models = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(
+            features[train], labels[train]
+        )
+        for strength in STRENGTHS
+    ]
+    best = max(models, key=lambda model: model.score(features[validation], labels[validation]))
+    return best.predict(features[test]) == labels[test]
 
 
 def measure(features: Mapping[str, np.ndarray], folds: list[Dataset]) -> Iterator[dict[str, Any]]:
     """Yields a row for each number of groups, kind of images and kind of features."""
+    tested = np.concatenate([data.split.test for data in folds])
+    assert folds[0].group_ids is not None
+    groups_of_tested = folds[0].group_ids[tested]
     for count in (*GROUPS, None):
         for kind in IMAGES:
             chosen = []
@@ -93,14 +96,13 @@ def measure(features: Mapping[str, np.ndarray], folds: list[Dataset]) -> Iterato
             for name, values in features.items():
                 parts = zip(folds, chosen, strict=True)
                 correct = np.concatenate([fit_and_test(values, data, train) for data, (_, train) in parts])
-                tested = np.concatenate([data.split.test for data in folds])
                 yield {
                     "features": name,
                     "kind": kind,
                     "groups": round(np.mean([number for number, _ in chosen])),
                     "images": round(np.mean([len(train) for _, train in chosen])),
                     "accuracy": float(correct.mean()),
-                    "interval": group_interval(correct, folds[0].group_ids[tested]),
+                    "interval": group_interval(correct, groups_of_tested),
                 }
 
 
