@@ -26,7 +26,7 @@ from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.25
 
 _INSTALLATION = threading.Lock()
 
