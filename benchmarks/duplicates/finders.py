@@ -146,7 +146,7 @@ FINDERS: Mapping[str, Finder] = {
         "difpy_finder",
         "difpy",
         "duplicates",
-        ("similar", "20", "50", "100", "200", "500"),
+        ("similar", "50", "100"),
         about="largest mean squared error of pixels, turned by right angles",
     ),
     "fastdup": Finder(
