@@ -26,7 +26,8 @@ from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, file_sha256
 from jaxnets.runtime import console, signals
 
-POLL_SECONDS = 0.25
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+"""Seconds between two measurements of memory, which take much time if a finder uses much memory."""
 
 _INSTALLATION = threading.Lock()
 
@@ -105,11 +106,12 @@ class Runner:
             setting,
         ]
         log, usage = output.with_suffix(".log"), output.with_suffix(".usage")
-        peak = 0
+        peak, pause = 0, SHORTEST_PAUSE
         with _started(program, log, usage, self.environments / "torch") as process:
             while process.poll() is None:
                 peak = max(peak, sum(map(memory_with_children, children_of(process.pid))))
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause)
+                pause = min(1.1 * pause, LONGEST_PAUSE)
                 if processor_seconds(process.pid) > 60 * self.limit:
                     failed = f"stopped after {self.limit:g} minutes of processor time"
                     return Run("", failed=failed, stopped=self.limit)
