@@ -76,7 +76,7 @@ def fit_and_test(features: np.ndarray, data: Dataset, train: np.ndarray) -> np.n
         for strength in STRENGTHS
     ]
     best = max(models, key=lambda model: model.score(features[validation], labels[validation]))
-    return best.predict(features[test]) == labels[test]
+    return np.equal(best.predict(features[test]), labels[test])
 
 
 def measure(features: Mapping[str, np.ndarray], folds: list[Dataset]) -> Iterator[dict[str, Any]]:
