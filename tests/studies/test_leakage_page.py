@@ -67,6 +67,10 @@ def test_colour_and_calibration(repository: Path, page: str) -> None:
         f"Colour alone is right on {100 * folds['accuracy']:.1f} % [{low:.1f}, {high:.1f}] of all images"
         in page
     )
+    compared = {row[0]: row[1:] for row in leakage_page.colour_rows(repository / "results")}
+    (_, first, p1), (_, second, p2) = (compared[LITE0.replace("Lite0", name)] for name in ("Lite1", "Lite2"))
+    points = {text.partition(" ")[0].removeprefix("+") for text in (first, second)}
+    assert f"better than colour by {' '.join(points)} points (p = {p1} and {p2};" in page
     rows = {row[0]: row[1:] for row in leakage_page.calibration_rows(repository / "results")}
     confident, accurate, _, of_folds, _ = rows[LITE0]
     assert confident == accurate
