@@ -1,8 +1,10 @@
 """The memory and the processor time of a process and its descendants."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,28 +21,29 @@ def test_memory_of_this_process_is_measured() -> None:
     assert before + 0.9 * block.nbytes < memory_with_children(os.getpid()) < before + 2 * block.nbytes
 
 
-def test_memory_of_children_is_added() -> None:
-    before = memory_with_children(os.getpid())
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+@contextlib.contextmanager
+def _child(code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has printed a line; it ends with the block."""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
+        yield process
+        process.communicate(b"\n")
+
+
+def test_memory_of_children_is_added() -> None:
+    before = memory_with_children(os.getpid())
+    with _child(CHILD) as process:
         assert process.pid in children_of(os.getpid())
         assert memory_with_children(os.getpid()) > before + 0.9 * BYTES
-        process.communicate(b"\n")
     assert memory_with_children(process.pid) == 0
 
 
 def test_processor_time_of_running_and_ended_children_is_added() -> None:
     before = processor_seconds(os.getpid())
-    with subprocess.Popen(
-        [sys.executable, "-c", SPIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with _child(SPIN) as process:
         assert processor_seconds(process.pid) >= 0.28  # a clock tick is 10 ms
         assert processor_seconds(os.getpid()) >= before + 0.28
-        process.communicate(b"\n")
     assert processor_seconds(os.getpid()) >= before + 0.28
     assert processor_seconds(process.pid) == 0
