@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from jaxnets.evaluation.cross_validation import concatenate
 from jaxnets.evaluation.predictions import ClassScores, Predictions
 from jaxnets.experiment import environment
 from jaxnets.experiment.data import open_dataset, with_cache
-from jaxnets.experiment.leakage import Leakage, measure_leakage, report_leakage
+from jaxnets.experiment.leakage import measure_leakage, report_leakage
 from jaxnets.experiment.resolve import load_config_or_demo
 from jaxnets.io import atomic_write, require_folder
 from jaxnets.runtime import console
@@ -53,40 +52,42 @@ def colour_baseline(
     require_folder(out.parent)
     histograms: np.ndarray | None = None
     for name in splits:
-        fitted: list[_Fit] = []
-        leaks: list[Leakage] = []
+        fits: list[dict[str, Any]] = []
+        tested: list[Predictions] = []
         for settings in SPLITS.get(name, [{"data.split": name}]):
             config = load_config_or_demo(spec, {**overrides, **settings})
             data = with_cache(config, open_dataset(config))
             if data.source.kind != "image" or data.shape[-1] != 3:
                 raise ConfigError(f"the examples of {data.source.name} are not in colour")
-            leaks.append(measure_leakage(data))
-            report_leakage(config, data, leaks[-1])
+            leakage = measure_leakage(data)
+            report_leakage(config, data, leakage)
             if histograms is None:
                 histograms = colour_histograms(data)
             with console.phase("fit") as phase:
-                fitted.append(_fit(data, histograms))
-                accuracy = fitted[-1].predictions.correct.mean()
-                phase.text = f"{name} split, test accuracy {100 * accuracy:.1f} %"
+                fitted = fit_logistic_regression(data, histograms, data.split.train, STRENGTHS)
+                probabilities = fitted.model.predict_proba(histograms[data.split.test])
+                tested.append(Predictions.of(data.source, data.split.test, probabilities, data.group_ids))
+                phase.text = f"{name} split, test accuracy {100 * tested[-1].correct.mean():.1f} %"
+            fits.append(
+                {
+                    "split_sha256": sha256(data.split.to_csv(data.source)),
+                    "leakage": leakage.as_result(),
+                    "C": fitted.strength,
+                    "validation_accuracy": fitted.validation_accuracy,
+                }
+            )
             content |= {"data": config.data.name, "image_size": config.data.image_size}
-        predictions = concatenate([fit.predictions for fit in fitted])
+        predictions = concatenate(tested)
         if predictions.has_near_duplicates:  # needed for comparisons by groups
             atomic_write(predictions_path_of(out, name), predictions.to_bytes())
         entry = results.test_entry(_scores(predictions), predictions)
-        (low, high), strengths = entry["interval"], [fit.strength for fit in fitted]
+        low, high = entry["interval"]
         console.log(
             "tested",
             f"{name} split, {len(predictions.label):,} images: {100 * entry['accuracy']:.1f} % "
             f"[{100 * low:.1f}, {100 * high:.1f}], {entry['interval_method']}",
         )
-        digests = "".join(fit.split_sha256 for fit in fitted)
-        content["splits"][name] = {
-            "split_sha256": digests if len(fitted) == 1 else sha256(digests),
-            "leakage": leaks[-1].as_result(),
-            "C": strengths[0] if len(fitted) == 1 else strengths,
-            "validation_accuracy": statistics.fmean(fit.validation_accuracy for fit in fitted),
-            **entry,
-        }
+        content["splits"][name] = {"fits": fits, **entry}
     content["versions"] = environment.versions()
     atomic_write(out, json.dumps(content, indent=1) + "\n")
     console.log("saved", str(out))
@@ -121,29 +122,32 @@ def _scores(predictions: Predictions) -> ClassScores:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fit:
-    predictions: Predictions
+class LogisticRegressionFit:
+    """A fitted scikit-learn pipeline, its C, and its accuracy on the images that selected C."""
+
+    model: Any
     strength: float
     validation_accuracy: float
-    split_sha256: str
 
 
-def _fit(data: Dataset, histograms: np.ndarray) -> _Fit:
-    """Fits the model with the best strength on the validation images, and predicts the test images."""
+def fit_logistic_regression(
+    data: Dataset, features: np.ndarray, train: np.ndarray, strengths: Sequence[float]
+) -> LogisticRegressionFit:
+    """Fits multinomial logistic regressions on standardised features [N, D], and returns the best one.
+
+    `train` has the indices of the training images, `strengths` values of C. Validation accuracy selects C,
+    or training accuracy if there are no validation images; equal ones select the first value.
+    """
     from sklearn.linear_model import LogisticRegression  # a second to import
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    labels, split = data.source.labels, data.split
-    selection = split.validation if len(split.validation) else split.train
-    best = (-1.0, 0.0, None)
-    for strength in STRENGTHS:
+    labels = data.source.labels
+    selection = data.split.validation if len(data.split.validation) else train
+    fits = []
+    for strength in strengths:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-        model.fit(histograms[split.train], labels[split.train])
-        score = float(model.score(histograms[selection], labels[selection]))
-        best = max(best, (score, strength, model), key=lambda each: each[0])
-    validation_accuracy, strength, model = best
-    assert model is not None
-    probabilities = model.predict_proba(histograms[split.test])
-    predictions = Predictions.of(data.source, split.test, probabilities, data.group_ids)
-    return _Fit(predictions, strength, validation_accuracy, sha256(split.to_csv(data.source)))
+        model.fit(features[train], labels[train])
+        score = float(model.score(features[selection], labels[selection]))
+        fits.append(LogisticRegressionFit(model, strength, score))
+    return max(fits, key=lambda fit: fit.validation_accuracy)

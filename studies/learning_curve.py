@@ -23,7 +23,7 @@ from jaxnets.experiment.predictor import BATCH_SIZE, Predictor
 from jaxnets.experiment.resolve import load_config
 from jaxnets.io import atomic_write
 from jaxnets.runtime import console
-from studies.colour_baseline import FOLDS, SPLITS, colour_histograms
+from studies.colour_baseline import FOLDS, SPLITS, colour_histograms, fit_logistic_regression
 
 RESULTS = Path("lc25000") / "learning_curve.json"
 """Relative to the results folder."""
@@ -64,19 +64,9 @@ def training_images(
 
 def fit_and_test(features: np.ndarray, data: Dataset, train: np.ndarray) -> np.ndarray:
     """Returns whether each test image is right, after the choice of the strength on validation images."""
-    from sklearn.linear_model import LogisticRegression  # a second to import
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    labels, validation, test = data.source.labels, data.split.validation, data.split.test
-    models = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(
-            features[train], labels[train]
-        )
-        for strength in STRENGTHS
-    ]
-    best = max(models, key=lambda model: model.score(features[validation], labels[validation]))
-    return np.equal(best.predict(features[test]), labels[test])
+    test = data.split.test
+    model = fit_logistic_regression(data, features, train, STRENGTHS).model
+    return np.equal(model.predict(features[test]), data.source.labels[test])
 
 
 def measure(features: Mapping[str, np.ndarray], folds: list[Dataset]) -> Iterator[dict[str, Any]]:

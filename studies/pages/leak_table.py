@@ -51,12 +51,17 @@ class Pair:
     def title(self) -> str:
         """Network, image size, epochs, and the grouping if it is not the default."""
         run = self.either.first
-        network = results.format_network(run, models.entry(run["model"]).title)
         grouping = results.format_grouping(run)
         groups_text = f", groups{grouping}" if grouping else ""
+        return f"{self.short_title}, {run['epochs']:g} epochs{format_precision(run)}{groups_text}"
+
+    @property
+    def short_title(self) -> str:
+        """Network, data set unless it has duplicates, and image size."""
+        run = self.either.first
+        network = results.format_network(run, models.entry(run["model"]).title)
         data = "" if run["data"] in results.DATASETS_WITH_DUPLICATES else f", {TITLES[run['data']]}"
-        length = f"{run['epochs']:g} epochs{format_precision(run)}"
-        return f"{network}{data}, {run['image_size']} px, {length}{groups_text}"
+        return f"{network}{data}, {run['image_size']} px"
 
     @property
     def _entry(self) -> Mapping[str, Any] | None:
@@ -116,24 +121,22 @@ def rows(folder: Path) -> list[tuple[str, ...]]:
 
 def short_rows(folder: Path) -> list[tuple[str, ...]]:
     """Returns the cells of `short_pairs`, by `SHORT_HEADS`."""
-    return [
-        (pair.title.rpartition(", ")[0], *format_pair(pair)[1 : len(SHORT_HEADS)])
-        for pair in short_pairs(folder)
-    ]
+    return [(pair.short_title, *format_pair(pair)[1 : len(SHORT_HEADS)]) for pair in short_pairs(folder)]
 
 
 def short_pairs(folder: Path) -> list[Pair]:
-    """Returns each network's shortest training from scratch on both splits, in float32."""
-    shortest: dict[str, Pair] = {}
-    for pair in single_splits(folder):
+    """Returns a pair per network that was trained from scratch.
+
+    It is the cross-validated one, or else the float32 one with the fewest epochs.
+    """
+    best: dict[str, Pair] = {}
+    for pair in sorted(pairs(folder), key=lambda pair: (not pair.has_folds, pair.either.first["epochs"])):
         run = pair.either.first
-        if pair.random is None or pair.grouped is None or run.get("weights") or format_precision(run):
+        if pair.random is None or pair.grouped is None or run.get("weights"):
             continue
-        model, epochs = pair.either.first["model"], pair.either.first["epochs"]
-        is_shorter = model not in shortest or epochs < shortest[model].either.first["epochs"]
-        if is_shorter and not results.is_leaky(pair.grouped.first):
-            shortest[model] = pair
-    return list(shortest.values())
+        if (pair.has_folds or not format_precision(run)) and not results.is_leaky(pair.grouped.first):
+            best.setdefault(run["model"], pair)
+    return sorted(best.values(), key=lambda pair: (pair.either.first["model"], pair.title))
 
 
 def _kind_of_training(entry: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ CALIBRATION_HEADS = (
     *("grouped folds: confidence, accuracy", "calibration error"),
 )
 COLOUR_HEADS = ("network", "accuracy", "difference from colour, points [95 %]", "p")
-PLAN_HEADS = ("series", "seeds", "rows", "finished", "hours")
+PLAN_HEADS = ("series", "seeds", "rows", "finished", "images/s", "hours")
 SWEEP = Path(__file__).parents[2] / "configs" / "sweeps" / "lung_leakage.py"
 COLOUR = "colour histogram, logistic regression"
 PLANNED_HOURS = {
@@ -105,27 +105,44 @@ def calibration_rows(folder: Path) -> list[tuple[str, ...]]:
 
 
 def plan_rows(folder: Path, sweep: Path) -> list[tuple[str, ...]]:
-    """Returns the series of the sweep in order, with their rows, how many are finished, and their hours.
+    """Returns the series of the sweep in order, with their rows, how many are finished, speed and hours.
 
-    The hours are those of the finished rows, times the number of rows; estimates are marked by "about".
+    The speed is the median of training, not shown for heads on cached features. The hours are those of the
+    finished rows, times the number of rows; estimates are marked by "about".
     """
     series: dict[str, dict[str, Any]] = {}
     for name in row_names(sweep):
         stem, _, seed = name.rpartition("-s")
-        of = series.setdefault(stem.rpartition("-")[0], {"seeds": set(), "rows": 0, "seconds": []})
+        of = series.setdefault(stem.rpartition("-")[0], {"seeds": set(), "rows": 0, "results": []})
         of["seeds"].add(seed)
         of["rows"] += 1
         if (result := read_result(folder / name)) is not None:
-            of["seconds"].append(result["seconds"])
+            of["results"].append(result)
     return [
-        (f"`{name}`", str(len(of["seeds"])), str(of["rows"]), str(len(of["seconds"])), _hours(name, of))
+        (
+            f"`{name}`",
+            str(len(of["seeds"])),
+            str(of["rows"]),
+            str(len(of["results"])),
+            _speed(of),
+            _hours(name, of),
+        )
         for name, of in series.items()
     ]
 
 
+def _speed(of: dict[str, Any]) -> str:
+    speeds = [
+        run["images_per_second"]
+        for run in of["results"]
+        if not run.get("on_cached_features") and run["images_per_second"] is not None
+    ]
+    return f"{statistics.median(speeds):.0f}" if speeds else ""
+
+
 def _hours(name: str, of: dict[str, Any]) -> str:
-    if of["seconds"]:
-        return f"{statistics.fmean(of['seconds']) * of['rows'] / 3600:.1f}"
+    if of["results"]:
+        return f"{statistics.fmean(run['seconds'] for run in of['results']) * of['rows'] / 3600:.1f}"
     return f"about {PLANNED_HOURS[name] * len(of['seeds']):g}" if name in PLANNED_HOURS else ""
 
 

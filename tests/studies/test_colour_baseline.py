@@ -42,15 +42,15 @@ def test_it_classifies_by_colour_only(
     spec, out = str(repository / "configs" / "image_folder.py"), tmp_path / "out" / "colour.json"
     message = colour_baseline(spec, overrides, ["random", "grouped", "5folds"], out)
     assert json.loads(out.read_text()) == message
-    assert message["splits"]["random"]["leakage"]["test"] > 0.5
+    assert message["splits"]["random"]["fits"][0]["leakage"]["test"] > 0.5
     for entry in message["splits"].values():
         assert least <= entry["accuracy"] <= most
         assert np.trace(entry["confusion"]) == round(entry["accuracy"] * entry["examples"])
     for name in ("grouped", "5folds"):
-        assert message["splits"][name]["leakage"]["test"] == 0
+        assert all(fit["leakage"]["test"] == 0 for fit in message["splits"][name]["fits"])
         assert message["splits"][name]["interval_method"] == "wilson, by groups"
     assert message["splits"]["5folds"]["examples"] == 60
-    assert len(message["splits"]["5folds"]["C"]) == 5
+    assert len(message["splits"]["5folds"]["fits"]) == 5
     for name, entry in message["splits"].items():
         answers = load_predictions(predictions_path_of(out, name))
         assert answers.correct.mean() == pytest.approx(entry["accuracy"])

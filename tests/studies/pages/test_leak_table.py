@@ -122,6 +122,21 @@ def test_the_drop_is_that_of_the_same_images(tmp_path: Path) -> None:
     assert error == f"{100 * (0.975 * 0.1 + 0.025 * 0.7):.1f} %"
 
 
+def test_the_short_table_prefers_folds_to_a_single_split(tmp_path: Path) -> None:
+    for name, split in (("random", "random"), ("grouped", "grouped")):
+        clean = {"test": float(split == "random"), "validation": 0.0}
+        made_results.write(tmp_path / f"network-{name}-s0", split=split, overrides=["seed=0"], leakage=clean)
+    ((title, *_, grouped),) = leak_table.short_rows(tmp_path)
+    assert (title, "folds" in grouped) == ("ResNet-50, 64 px", False)
+    for fold in range(FOLDS):
+        _write_fold(tmp_path, fold)
+    overrides = ["data.fractions=(0.6, 0.2, 0.2)", "data.split='random'", "seed=0"]
+    made_results.write(tmp_path / "network-random60-s0", overrides=overrides)
+    ((_, *_, grouped),) = leak_table.short_rows(tmp_path)
+    assert grouped.startswith("97.5 % [")
+    assert grouped.endswith(", 5 folds")
+
+
 def test_the_colour_histogram_is_compared_on_all_folds(tmp_path: Path) -> None:
     """It is wrong on the images 0 to 19; the network on five others of 40 more groups."""
     for fold in range(FOLDS):
@@ -145,8 +160,8 @@ def test_the_plan_has_the_hours_of_finished_rows(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep.py"
     names = [f"net-{part}-s{seed}" for seed in (0, 1) for part in ("random60", "fold0of5")]
     sweep.write_text(f"def get_rows():\n    return [{{'name': name}} for name in {names}]\n")
-    assert leakage_page.plan_rows(tmp_path, sweep) == [("`net`", "2", "4", "0", "")]
-    made_results.write(tmp_path / "net-random60-s0", seconds=1800.0)
-    assert leakage_page.plan_rows(tmp_path, sweep) == [("`net`", "2", "4", "1", "2.0")]
+    assert leakage_page.plan_rows(tmp_path, sweep) == [("`net`", "2", "4", "0", "", "")]
+    made_results.write(tmp_path / "net-random60-s0", seconds=1800.0, images_per_second=50.0)
+    assert leakage_page.plan_rows(tmp_path, sweep) == [("`net`", "2", "4", "1", "50", "2.0")]
     planned = leakage_page.plan_rows(tmp_path, leakage_page.SWEEP)
     assert all(hours.startswith("about ") for *_, hours in planned if hours)
