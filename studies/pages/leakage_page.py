@@ -1,5 +1,6 @@
 """Tables and picture of docs/leakage.md: a random split beside all grouped folds of the same config."""
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,11 @@ PLAN_HEADS = ("series", "seeds", "rows", "finished", "images/s", "hours")
 SWEEP = Path(__file__).parents[2] / "configs" / "sweeps" / "lung_leakage.py"
 COLOUR = "colour histogram, logistic regression"
 PLANNED_HOURS = {
+    "lung_efficientnet_lite0-224px-imagenet": 0.1,
+    "lung_efficientnet_lite1-224px-imagenet": 0.2,
+    "lung_efficientnet_lite2-224px-imagenet": 0.1,
+    "lung_inception_v3-224px-imagenet": 0.1,
+    "lung_efficientnet_lite0-224px-random-backbone": 0.2,
     "lung_resnet-128px-10epochs-bfloat16": 3.5,
     "lung_inception_v1-75px-10epochs": 1.0,
     "lung_densenet-75px-10epochs": 1.8,
@@ -107,43 +113,55 @@ def calibration_rows(folder: Path) -> list[tuple[str, ...]]:
 def plan_rows(folder: Path, sweep: Path) -> list[tuple[str, ...]]:
     """Returns the series of the sweep in order, with their rows, how many are finished, speed and hours.
 
-    The speed is the median of training, not shown for heads on cached features. The hours are those of the
-    finished rows, times the number of rows; estimates are marked by "about".
+    The speed is the median of training, not shown for heads on stored features. The hours are those of the
+    finished rows, times the number of rows, and of the features, which a series computes once; estimates are
+    marked by "about". The last row has the sums.
     """
-    series: dict[str, dict[str, Any]] = {}
+    series: dict[str, _Series] = {}
     for name in row_names(sweep):
         stem, _, seed = name.rpartition("-s")
-        of = series.setdefault(stem.rpartition("-")[0], {"seeds": set(), "rows": 0, "results": []})
-        of["seeds"].add(seed)
-        of["rows"] += 1
+        stem = stem.rpartition("-")[0]
+        of = series.setdefault(stem, _Series(PLANNED_HOURS.get(stem, 0.0)))
+        of.seeds.add(seed)
+        of.rows += 1
         if (result := read_result(folder / name)) is not None:
-            of["results"].append(result)
+            of.results.append(result)
+    rows_and_finished = (
+        sum(of.rows for of in series.values()),
+        sum(len(of.results) for of in series.values()),
+    )
+    total = f"about {sum(of.hours for of in series.values()):.0f}"
     return [
-        (
-            f"`{name}`",
-            str(len(of["seeds"])),
-            str(of["rows"]),
-            str(len(of["results"])),
-            _speed(of),
-            _hours(name, of),
-        )
-        for name, of in series.items()
+        *((f"`{name}`", *of.cells()) for name, of in series.items()),
+        ("all", "", *map(str, rows_and_finished), "", total),
     ]
 
 
-def _speed(of: dict[str, Any]) -> str:
-    speeds = [
-        run["images_per_second"]
-        for run in of["results"]
-        if not run.get("on_cached_features") and run["images_per_second"] is not None
-    ]
-    return f"{statistics.median(speeds):.0f}" if speeds else ""
+@dataclasses.dataclass
+class _Series:
+    """The rows of a sweep that differ in split and seed; `estimate` has the hours of one seed."""
 
+    estimate: float
+    seeds: set[str] = dataclasses.field(default_factory=set)
+    rows: int = 0
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-def _hours(name: str, of: dict[str, Any]) -> str:
-    if of["results"]:
-        return f"{statistics.fmean(run['seconds'] for run in of['results']) * of['rows'] / 3600:.1f}"
-    return f"about {PLANNED_HOURS[name] * len(of['seeds']):g}" if name in PLANNED_HOURS else ""
+    @property
+    def hours(self) -> float:
+        if not self.results:
+            return self.estimate * len(self.seeds)
+        features = max(run.get("features_seconds") or 0.0 for run in self.results)
+        return (statistics.fmean(run["seconds"] for run in self.results) * self.rows + features) / 3600
+
+    def cells(self) -> tuple[str, ...]:
+        speeds = [
+            run["images_per_second"]
+            for run in self.results
+            if not run.get("on_cached_features") and run["images_per_second"] is not None
+        ]
+        speed = f"{statistics.median(speeds):.0f}" if speeds else ""
+        hours = f"{self.hours:.1f}" if self.results else f"about {self.hours:g}"
+        return str(len(self.seeds)), str(self.rows), str(len(self.results)), speed, hours
 
 
 def _by_seed(folder: Path, pair: leak_table.Pair) -> Iterator[tuple[Predictions, Predictions]]:
