@@ -34,6 +34,8 @@ CONTROLS = ("pairs across LC25000's classes", "pairs of photographs", "pairs of 
 """Numbers of reported pairs that are wrong, or almost all wrong."""
 SETTINGS = ("tuned", "default")
 FAILED = "failed"
+NO_RESULT = "no result"
+"""The text of a cell whose finder failed or was stopped."""
 GIB = 2**30
 
 
@@ -185,7 +187,7 @@ def _pairs(content: Mapping[str, Any], setting: str) -> str:
 def _pairs_cell(content: Mapping[str, Any], row: str, name: str, truth: str, setting: str) -> str:
     entry = _measured(content, row, name, truth, setting)
     if entry is None:
-        return FAILED
+        return NO_RESULT
     pairs, (low, high) = entry["pairs"], entry["intervals"]["f1"]
     rates = f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}"
     precision = entry.get("average_precision")
@@ -206,10 +208,10 @@ def _our_truths(content: Mapping[str, Any]) -> str:
         for truth in ("originals", "groups"):
             entry = _measured(content, row, "lung", truth)
             pairs = entry["pairs"] if entry else {}
-            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}" if pairs else FAILED)
+            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}" if pairs else NO_RESULT)
         disputed = by_set["lung"]["disputed"][setting]
         if FAILED in disputed:
-            cells += [FAILED] * 2
+            cells += [NO_RESULT] * 2
         else:
             cells += [f"{found:,} of {count:,}" for found, count in disputed.values()]
         rows.append(cells)
@@ -224,7 +226,7 @@ def _groups(content: Mapping[str, Any]) -> str:
         for name, truth in PAIRS:
             entry = _measured(content, row, name, truth)
             if entry is None:
-                cells.append(FAILED)
+                cells.append(NO_RESULT)
                 continue
             groups = entry["groups"]
             b_cubed = f"{_percent(groups['b_cubed_precision'])} / {_percent(groups['b_cubed_recall'])}"
@@ -255,7 +257,7 @@ def _leak(entry: Mapping[str, Any] | None, truth: str) -> str:
     if entry is None:
         return ""
     if FAILED in entry:
-        return FAILED
+        return NO_RESULT
     return _percent(entry["leakage"][truth]) if "leakage" in entry else "no split"
 
 
@@ -263,7 +265,7 @@ def _controls(content: Mapping[str, Any]) -> str:
     rows = []
     for row in content["scores"]:
         counts = _wrong_pairs(content, row)
-        rows.append((title(content, row), *(FAILED if count is None else f"{count:,}" for count in counts)))
+        rows.append((title(content, row), *(NO_RESULT if count is None else f"{count:,}" for count in counts)))
     return table(("finder", *CONTROLS), rows)
 
 
@@ -282,7 +284,7 @@ def _cost(content: Mapping[str, Any]) -> str:
         run = _run(content, _row_of(name))
         cells = [_finder_title(name, finder), run["version"], finder["about"]]
         if run["failed"] is not None:
-            cells += [FAILED, FAILED]
+            cells += [NO_RESULT, NO_RESULT]
         else:
             cells += [f"{run['processor_seconds']:,.0f}", f"{run['peak_memory'] / GIB:.2f}"]
         rows.append(cells)

@@ -152,7 +152,7 @@ def test_sets_and_their_part_of_the_photographs(folder: Path) -> None:
 def test_rows_of_pairs_groups_and_splits(folder: Path) -> None:
     pairs = _section(folder, "duplicates_pairs")
     assert pairs[2].startswith("| pHash | 100.0 / 50.0; 0.900 [0.800, 1.000]; 0.250 |")
-    assert pairs[3] == "| a network | failed | failed | failed |"
+    assert pairs[3] == "| a network | no result | no result | no result |"
     assert pairs[5].startswith("| **jaxnets, groups** | 100.0 / 50.0; 0.800 [0.700, 0.900] |")
     assert [line.split(" | ")[0] for line in _section(folder, "duplicates_default")[2:]] == [
         "| a network",
@@ -163,13 +163,13 @@ def test_rows_of_pairs_groups_and_splits(folder: Path) -> None:
     splits = _section(folder, "duplicates_splits")
     assert "| random split | 100.0 | 100.0 | 100.0 | 100.0 | 90.0 |" in splits
     assert "| pHash | 30.0 | 30.0 | no split | no split |  |" in splits
-    assert "| a network | failed | failed | failed | failed |  |" in splits
+    assert "| a network | no result | no result | no result | no result |  |" in splits
 
 
 def test_costs_and_reasons(folder: Path) -> None:
     assert _section(folder, "duplicates_cost")[2:] == [
         "| pHash | 1.0 | 64 bits | 7 | 1.00 |",
-        "| a network |  |  | failed | failed |",
+        "| a network |  |  | no result | no result |",
         "| **jaxnets** | 1.0 | keypoints | 70 | 0.50 |",
     ]
     assert _section(folder, "duplicates_settings")[2:] == ["| pHash | none | 9; 9, 9 s | 8; 4 |"]
@@ -180,7 +180,7 @@ def test_costs_and_reasons(folder: Path) -> None:
     assert _section(folder, "duplicates_failures")[-1] == "| harder: divided | 3 |"
     assert "| 1 of 2 | 0 of 3 |" in _section(folder, "duplicates_ours")[2]
     controls = _section(folder, "duplicates_controls")
-    assert controls[2:4] == ["| pHash | 4 | 10 | 10 |", "| a network | failed | failed | failed |"]
+    assert controls[2:4] == ["| pHash | 4 | 10 | 10 |", "| a network | no result | no result | no result |"]
 
 
 def test_picture_has_a_panel_per_set(folder: Path, tmp_path: Path) -> None:
