@@ -208,7 +208,8 @@ def _our_truths(content: Mapping[str, Any]) -> str:
         for truth in ("originals", "groups"):
             entry = _measured(content, row, "lung", truth)
             pairs = entry["pairs"] if entry else {}
-            cells.append(f"{_percent(pairs['precision'])} / {_percent(pairs['recall'])}" if pairs else NO_RESULT)
+            rates = [_percent(pairs[name]) for name in ("precision", "recall")] if pairs else [NO_RESULT]
+            cells.append(" / ".join(rates))
         disputed = by_set["lung"]["disputed"][setting]
         if FAILED in disputed:
             cells += [NO_RESULT] * 2
@@ -265,7 +266,8 @@ def _controls(content: Mapping[str, Any]) -> str:
     rows = []
     for row in content["scores"]:
         counts = _wrong_pairs(content, row)
-        rows.append((title(content, row), *(NO_RESULT if count is None else f"{count:,}" for count in counts)))
+        cells = (NO_RESULT if count is None else f"{count:,}" for count in counts)
+        rows.append((title(content, row), *cells))
     return table(("finder", *CONTROLS), rows)
 
 
