@@ -23,6 +23,8 @@ from jaxnets.io import atomic_write
 from jaxnets.runtime import console
 
 PAGE = "duplicates.html"
+OUTPUTS = "outputs.json"
+"""File in the folder of a search that lists the files that it wrote."""
 
 
 def find_duplicates(
@@ -54,12 +56,7 @@ def find_duplicates(
     outputs = {"--out": target, "--html": Path(html) if html else target.with_name(PAGE)}
     if json_path and json_path != "-":
         outputs["--json"] = Path(json_path)
-    for flag, path in outputs.items():
-        for root in map(Path, (*arguments, *against)):
-            if path.resolve().is_relative_to(root.resolve()):
-                raise ConfigError(
-                    f"{flag}={path} is inside {root}: give a path outside of the images' folder"
-                )
+    _check_outputs(outputs, [*map(Path, arguments), *map(Path, against)])
     opencv()
     with console.silenced() if json_path == "-" else contextlib.nullcontext():
         start = time.thread_time()
@@ -68,14 +65,18 @@ def find_duplicates(
         folder = Path(work_dir) if work_dir else target.with_name(f".{target.stem}.work")
         flag = "--workdir" if work_dir else "--out"
         with duplicates.task_runner(listing.images, folder, workers, settings, flag=flag) as runner:
-            existing = next((path for path in outputs.values() if path.exists()), None)
-            if existing and not runner.folder.exists():
-                raise ConfigError(f"{existing} exists: give another --out, or remove it")
+            record = runner.folder / OUTPUTS
+            ours = json.loads(record.read_text()) if record.exists() else []
+            for flag, path in outputs.items():
+                if path.exists() and str(path.resolve()) not in ours:
+                    raise ConfigError(f"{path} exists: give another {flag}, or remove it")
             is_test = duplicates.is_below(listing.images, [Path(path) for path in against])
             found = search(listing.images, settings, runner, is_test)
             summary = Summary(listing.images, found, settings)
             numbers = {**summary.numbers(), "run": _describe_run(runner, time.thread_time() - start)}
             title = f"Near-duplicates in {', '.join((*arguments, *against))}"
+            written = {*ours, *(str(path.resolve()) for path in outputs.values())}
+            atomic_write(record, json.dumps(sorted(written)))
             _write(outputs, summary, numbers, title)
     if json_path == "-":
         print(json.dumps(numbers, indent=1), flush=True)
@@ -86,6 +87,19 @@ def find_duplicates(
             f"{len(found.leaked):,} of {leakage['test_images']:,} test images have a near-duplicate in "
             f"training ({file} is like {other}): remove them; {outputs['--html']} shows them"
         )
+
+
+def _check_outputs(outputs: Mapping[str, Path], folders: Sequence[Path]) -> None:
+    """Raises ConfigError if an output is inside a folder of images, or has the path of another output."""
+    flag_of: dict[Path, str] = {}
+    for flag, path in outputs.items():
+        for folder in folders:
+            if path.resolve().is_relative_to(folder.resolve()):
+                raise ConfigError(
+                    f"{flag}={path} is inside {folder}: give a path outside of the images' folder"
+                )
+        if (other := flag_of.setdefault(path.resolve(), flag)) != flag:
+            raise ConfigError(f"{other} and {flag} are both {path}: give each its own file")
 
 
 def _describe_run(runner: TaskRunner, processor_seconds: float) -> dict[str, Any]:
@@ -136,6 +150,8 @@ def _log(numbers: dict[str, Any]) -> None:
         f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
         f"{overlaps['doubtful']} doubtful",
     )
+    if doubtful := confidence["images_with_doubtful_copies"]:
+        console.log("", f"images whose copies are doubtful, because they have few inliers: {doubtful:,}")
     if plain := confidence["images_with_too_few_keypoints"]:
         needed = numbers["settings"]["overlap_inliers"]
         console.log(

@@ -48,8 +48,11 @@ def task_runner(
 ) -> Iterator[search.TaskRunner]:
     """Runs tasks of a search of `images` in a pool of processes, and stores results below `workdir`.
 
-    The folder is locked; `flag` is the option to name in errors about it.
+    The folder is locked; `flag` is the option to name in errors about it. Raises ConfigError if `workers` is
+    less than 1.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers}: give at least 1, or None for one per CPU")
     with run_directory.lock_workdir(workdir, flag):
         with console.phase("hash") as phase:
             folder = workdir / search.cache_key(images, settings)

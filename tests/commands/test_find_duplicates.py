@@ -254,6 +254,56 @@ def test_invalid_arguments_raise(arguments: list[str], out: str, message: str) -
         find_duplicates(arguments, out=out)
 
 
+def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
+    for index in range(2):
+        _save(np.full((40, 40, 3), 100 * index, np.uint8), tmp_path / "images" / f"{index}.png")
+    images, work = [str(tmp_path / "images")], str(tmp_path / "work")
+    out, html, numbers = (str(tmp_path / name) for name in ("a.csv", "a.html", "a.json"))
+    for _ in range(2):  # the second search overwrites its own files
+        find_duplicates(images, out=out, html=html, json_path=numbers, work_dir=work, workers=1)
+    (tmp_path / "b.html").write_text("not ours")
+    with pytest.raises(ConfigError, match=r"b.html exists: give another --html, or remove it"):
+        find_duplicates(images, out=out, html=str(tmp_path / "b.html"), work_dir=work, workers=1)
+    with pytest.raises(ConfigError, match=r"--out and --html are both .*c.csv: give each its own file"):
+        find_duplicates(images, out=str(tmp_path / "c.csv"), html=str(tmp_path / "c.csv"), workers=1)
+
+
+def test_test_images_inside_of_training_folders_raise(tmp_path: Path) -> None:
+    for name in ("train/a.png", "train/b.png", "train/test/c.png"):
+        _save(np.zeros((40, 40, 3), np.uint8), tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "train")
+    for test in ("train/test", "train/../train", "link"):
+        with pytest.raises(DataError, match=r"is listed twice, in .* and test images in a folder outside"):
+            find_duplicates(
+                [str(tmp_path / "train")],
+                out=str(tmp_path / "groups.csv"),
+                against=[str(tmp_path / test)],
+                workers=1,
+            )
+
+
+def test_no_workers_raise(tmp_path: Path) -> None:
+    for index in range(2):
+        _save(np.zeros((40, 40, 3), np.uint8), tmp_path / f"{index}.png")
+    with pytest.raises(ConfigError, match="workers=0: give at least 1"):
+        jaxnets.find_duplicates(tmp_path, workers=0)
+
+
+def test_leaking_exact_copies_without_keypoints_are_listed(tmp_path: Path) -> None:
+    for name in ("train/white.png", "train/black.png", "test/same.png"):
+        _save(np.full((80, 80, 3), 0 if "black" in name else 255, np.uint8), tmp_path / name)
+    with pytest.raises(CheckFailedError, match=r"1 of 1 test images"):
+        find_duplicates(
+            [str(tmp_path / "train")],
+            out=str(tmp_path / "groups.csv"),
+            against=[str(tmp_path / "test")],
+            fail_on_leak=True,
+            workers=1,
+        )
+    page = (tmp_path / "duplicates.html").read_text()
+    assert f'<th scope="row">{tmp_path}/test/same.png</th><td>{tmp_path}/train/white.png</td>' in page
+
+
 def test_fail_on_leak_needs_test_images() -> None:
     with pytest.raises(ConfigError, match="needs the folder of test images: --against=TEST"):
         find_duplicates(["a"], out="groups.csv", fail_on_leak=True)

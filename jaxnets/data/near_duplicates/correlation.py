@@ -12,7 +12,7 @@ import numpy as np
 from jaxnets.data.near_duplicates.candidates import most_similar, parts
 from jaxnets.data.near_duplicates.features import SMALL, SMALL_CELLS, Settings, opencv
 from jaxnets.data.near_duplicates.features import SMALL_SIDE as SIDE
-from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction
+from jaxnets.data.near_duplicates.verification import PAIR, centre_distance, common_fraction, to_scaled
 
 _CELL = SIDE // SMALL_CELLS  # pixels along a side
 _COARSE, _BLUR = 4.0, 1.2  # standard deviations in pixels: what is removed, and what is smoothed
@@ -95,7 +95,7 @@ def correlate(first: Views, second: Views, settings: Settings) -> np.ndarray:
     if zooms[1] < 1 / settings.small_stretch:
         return record
     sizes = [view.record["size"] for view in (first, second)]
-    to_first, to_second = map(_to_scaled, sizes)
+    to_first, to_second = (to_scaled(size, SIDE) for size in sizes)
     record["correlation"] = max(0.0, _detail_correlation(first.details, second.details, matrix[:2]))
     record["matrix"] = (to_second @ matrix @ np.linalg.inv(to_first))[:2]
     record["centre"] = centre_distance(record["matrix"], *sizes)
@@ -174,9 +174,3 @@ def _detail_correlation(first: np.ndarray, second: np.ndarray, matrix: np.ndarra
     a, b = first[common], mapped[common]
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
-
-
-def _to_scaled(size: np.ndarray) -> np.ndarray:
-    """float64[3, 3]: from pixels of SIDE x SIDE to those of `size`; the centres of pixels are integers."""
-    zoom = np.asarray(size, np.float64) / SIDE
-    return np.array([[zoom[0], 0, (zoom[0] - 1) / 2], [0, zoom[1], (zoom[1] - 1) / 2], [0, 0, 1]])

@@ -9,6 +9,8 @@ import numpy as np
 from jaxnets.errors import ConfigError
 
 DESCRIPTOR = 128
+DETAILS_SIDE = 48  # pixels along a side
+_DETAILS_COARSE, _DETAILS_FINE = 3.0, 0.7  # standard deviations: what is removed, and what is smoothed
 SMALL_SIDE, SMALL_CELLS = 32, 8  # pixels along a side of a small image, cells of its descriptor
 _SMALLEST_RADIUS = 4.0
 
@@ -63,6 +65,7 @@ class Settings:
     tolerance: float = 2.0
     iterations: int = 250
     stretch: float = 4.0
+    agreement: float = 0.5  # the least median correlation of details by cells; 0.78 or more in LC25000
 
     # Small images: the shorter side in pixels of the image file, candidates per image in its class (half as
     # many in the others) and their minimum similarity, maximum zoom and ratio of the zooms along two axes (a
@@ -117,6 +120,7 @@ def feature_type(settings: Settings, keypoints: int, small: int = 1) -> np.dtype
             ("small", SMALL, (small,)),
             ("size", np.float32, (2,)),
             ("spectrum", np.float32, (settings.rings, settings.frequencies)),
+            ("details", np.int8, (DETAILS_SIDE, DETAILS_SIDE)),  # of a thumbnail, see `_details`
             ("pixels", np.uint64, (2,)),  # a digest of shape and pixels
         ]
     )
@@ -134,6 +138,7 @@ def describe(image: np.ndarray, settings: Settings) -> np.ndarray:
     if record["is_small"]:
         return record
     record["spectrum"] = _spectrum(grey, settings)
+    record["details"] = _details(grey)
     sift = cv2.SIFT_create(settings.keypoints, 3, settings.contrast, sigma=settings.keypoint_sigma)
     size = tuple(max(1, round(settings.keypoint_zoom * side)) for side in grey.shape[::-1])
     smaller = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -183,6 +188,17 @@ def halves(descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = root_sift(descriptors) * np.float32(np.sqrt(0.5))
     here, there = values[:, : DESCRIPTOR // 2], values[:, _MIRROR[: DESCRIPTOR // 2]]
     return here + there, here - there
+
+
+def _details(grey: np.ndarray) -> np.ndarray:
+    """int8[DETAILS_SIDE, DETAILS_SIDE]: a thumbnail in grey levels, without its coarse brightness.
+
+    It is square whatever the aspect ratio.
+    """
+    cv2 = opencv()
+    small = cv2.resize(grey, (DETAILS_SIDE,) * 2, interpolation=cv2.INTER_AREA).astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(small, (0, 0), sigma) for sigma in (_DETAILS_FINE, _DETAILS_COARSE))
+    return np.rint(fine - coarse).clip(-127, 127).astype(np.int8)
 
 
 def _spectrum(grey: np.ndarray, settings: Settings) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxnets.data.near_duplicates.task_runner import Computed, TaskRunner
 from jaxnets.data.near_duplicates.verification import PAIR
 from jaxnets.data.sources.image_folder import ImageFiles
 
-ALGORITHM_VERSION = 4  # incremented when results of earlier versions must not be reused
+ALGORITHM_VERSION = 5  # incremented when results of earlier versions must not be reused
 ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs to verify
 
 

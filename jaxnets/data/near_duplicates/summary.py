@@ -69,6 +69,7 @@ class Summary:
                 "largest_centre_distance_within_an_original": _extreme(strong[same], max),
                 "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
                 "images_with_too_few_keypoints": int(found.too_plain.sum()),
+                "images_with_doubtful_copies": len(self._weak_copies()),
             },
             "settings": dataclasses.asdict(settings),
         }
@@ -122,11 +123,28 @@ class Summary:
             for row in chosen.tolist()
         ]
 
+    def _weak_copies(self) -> np.ndarray:
+        """Rows of `found.pairs`, weakest first: the strongest pair of each image with few inliers in all.
+
+        They are the only evidence that the image belongs to its original. Small images have none.
+        """
+        pairs = self.found.pairs
+        rows = np.flatnonzero(is_same_original(pairs, self.settings) & (pairs["correlation"] == 0))
+        image = np.concatenate([pairs["first"][rows], pairs["second"][rows]])
+        rows = np.concatenate([rows, rows])
+        order = np.lexsort((-pairs["inliers"][rows], image))
+        _, first = np.unique(image[order], return_index=True)
+        strongest = np.unique(rows[order[first]])
+        weak = strongest[pairs["inliers"][strongest] < 2 * self.settings.original_inliers]
+        return weak[np.argsort(pairs["inliers"][weak], kind="stable")]
+
     def doubtful(self, most: int) -> list[Shown]:
-        """The overlaps with the least evidence, weakest last."""
+        """The overlaps with the least evidence, weakest last, then the weakest copies."""
         near = [overlap for overlap in self.found.overlaps if self._is_doubtful(overlap)]
         near.sort(key=lambda overlap: (-overlap.strong, -overlap.inliers))
-        return [_show_overlap(overlap) for overlap in near[:most]]
+        shown = [_show_overlap(overlap) for overlap in near[:most]]
+        weak = self._weak_copies()[: most - len(shown)]
+        return shown + [Shown(pair, f"copies: {_evidence(pair)}") for pair in self.found.pairs[weak]]
 
     def leaked(self, most: int) -> list[Shown]:
         """The strongest verified pairs of a test image and a training image, one for each test image."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnets.data.near_duplicates.features import Settings, halves, opencv, scaled
+from jaxnets.data.near_duplicates.features import DETAILS_SIDE, Settings, halves, opencv, scaled
 
 PAIR = np.dtype(
     [
@@ -15,11 +15,16 @@ PAIR = np.dtype(
         ("matrix", np.float64, (2, 3)),  # from the first image's pixels to the second's
         ("centre", np.float32),  # distance of the mapped centres, pixels
         ("share", np.float32),  # fraction of the smaller image's area in both
+        ("agreement", np.float32),  # from `agreement`; 0 for small images
     ]
 )
 _BIN, _BINS, _WINDOW = 15, 24, 5  # of rotations: degrees per bin, bins, and bins of consistent matches
 _STRONGEST = 128  # keypoints that are tried first
 _TILES = 8  # of the checkerboard along a side
+_CELL = 8  # pixels of `details` along a side
+_BLURRED_ZOOM = 1.5  # from which the finer image is blurred before it is scaled down
+_LEAST_COMMON = 0.75  # of a cell's pixels in both images
+_LEAST_DETAIL = 1.5  # grey levels: the least standard deviation in a cell of either image
 
 
 class Matchable(NamedTuple):
@@ -107,11 +112,60 @@ def _fit(
     inliers = min(len({*map(tuple, np.rint(side[used]).tolist())}) for side in (here, there))
     if inliers < settings.evidence_inliers:
         return None
+    agreeing = agreement(first, second, matrix)
+    if agreeing < settings.agreement:
+        return None
     record = np.zeros((), PAIR)
-    record["inliers"], record["matrix"] = inliers, matrix
+    record["inliers"], record["matrix"], record["agreement"] = inliers, matrix, agreeing
     record["centre"] = centre_distance(matrix, first["size"], second["size"])
     record["share"] = common_fraction(matrix, first["size"], second["size"])
     return record
+
+
+def agreement(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> float:
+    """The median correlation of the details of two images, by cells of their common area.
+
+    Different images with the same caption, scale bar or logo have keypoints in common, but only in few cells.
+    `matrix` maps the first image's pixels to the second's. 1 if there are no cells with details in either.
+    """
+    cv2 = opencv()
+    sides = (DETAILS_SIDE,) * 2
+    ends = [to_scaled(image["size"], DETAILS_SIDE) for image in (first, second)]
+    to_other = np.linalg.inv(ends[1]) @ np.concatenate([matrix, [[0, 0, 1]]]) @ ends[0]
+    here, there = (image["details"].astype(np.float32) for image in (first, second))
+    zoom = np.sqrt(abs(np.linalg.det(to_other)))
+    if zoom < 1:  # the second image is the coarser one: compare in its pixels
+        here, there, to_other, zoom = there, here, np.linalg.inv(to_other), 1 / zoom
+    if zoom > _BLURRED_ZOOM:
+        there = cv2.GaussianBlur(there, (0, 0), 0.5 * zoom)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    there = cv2.warpAffine(there, to_other[:2], sides, flags=flags)
+    inside = cv2.warpAffine(np.ones(sides, np.float32), to_other[:2], sides, flags=flags) > 0.99
+    inside, here, there = (_cells(image) for image in (inside, here * inside, there * inside))
+    counts = np.maximum(inside.sum(1), 1)
+    means, others = here.sum(1) / counts, there.sum(1) / counts
+    spread, other_spread = (
+        (image**2).sum(1) / counts - mean**2 for image, mean in ((here, means), (there, others))
+    )
+    has_detail = np.maximum(spread, other_spread) > _LEAST_DETAIL**2
+    shown = has_detail & (inside.mean(1) >= _LEAST_COMMON)
+    if not shown.any():
+        return 1.0
+    covariance = (here * there).sum(1) / counts - means * others
+    scale = np.sqrt(np.maximum(spread * other_spread, 1e-6))
+    return float(np.median((covariance / scale)[shown]))
+
+
+def _cells(image: np.ndarray) -> np.ndarray:
+    """[cells, pixels] of an image of DETAILS_SIDE pixels along a side."""
+    count = DETAILS_SIDE // _CELL
+    return image.reshape(count, _CELL, count, _CELL).swapaxes(1, 2).reshape(count**2, -1)
+
+
+def to_scaled(size: np.ndarray, side: int) -> np.ndarray:
+    """float64[3, 3]: from pixels of side x side to those of `size`; the centres of pixels are integers."""
+    zoom = np.asarray(size, np.float64) / side
+    return np.array([[zoom[0], 0, (zoom[0] - 1) / 2], [0, zoom[1], (zoom[1] - 1) / 2], [0, 0, 1]])
 
 
 def centre_distance(matrix: np.ndarray, size: np.ndarray, other: np.ndarray) -> float:

@@ -151,17 +151,24 @@ def list_images(paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> Image
     """
     root = paths[0] if len(paths) == 1 and not paths[0].is_file() else Path()
     class_of: dict[str, str] = {}
+    listed_in: dict[Path, Path] = {}
     others = skipped = 0
     for path in paths:
         if path.is_file():
-            found, beside = {path.as_posix(): ""}, 0
+            found, beside, places = {path.as_posix(): ""}, 0, [path.resolve()]
         else:
             found, count, beside = _list_folder(path)
             others += count
+            folder = path.resolve()
+            places = [folder / file for file in found]
             if path is not root:
                 found = {(path / file).as_posix(): name for file, name in found.items()}
-        if repeated := next(iter(found.keys() & class_of.keys()), None):
-            raise DataError(f"{repeated} is listed twice: give each folder or file once")
+        for place in places:
+            if (other := listed_in.setdefault(place, path)) is not path:
+                raise DataError(
+                    f"{place} is listed twice, in {other} and in {path}: give each folder or file once, and "
+                    "test images in a folder outside of the training folders"
+                )
         class_of |= found
         skipped += beside
     if len(class_of) < 2:

@@ -14,6 +14,8 @@ from jaxnets.evaluation.report.html import data_uri, environment
 
 MOST_PAIRS = 24
 """Pairs in each part of the page."""
+MOST_FILES = 1000
+"""Test images in the table of leakage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +29,11 @@ class PairCard:
 
 def render(summary: Summary, numbers: Mapping[str, Any], title: str) -> str:
     """Renders a self-contained HTML file from a summary and its `numbers`."""
+    leaked = numbers["leakage"]["test_files"]
     parts = {
         "Test images with a near-duplicate in training": summary.leaked(MOST_PAIRS),
         "The largest groups": summary.largest(MOST_PAIRS),
-        "Doubtful overlaps": summary.doubtful(MOST_PAIRS),
+        "Doubtful overlaps and copies": summary.doubtful(MOST_PAIRS),
     }
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -41,6 +44,8 @@ def render(summary: Summary, numbers: Mapping[str, Any], title: str) -> str:
             subtitle=f"{len(summary.images):,} images, searched on {now:%Y-%m-%d at %H:%M} UTC",
             numbers=numbers,
             leakage=numbers["leakage"],
+            leaked=list(leaked.items())[:MOST_FILES],
+            most_pairs=MOST_PAIRS,
             parts={name: [_card(summary, pair) for pair in pairs] for name, pairs in parts.items()},
         )
     )

@@ -14,6 +14,7 @@ from jaxnets.data.near_duplicates import candidates, search, task_runner, tasks
 from jaxnets.data.near_duplicates.features import Settings, describe
 from jaxnets.data.near_duplicates.verification import (
     PAIR,
+    agreement,
     align,
     centre_distance,
     common_fraction,
@@ -102,6 +103,36 @@ def test_different_images_do_not_match(photographs: list[np.ndarray]) -> None:
     for a, b in ((0, 1), (0, 2), (0, 3), (1, 2)):
         found = verify(records[a], records[b], SETTINGS)
         assert found is None or found["inliers"] < SETTINGS.original_inliers
+
+
+def test_a_common_caption_does_not_make_copies(photographs: list[np.ndarray]) -> None:
+    def with_caption(image: np.ndarray) -> np.ndarray:
+        image = image.copy()
+        image[-24:] = 255
+        return cv2.putText(image, "Hospital 200 um", (4, SIZE - 7), 0, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+
+    first, second, copy = (
+        matchable(describe(with_caption(image), SETTINGS))
+        for image in (photographs[0], photographs[1], _transform(photographs[0], np.eye(2, 3)))
+    )
+    refused = verify(first, second, dataclasses.replace(SETTINGS, agreement=-1.0))
+    assert refused is not None
+    assert refused["inliers"] >= SETTINGS.original_inliers
+    assert refused["agreement"] < 0.4
+    assert verify(first, second, SETTINGS) is None
+    found = verify(first, copy, SETTINGS)
+    assert found is not None
+    assert found["agreement"] > 0.8
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
+def test_details_of_copies_agree(photographs: list[np.ndarray], zoom: float) -> None:
+    matrix = _affine(30.0, zoom, zoom, mirror=True)
+    images = (photographs[0], _transform(photographs[0], matrix))
+    first, second = (describe(image, SETTINGS) for image in images)
+    assert agreement(first, second, matrix) > 0.7
+    assert agreement(second, first, cv2.invertAffineTransform(matrix)) > 0.7
+    assert agreement(first, describe(photographs[1], SETTINGS), matrix) < 0.3
 
 
 def test_plain_image_has_no_matches(photographs: list[np.ndarray]) -> None:
