@@ -16,11 +16,11 @@ QUALITY = 80
 
 
 def errors(groups: np.ndarray, truth: np.ndarray) -> dict[str, list[tuple[int, int]]]:
-    """Returns pairs that are divided although they are copies, and pairs that are joined wrongly.
+    """Returns pairs of copies that are divided, and pairs that are joined although the truth separates them.
 
     There is at most one pair per true group that is divided, and one per found group that is wrong.
     """
-    return {"divided": _one_each(truth, groups), "joined wrongly": _one_each(groups, truth)}
+    return {"divided": _one_each(truth, groups), "joined": _one_each(groups, truth)}
 
 
 def _one_each(joined: np.ndarray, divided: np.ndarray) -> list[tuple[int, int]]:

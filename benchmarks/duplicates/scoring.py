@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.duplicates import leakage, metrics
+from benchmarks.duplicates import image_sets, leakage, metrics
 from benchmarks.duplicates.finders import OURS, Finder
 from benchmarks.duplicates.image_sets import CONTROLS, HUMAN, LUNG, ORIGINALS, TUNING_CLASS, ImageSet
 from benchmarks.duplicates.leakage import NearestNeighbour
@@ -184,15 +184,23 @@ def _ranked(found: Found, truth: np.ndarray) -> dict[str, Any]:
 def _disputed(
     found: Found, image_set: ImageSet, selected: np.ndarray, threshold: float | None
 ) -> dict[str, list[int]]:
-    """Returns how many of the pairs that only one truth joins are reported, and how many there are."""
-    human, ours = (image_set.truths[name][selected] for name in (HUMAN, ORIGINALS))
-    both = human.astype(np.int64) * (ours.max() + 1) + ours
-    right = []
-    for groups in (human, ours, both):
-        counts = found.count(threshold, np.unique(groups, return_inverse=True)[1])
-        right.append(np.array([counts.found.diagonal().sum(), counts.true.sum()]))
-    names = ("human clusters only", "our originals only")
-    return {name: (each - right[2]).tolist() for name, each in zip(names, right[:2], strict=True)}
+    """Returns how many of the pairs that one truth joins and another does not are reported, of how many."""
+    human, originals, groups = (
+        image_set.truths[name][selected] for name in (HUMAN, ORIGINALS, image_sets.GROUPS)
+    )
+
+    def count(labels: np.ndarray) -> np.ndarray:
+        counts = found.count(threshold, np.unique(labels, return_inverse=True, axis=0)[1].ravel())
+        return np.array([counts.found.diagonal().sum(), counts.true.sum()])
+
+    return {
+        name: (count(joined) - count(np.stack([joined, apart], 1))).tolist()
+        for name, joined, apart in (
+            ("human clusters, not our originals", human, originals),
+            ("our originals, not the human clusters", originals, human),
+            ("our groups, not the human clusters", groups, human),
+        )
+    }
 
 
 def across_classes(found: Found, image_set: ImageSet, threshold: float | None) -> int:

@@ -37,6 +37,8 @@ FAILED = "failed"
 NO_RESULT = "no result"
 """The text of a cell whose finder failed or was stopped."""
 GIB = 2**30
+LEAST_TEST_FRACTION = 0.14
+"""Of splits whose fraction of test images is not shown; the splits aim at 0.15."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -110,19 +112,32 @@ def _sets(content: Mapping[str, Any]) -> str:
     used, known, seed = (content["photographs"][field] for field in ("used", "all", "seed"))
     part = f"\n\nThese results are of {used} of the {known} photographs, drawn at random with seed {seed}."
     part = "" if used == known else part
-    return table(("set", "images", "which show"), rows) + part
+    return table(("set", "images", "contents"), rows) + part
 
 
 def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bool]]:
-    """Returns each measure by row, and whether larger is better."""
+    """Returns each measure by row, and whether larger is better.
+
+    Pairs and groups are those of the better one of a finder's default and its chosen setting.
+    """
     rows = content["scores"]
+
+    def best(row: str, name: str, truth: str, kind: str, measure: str) -> float | None:
+        entries = (_measured(content, row, name, truth, each) for each in content["thresholds"][row])
+        return max((entry[kind][measure] for entry in entries if entry), default=None)
+
+    def of_rows(name: str, truth: str, kind: str, measure: str) -> dict[str, float]:
+        values = {row: best(row, name, truth, kind, measure) for row in rows}
+        return {row: value for row, value in values.items() if value is not None}
+
     found: list[tuple[str, dict[str, float], bool]] = []
     for name, truth in PAIRS:
-        entries = {row: entry for row in rows if (entry := _measured(content, row, name, truth))}
-        f1 = {row: entry["pairs"]["f1"] for row, entry in entries.items()}
-        rand = {row: entry["groups"]["adjusted_rand"] for row, entry in entries.items()}
-        found += [(f"F1 of pairs, {TITLES[name]}", f1, True)]
-        found += [(f"adjusted Rand index, {TITLES[name]}", rand, True)]
+        for measure, kind, field in (
+            ("F1 of pairs", "pairs", "f1"),
+            ("adjusted Rand index", "groups", "adjusted_rand"),
+            ("B-cubed F1", "groups", "b_cubed_f1"),
+        ):
+            found.append((f"{measure}, {TITLES[name]}", of_rows(name, truth, kind, field), True))
         splits = content["splits"].get(name, {})
         leaks = {
             row: entry["leakage"][truth]
@@ -155,11 +170,11 @@ def _better(content: Mapping[str, Any]) -> str:
         least, *_, most = sorted([*ours.values(), *ours.values()], key=lambda value: sign * value)
         named = [row for row in others if sign * values[row] > sign * least or values[row] == most]
         if named:
-            shown = ", ".join(f"{title(content, row)} {_value(name, values[row])}" for row in named[:3])
-            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+            shown = [f"{title(content, row)}: {_value(name, values[row])}" for row in named[:3]]
+            more = [f"{len(named) - 3} more"] if len(named) > 3 else []
             own = {OUR_FINDER: most} if least == most else {OURS[row]: value for row, value in ours.items()}
-            own_shown = ", ".join(f"{row} {_value(name, value)}" for row, value in own.items())
-            lines.append(f"- {name}: {shown}{more}; {own_shown}")
+            own_shown = "; ".join(f"{row}: {_value(name, value)}" for row, value in own.items())
+            lines.append(f"- {name}. {'; '.join([*shown, *more])}. {own_shown}")
     return "\n".join(lines) if lines else "No other finder is better in any of these measures."
 
 
@@ -201,7 +216,11 @@ def _percent(value: float) -> str:
 
 def _our_truths(content: Mapping[str, Any]) -> str:
     heads = ("finder", "our originals: precision / recall", "our groups: precision / recall")
-    heads += ("found of the pairs that only the human clusters join", "that only our originals join")
+    heads += (
+        "found of the pairs in one human cluster and two of our originals",
+        "in one of our originals and two human clusters",
+        "in one of our groups and two human clusters",
+    )
     rows = []
     for row, by_set in content["scores"].items():
         setting, cells = _setting(content, row), [title(content, row)]
@@ -212,7 +231,7 @@ def _our_truths(content: Mapping[str, Any]) -> str:
             cells.append(" / ".join(rates))
         disputed = by_set["lung"]["disputed"][setting]
         if FAILED in disputed:
-            cells += [NO_RESULT] * 2
+            cells += [NO_RESULT] * 3
         else:
             cells += [f"{found:,} of {count:,}" for found, count in disputed.values()]
         rows.append(cells)
@@ -239,7 +258,8 @@ def _groups(content: Mapping[str, Any]) -> str:
 
 def _splits(content: Mapping[str, Any]) -> str:
     columns = (("published", "copies"), ("harder", "copies"), ("lung", "human"), ("lung", "groups"))
-    heads = ["split by", *(TITLES[name] for name, _ in PAIRS), "LC25000, our groups", "accuracy on LC25000"]
+    heads = ["split by", *(TITLES[name] for name, _ in PAIRS), "LC25000, our groups"]
+    heads += ["accuracy on LC25000 ± standard deviation"]
     splits = content["splits"]
     rows = []
     names = [row for row in REFERENCES if any(row in entries for entries in splits.values())]
@@ -249,9 +269,16 @@ def _splits(content: Mapping[str, Any]) -> str:
         for name, truth in columns:
             cells.append(_leak(splits[name].get(row), truth))
         entry = splits["lung"].get(row, {})
-        cells.append(_percent(entry["accuracy"]) if "accuracy" in entry else "")
+        cells.append(_accuracy(entry) if "accuracy" in entry else "")
         rows.append(cells)
     return table(heads, rows)
+
+
+def _accuracy(entry: Mapping[str, Any]) -> str:
+    """Returns accuracy and standard deviation, and the fraction of test images if groups are too large."""
+    text = f"{_percent(entry['accuracy'])} ± {_percent(entry['accuracy_deviation'])}"
+    too_few = entry["test_fraction"] < LEAST_TEST_FRACTION
+    return f"{text} ({100 * entry['test_fraction']:.0f} % tested)" if too_few else text
 
 
 def _leak(entry: Mapping[str, Any] | None, truth: str) -> str:
@@ -308,7 +335,7 @@ def _settings(content: Mapping[str, Any]) -> str:
             cells.append(f"{shown}, {chosen['processor_seconds']:,.0f} s" if differs else shown)
         if any(cells):
             rows.append([_finder_title(name, finder), *cells])
-    return table(("finder", "default", "best for pairs", "best for groups"), rows)
+    return table(("finder", "default", "chosen for pairs", "chosen for groups"), rows)
 
 
 def _row_of(name: str) -> str:
@@ -380,7 +407,7 @@ def draw(path: Path, data: Mapping[str, Any]) -> None:
             dashes = "-" if number < 10 else "--"
             if line["curve"]:
                 axes.plot(*zip(*line["curve"], strict=True), dashes, linewidth=1.2, **style)
-            marker = "*" if line["ours"] else "os^Dv"[number % 5]
+            marker = "*" if line["ours"] else "os^DvPX"[number % 7]  # with ten colours: all differ
             point = line["point"] or (None, None)
             size = 13 if line["ours"] else 5
             hollow = {"fillstyle": "none"} if label == OURS["jaxnets_groups"] else {}
