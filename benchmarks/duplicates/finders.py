@@ -184,7 +184,7 @@ FINDERS: Mapping[str, Finder] = {
     ),
     OURS: Finder("jaxnets", "jaxnets_finder", OURS, about="keypoints and affine maps"),
 }
-"""By the name of the option `--finders`."""
+"""Finders by their names in the option `--finders`."""
 
 
 def interpreter(name: str, folder: Path) -> Path:

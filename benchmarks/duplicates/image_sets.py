@@ -30,7 +30,7 @@ from jaxnets.runtime import console
 TUNING_CLASS = "lung_aca"
 """Settings and thresholds are chosen on its images, by the human clusters."""
 SELECTION_SEED = 0
-"""Of the photographs that are used, and of which of its images is copied."""
+"""Seed that selects the photographs, and the image of each photograph that is copied."""
 COPIES = 20
 DIGITS = 500
 PUBLISHED_SET, HARDER_SET, LUNG, PHOTOGRAPHS, MNIST_SET = (

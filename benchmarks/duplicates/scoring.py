@@ -44,7 +44,7 @@ class Choice:
 
 
 Choices = Mapping[str, Mapping[str, Choice]]
-"""By `DEFAULT` or `TUNED`, and by what is measured, `PAIRS` or `GROUPS`."""
+"""Choices by `DEFAULT` or `TUNED`, then by what is measured, `PAIRS` or `GROUPS`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ def task_runner(
     with run_directory.lock_workdir(workdir, flag):
         with console.phase("hash") as phase:
             folder = workdir / search.cache_key(images, settings)
-            phase.text = f"work files in {folder}"
+            phase.text = f"intermediate results in {folder}"
         with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
             yield search.TaskRunner(pool, folder)
 

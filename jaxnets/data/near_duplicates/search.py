@@ -24,7 +24,7 @@ ROWS, PAIRS = 1_000, 2_000  # per task: images to compare with all others, pairs
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Two originals that may show the same tissue, with numbers `first` < `second`.
+    """Two originals that may show the same content, with numbers `first` < `second`.
 
     `pairs` are the verified pairs of their images, strongest first; `joined` is whether they form one group.
     """

@@ -201,3 +201,27 @@ def test_the_page_has_every_section(repository: Path) -> None:
     page = (repository / "docs" / "duplicates_benchmark.md").read_text()
     for mark in duplicates_page.sections(repository):
         assert f"<!-- {mark} -->" in page
+
+
+def test_the_numbers_of_the_introduction_of_find_duplicates(repository: Path) -> None:
+    content = duplicates_page.read(repository / "results" / "bench")
+    page = " ".join((repository / "docs" / "duplicates.md").read_text().split())
+
+    def f1(name: str) -> tuple[float, float]:
+        """Returns F1 of our groups and of the best other finder, with any of its settings."""
+        found = {
+            row: max((e["pairs"]["f1"] for e in by_set[name]["copies"].values() if "pairs" in e), default=0)
+            for row, by_set in content["scores"].items()
+        }
+        return found.pop("jaxnets_groups"), max(
+            v for row, v in found.items() if row not in duplicates_page.OURS
+        )
+
+    (ours, other), (ours_harder, other_harder) = f1("published"), f1("harder")
+    assert ours == 1
+    assert f"our groups find all pairs and the next best finder has an F1 of {other:.2f};" in page
+    assert f"ours have {ours_harder:.3f} and the next best {other_harder:.2f}." in page
+    seconds = {name: runs for name, runs in content["runs"].items() if name in ("immaculate_pdq", "phash")}
+    hashes = [next(iter(by_setting.values()))["lung"]["processor_seconds"] for by_setting in seconds.values()]
+    searched = content["runs"]["jaxnets"][""]["lung"]["processor_seconds"]
+    assert [round(searched / each) for each in (max(hashes), min(hashes))] == [3, 20]
