@@ -22,6 +22,7 @@ _BIN, _BINS, _WINDOW = 15, 24, 5  # of rotations: degrees per bin, bins, and bin
 _STRONGEST = 128  # keypoints that are tried first
 _TILES = 8  # of the checkerboard along a side
 _CELL = 8  # pixels of `details` along a side
+_CELL_MEANS = np.kron(np.eye(DETAILS_SIDE // _CELL, dtype=np.float32), np.full(_CELL, 1 / _CELL, np.float32))
 _BLURRED_ZOOM = 1.5  # from which the finer image is blurred before it is scaled down
 _LEAST_COMMON = 0.75  # of a cell's pixels in both images
 _LEAST_DETAIL = 1.5  # grey levels: the least standard deviation in a cell of either image
@@ -140,26 +141,20 @@ def agreement(first: np.ndarray, second: np.ndarray, matrix: np.ndarray) -> floa
         there = cv2.GaussianBlur(there, (0, 0), 0.5 * zoom)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     there = cv2.warpAffine(there, to_other[:2], sides, flags=flags)
-    inside = cv2.warpAffine(np.ones(sides, np.float32), to_other[:2], sides, flags=flags) > 0.99
-    inside, here, there = (_cells(image) for image in (inside, here * inside, there * inside))
-    counts = np.maximum(inside.sum(1), 1)
-    means, others = here.sum(1) / counts, there.sum(1) / counts
-    spread, other_spread = (
-        (image**2).sum(1) / counts - mean**2 for image, mean in ((here, means), (there, others))
-    )
-    has_detail = np.maximum(spread, other_spread) > _LEAST_DETAIL**2
-    shown = has_detail & (inside.mean(1) >= _LEAST_COMMON)
+    inside = cv2.warpAffine(np.ones(sides, np.float32), to_other[:2], sides, flags=flags)
+    inside = (inside > 0.99).astype(np.float32)
+    here, there = here * inside, there * inside
+    products = np.stack([inside, here, there, here * here, there * there, here * there])
+    common, *sums = (_CELL_MEANS @ products @ _CELL_MEANS.T).reshape(len(products), -1)
+    means = np.array(sums) / np.maximum(common, 1e-6)
+    variances = means[2:4] - means[:2] ** 2
+    has_detail = variances.max(0) > _LEAST_DETAIL**2
+    shown = has_detail & (common >= _LEAST_COMMON)
     if not shown.any():
         return 1.0
-    covariance = (here * there).sum(1) / counts - means * others
-    scale = np.sqrt(np.maximum(spread * other_spread, 1e-6))
-    return float(np.median((covariance / scale)[shown]))
-
-
-def _cells(image: np.ndarray) -> np.ndarray:
-    """[cells, pixels] of an image of DETAILS_SIDE pixels along a side."""
-    count = DETAILS_SIDE // _CELL
-    return image.reshape(count, _CELL, count, _CELL).swapaxes(1, 2).reshape(count**2, -1)
+    covariance = means[4] - means[0] * means[1]
+    correlation = covariance / np.sqrt(np.maximum(variances[0] * variances[1], 1e-6))
+    return float(np.median(correlation[shown]))
 
 
 def to_scaled(size: np.ndarray, side: int) -> np.ndarray:
