@@ -159,8 +159,8 @@ def _ranking(content: Mapping[str, Any]) -> list[tuple[str, dict[str, float], bo
 
 
 def _better(content: Mapping[str, Any]) -> str:
-    """Returns a line per measure in which others are better than one of our rows, or equal the better one."""
-    lines = []
+    """Returns a row per measure in which others are better than one of our rows, or equal the better one."""
+    lines: list[tuple[str, ...]] = []
     for name, values, is_larger_better in _ranking(content):
         sign = 1 if is_larger_better else -1
         ours = {row: values[row] for row in OURS if row in values}
@@ -174,8 +174,10 @@ def _better(content: Mapping[str, Any]) -> str:
             more = [f"{len(named) - 3} more"] if len(named) > 3 else []
             own = {OUR_FINDER: most} if least == most else {OURS[row]: value for row, value in ours.items()}
             own_shown = "; ".join(f"{row}: {_value(name, value)}" for row, value in own.items())
-            lines.append(f"- {name}. {'; '.join([*shown, *more])}. {own_shown}")
-    return "\n".join(lines) if lines else "No other finder is better in any of these measures."
+            lines.append((name, "; ".join([*shown, *more]), own_shown))
+    if not lines:
+        return "No other finder is better in any of these measures."
+    return table(("measure", "better, or as good", "our search"), lines)
 
 
 def _value(measure: str, value: float) -> str:

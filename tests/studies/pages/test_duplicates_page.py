@@ -107,15 +107,15 @@ def test_the_page_names_what_is_better_than_one_of_our_rows(folder: Path) -> Non
     lines = _section(folder, "duplicates_better")
     ours = "jaxnets, originals: 0.600; jaxnets, groups: 0.800"
     pairs = [
-        f"- F1 of pairs, {duplicates_page.TITLES[name]}. pHash: 0.900. {ours}"
+        f"| F1 of pairs, {duplicates_page.TITLES[name]} | pHash: 0.900 | {ours} |"
         for name in ("published", "harder", "lung")
     ]
     assert [line for line in lines if "F1 of pairs" in line] == pairs
-    assert [line for line in lines if "F1" not in line] == [
-        "- processor time, LC25000. pHash: 7 s. jaxnets: 70 s",
-        "- pairs across LC25000's classes. pHash: 4. jaxnets: 4",
-        "- pairs of photographs. pHash: 10. jaxnets: 10",
-        "- pairs of MNIST's digits. pHash: 10. jaxnets: 10",
+    assert [line for line in lines[2:] if "F1" not in line] == [
+        "| processor time, LC25000 | pHash: 7 s | jaxnets: 70 s |",
+        "| pairs across LC25000's classes | pHash: 4 | jaxnets: 4 |",
+        "| pairs of photographs | pHash: 10 | jaxnets: 10 |",
+        "| pairs of MNIST's digits | pHash: 10 | jaxnets: 10 |",
     ]
 
 
@@ -129,8 +129,8 @@ def test_the_page_names_fewer_wrong_pairs(folder: Path) -> None:
     scores["phash"]["photographs"]["copies"]["tuned"]["pairs"]["reported"] = 11
     path.write_text(json.dumps(content))
     lines = _section(folder, "duplicates_better")
-    assert [line for line in lines if line.startswith("- pairs")] == [
-        "- pairs of MNIST's digits. pHash: 0. jaxnets: 10"
+    assert [line for line in lines if line.startswith("| pairs")] == [
+        "| pairs of MNIST's digits | pHash: 0 | jaxnets: 10 |"
     ]
 
 
@@ -139,8 +139,8 @@ def test_equal_measures_are_named(folder: Path) -> None:
     content = json.loads(path.read_text())
     content["scores"]["phash"] = _row(0.8, 0.2, "tuned")
     path.write_text(json.dumps(content))
-    assert _section(folder, "duplicates_better")[0].startswith(
-        "- F1 of pairs, copies like LC25000. pHash: 0.800."
+    assert _section(folder, "duplicates_better")[2].startswith(
+        "| F1 of pairs, copies like LC25000 | pHash: 0.800 |"
     )
 
 
@@ -224,4 +224,4 @@ def test_the_numbers_of_the_introduction_of_find_duplicates(repository: Path) ->
     seconds = {name: runs for name, runs in content["runs"].items() if name in ("immaculate_pdq", "phash")}
     hashes = [next(iter(by_setting.values()))["lung"]["processor_seconds"] for by_setting in seconds.values()]
     searched = content["runs"]["jaxnets"][""]["lung"]["processor_seconds"]
-    assert [round(searched / each) for each in (max(hashes), min(hashes))] == [3, 20]
+    assert [round(searched / each) for each in (max(hashes), min(hashes))] == [3, 21]
