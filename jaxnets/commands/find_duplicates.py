@@ -150,8 +150,8 @@ def _log(numbers: dict[str, Any]) -> None:
         f"{overlaps['left_apart_with_evidence']} not joined for lack of evidence; "
         f"{overlaps['doubtful']} doubtful",
     )
-    if doubtful := confidence["images_with_doubtful_copies"]:
-        console.log("", f"images whose copies are doubtful, because they have few inliers: {doubtful:,}")
+    if doubtful := confidence["doubtful_copies"]:
+        console.log("", f"pairs of copies that are doubtful, because they have few inliers: {doubtful:,}")
     if plain := confidence["images_with_too_few_keypoints"]:
         needed = numbers["settings"]["overlap_inliers"]
         console.log(

@@ -65,7 +65,7 @@ class Settings:
     tolerance: float = 2.0
     iterations: int = 250
     stretch: float = 4.0
-    agreement: float = 0.5  # the least median correlation of details by cells; 0.78 or more in LC25000
+    agreement: float = 0.5  # the least median correlation of details by cells; 0.78 or more in lung_aca
 
     # Small images: the shorter side in pixels of the image file, candidates per image in its class (half as
     # many in the others) and their minimum similarity, maximum zoom and ratio of the zooms along two axes (a

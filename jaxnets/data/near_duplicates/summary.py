@@ -69,7 +69,7 @@ class Summary:
                 "largest_centre_distance_within_an_original": _extreme(strong[same], max),
                 "smallest_centre_distance_between_originals": _extreme(strong[~same], min),
                 "images_with_too_few_keypoints": int(found.too_plain.sum()),
-                "images_with_doubtful_copies": len(self._weak_copies()),
+                "doubtful_copies": len(self._weak_copies()),
             },
             "settings": dataclasses.asdict(settings),
         }
