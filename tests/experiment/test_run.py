@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import made_results
 import numpy as np
 import pytest
 from PIL import Image
-from training_runs import SignalAfterStep, read_metrics
+from training_runs import SignalAfterStep, read_metrics, send_signal
 
 import jaxnets
 from jaxnets import config as config_lib
@@ -203,7 +202,7 @@ def test_a_signal_during_evaluation_saves_and_resume_evaluates(
     directory, check = tmp_path / "stopped", Run.check_interrupted
 
     def check_after_a_signal(run: Run) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_signal(run, signal.SIGTERM)
         check(run)
 
     monkeypatch.setattr(Run, "check_interrupted", check_after_a_signal)
@@ -219,7 +218,7 @@ class _SignalAtTheEnd(Callback):
     """Sends this process a signal after the loop's last check."""
 
     def on_train_end(self, run: Any) -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
+        send_signal(run, signal.SIGHUP)
 
 
 def test_a_signal_at_the_end_of_the_loop_is_handled(

@@ -10,6 +10,14 @@ from typing import Any
 from jaxnets.training.callbacks import Callback
 
 
+def send_signal(run: Any, number: int) -> None:
+    """Sends this process a signal, and waits until the run has it: a thread may receive it."""
+    os.kill(os.getpid(), number)
+    limit = time.monotonic() + 10
+    while run.interrupted is None and time.monotonic() < limit:
+        time.sleep(0.005)
+
+
 class SignalAfterStep(Callback):
     """Sends this process a signal after a training step."""
 
@@ -18,10 +26,7 @@ class SignalAfterStep(Callback):
 
     def on_step_end(self, run: Any, metrics: Any) -> None:
         if run.step == self._step:
-            os.kill(os.getpid(), self._number)
-            limit = time.monotonic() + 10  # a thread receives the signal: small networks train on meanwhile
-            while run.interrupted is None and time.monotonic() < limit:
-                time.sleep(0.005)
+            send_signal(run, self._number)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
