@@ -1,4 +1,4 @@
-"""What near-duplicates are worth on LC25000: a random split beside five grouped folds, by network.
+"""How much near-duplicates raise the accuracy on LC25000: a random split beside five grouped folds.
 
     python scripts/reproduce.py lung_leakage --budget=150
 
