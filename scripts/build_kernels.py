@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
         path = build.build(runner.kernels_folder(), COMPILER.value)
         forms = ", ".join(form.instructions for form in load(path))
         phase.text = (
-            f"C++ convolution, max pooling and batch norm sums for CPUs ({forms}); runs use them by default"
+            f"C++ convolution, max pooling and batch norm for CPUs ({forms}); runs use them by default"
         )
     console.log("saved", str(path))
 

@@ -11,6 +11,7 @@ from absl import flags
 
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+from jaxnets.io import command
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
@@ -30,7 +31,7 @@ IGNORE_DAMAGE = runner.define_ignore_damage()
 def main(arguments: Sequence[str]) -> None:
     """Takes no positional arguments."""
     if arguments or not WORKDIR.value:
-        raise ConfigError("usage: python scripts/evaluate.py --workdir=RUN [--split=test]")
+        raise ConfigError(f"usage: {command('evaluate')} --workdir=RUN [--split=test]")
     from jaxnets.commands import evaluate  # imports JAX
 
     if AGAINST.value:

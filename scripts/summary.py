@@ -13,6 +13,7 @@ from absl import flags
 
 from jaxnets.commands import runner
 from jaxnets.errors import ConfigError
+from jaxnets.io import command
 
 NUM_CLASSES = flags.DEFINE_integer(
     "num_classes", None, "Number of classes (3, or 10 for LeNet-5).", lower_bound=1
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         summary.print_registry()
         return
     if len(arguments) != 1:
-        raise ConfigError("give one network, or --all: python scripts/summary.py resnet50")
+        raise ConfigError(f"give one network, or --all: {command('summary')} resnet50")
     summary.summarize(
         arguments[0], num_classes=NUM_CLASSES.value, image_size=IMAGE_SIZE.value, variant=VARIANT.value
     )

@@ -199,8 +199,8 @@ def compare_runs(first: Path, second: Path, *, part: str = "test", ignore_damage
             run = open_run(path, ignore_damage=ignore_damage)
             console.warn(*run.warnings)
             return run.predictions(part) or load_predictions(path / predictions_name(part))
-        name = f"{path.parent.name}/{path.name}"
-        data = read_verified(path.parents[1], name, ignore_damage=ignore_damage)
+        name = f"{path.absolute().parent.name}/{path.name}"
+        data = read_verified(path.absolute().parents[1], name, ignore_damage=ignore_damage)
         return load_predictions(path) if data is None else read_predictions(data, path)
 
     ours, theirs = stored(first), stored(second)

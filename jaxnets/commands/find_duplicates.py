@@ -19,7 +19,7 @@ from jaxnets.errors import CheckFailedError, ConfigError
 from jaxnets.evaluation.report import duplicates as page
 from jaxnets.evaluation.report.html import percent
 from jaxnets.experiment import duplicates
-from jaxnets.io import atomic_write
+from jaxnets.io import atomic_write, command
 from jaxnets.runtime import console
 
 PAGE = "duplicates.html"
@@ -47,7 +47,7 @@ def find_duplicates(
     or read-only, CheckFailedError with `fail_on_leak` if a test image has a near-duplicate in training.
     """
     if not arguments:
-        raise ConfigError("give folders of images: find_duplicates.py DIR [DIR ...]")
+        raise ConfigError(f"give folders of images: {command('find_duplicates')} DIR [DIR ...]")
     if fail_on_leak and not against:
         raise ConfigError("--fail_on_leak needs the folder of test images: --against=TEST")
     settings, target = settings or Settings(), Path(out)

@@ -220,7 +220,8 @@ def make_split(
             split = grouped_split(source.labels, groups, fractions, seed)
     except _TooFewError as error:
         label, why = error.args
-        raise DataError(f"class {source.classes[label]} {why}") from error
+        name = f"class {source.classes[label]}" if source.classes else source.name
+        raise DataError(f"{name} {why}") from error
     return dataclasses.replace(split, groups=groups)
 
 

@@ -16,8 +16,8 @@ from jaxnets.data.near_duplicates.features import Settings, opencv
 from jaxnets.data.sources.base import Source
 from jaxnets.data.sources.image_folder import ImageFiles, ImageListing, list_images
 from jaxnets.errors import ConfigError
-from jaxnets.experiment import workdir as run_directory
-from jaxnets.runtime import console
+from jaxnets.experiment.workdir import lock_workdir
+from jaxnets.runtime import console, xla
 from jaxnets.runtime.processes import worker_pool
 
 
@@ -53,11 +53,11 @@ def task_runner(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: give at least 1, or None for one per CPU")
-    with run_directory.lock_workdir(workdir, flag):
+    with lock_workdir(workdir, flag):
         with console.phase("hash") as phase:
             folder = workdir / search.cache_key(images, settings)
             phase.text = f"intermediate results in {folder}"
-        with worker_pool(workers or os.cpu_count() or 1, search.use_one_thread) as pool:
+        with worker_pool(workers or xla.cpu_threads(), search.use_one_thread) as pool:
             yield search.TaskRunner(pool, folder)
 
 
@@ -83,10 +83,11 @@ def find_groups(source: Source, cache: Path) -> Groups:
 
 
 def is_below(images: ImageFiles, paths: Sequence[Path]) -> np.ndarray:
-    """bool[N]: the images whose names begin with one of `paths`."""
-    ends = tuple(f"{path.as_posix()}/" for path in paths)
-    names = {path.as_posix() for path in paths}
-    return np.array([file in names or file.startswith(ends) for file in images.files])
+    """bool[N]: the images that are one of `paths` or in one of them."""
+    given = {os.path.abspath(path) for path in paths}
+    folders = tuple(os.path.join(path, "") for path in given)
+    files = map(os.path.abspath, images.files)
+    return np.array([file in given or file.startswith(folders) for file in files])
 
 
 def log_listing(listing: ImageListing) -> None:

@@ -220,8 +220,7 @@ def _write_run_metadata(
         existing.check_config(config)
         existing.check_data(data.source.fingerprint)
         existing.check_weights(network.backbone_sha256)
-        if existing.split is not None:
-            existing.check_split(data.split_csv)
+        existing.check_split(data.split_csv)
         stored = {workdir.SPLIT: existing.split, workdir.MANIFEST: existing.manifest_or_none}
         contents = {name: contents[name] for name, value in stored.items() if value is None}
     if contents:

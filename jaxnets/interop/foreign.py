@@ -107,6 +107,11 @@ def describe(opened: WeightFile, options: Options) -> Description:
     model = model_of(arrays, network, layout, options)
     shape, classes = (size, size, entry.channels), _classes(options, opened, model.num_classes)
     preset = _preset(network, layout, options, opened)
+    if preset is not None and min(len(preset.mean), len(preset.std)) < entry.channels:
+        raise CheckpointError(
+            f"{network} has {entry.channels} channels, and the described mean or std has fewer: "
+            "pass --preprocessing=unknown, or another one"
+        )
     return Description(arrays, layout, model, shape, classes, preset, notes)
 
 
@@ -164,7 +169,7 @@ def _preset(network: str, layout: str, options: Options, opened: WeightFile) -> 
     if name is None and stored is not None:
         return stored
     if name is None and described:
-        if not {"mean", "std"} <= described.keys():
+        if not (described.get("mean") and described.get("std")):
             return None
         return PreprocessingPreset(tuple(described["mean"]), tuple(described["std"]))
     name = name or PRESET_OF.get((layout, network))
@@ -218,8 +223,18 @@ def channels_reversed(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.nd
 
     Only the first convolution changes, which has 3 input channels.
     """
-    first = next(path for path, leaf in arrays.items() if leaf.ndim == 4 and leaf.shape[2] == 3)
+    first = first_convolution(arrays, 3)
     return {**arrays, first: np.ascontiguousarray(arrays[first][:, :, ::-1])}, first
+
+
+def first_convolution(arrays: Mapping[str, np.ndarray], channels: int) -> str:
+    """The path of the kernel that the images, which have `channels` channels, enter."""
+    return next(
+        path
+        for path, leaf in arrays.items()
+        # The kernel of a depthwise convolution has one input channel.
+        if leaf.ndim == 4 and leaf.shape[2] == channels and "depthwise" not in path
+    )
 
 
 def to_metadata(given: Preprocessing, *, bgr: bool) -> dict[str, str]:

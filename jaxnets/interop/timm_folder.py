@@ -16,7 +16,7 @@ from jaxnets import models
 from jaxnets.config.loading import ON_HUB
 from jaxnets.errors import CheckpointError
 from jaxnets.interop.convert import check_published_form, to_layout
-from jaxnets.interop.foreign import CLASSIFIER, METADATA_KEY, OUR_CROP, to_metadata
+from jaxnets.interop.foreign import CLASSIFIER, METADATA_KEY, OUR_CROP, first_convolution, to_metadata
 from jaxnets.interop.layouts import LAYOUTS
 from jaxnets.interop.weight_files import PRETRAINED
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, unflatten
@@ -51,7 +51,7 @@ def timm_files(weights: Weights, given: Preprocessing) -> dict[str, bytes]:
     ours = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(variables).items()}
     arrays = to_layout(layout, dataclasses.replace(weights, variables=unflatten(ours)))
     channels = weights.input_shape[-1]
-    first = next(path for path, leaf in ours.items() if leaf.ndim == 4 and leaf.shape[2] == channels)
+    first = first_convolution(ours, channels)
     form = LAYOUTS[layout]
     config: dict[str, Any] = {
         "architecture": OF_VARIANT.get((name, models.variant_of(weights.model)), ARCHITECTURES[name]),

@@ -28,6 +28,8 @@ HUB_FILES = ("model.safetensors", "model.weights.h5")
 """The files to look for, in this order; pickles are never downloaded."""
 PRETRAINED = "pretrained_cfg"
 """The field of the hub's config.json in which timm describes the preprocessing."""
+LISTS = {"input_size": int, "mean": (int, float), "std": (int, float), "label_names": str}
+"""Fields of config.json that are lists, with the type of their elements."""
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
     (4, 1): ("kernel", "bias"),
@@ -117,11 +119,25 @@ def _download(source: str, report: Callable[[str], None]) -> tuple[Path, dict[st
             described = json.loads(Path(paths["config.json"]).read_text())
         except ValueError as error:
             raise CheckpointError(f"{source}: its config.json is not valid JSON ({error})") from error
-    if not isinstance(described, dict) or not isinstance(described.get(PRETRAINED, {}), dict):
+    if not _is_description(described):
         raise CheckpointError(
             f"{source}: its config.json does not describe a network: download the file and pass its path"
         )
     return Path(paths[file]), described, {"hub": name, "revision": revision, "file": file}
+
+
+def _is_description(described: Any) -> bool:
+    """Whether the content of config.json has the types that timm writes."""
+    if not isinstance(described, dict) or not isinstance(described.get(PRETRAINED, {}), dict):
+        return False
+    if not isinstance(described.get("architecture", ""), str):
+        return False
+    given = {**described.get(PRETRAINED, {}), "label_names": described.get("label_names")}
+    return all(
+        given.get(name) is None
+        or (isinstance(given[name], list) and all(isinstance(value, kinds) for value in given[name]))
+        for name, kinds in LISTS.items()
+    )
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -12,7 +12,7 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -193,6 +193,10 @@ def _check_description(weights: Weights) -> None:
         return
     if type(given.image_size) is not int or given.image_size < 1:
         raise ValueError(f"{DESCRIPTION}: image_size is {given.image_size!r}, not a positive integer")
+    if given.resize not in get_args(Resize):
+        raise ValueError(
+            f"{DESCRIPTION}: resize is {given.resize!r}, not one of {', '.join(get_args(Resize))}"
+        )
     if not 0 < given.crop <= 1:
         raise ValueError(f"{DESCRIPTION}: crop is {given.crop!r}, not a number above 0 and up to 1")
     for name, values in (("mean", given.mean), ("std", given.std)):

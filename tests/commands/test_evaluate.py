@@ -38,7 +38,9 @@ def run_directories(tmp_path: Path) -> None:
         made_results.write_files(tmp_path / name, {"config.json": config})
 
 
-def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_runs_resamples_groups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     better, worse = make_predictions(0.95, 0), make_predictions(0.8, 1, group_ids=False)
     made_results.write_predictions(tmp_path / "a", better)
     made_results.write_predictions(tmp_path / "b", worse)
@@ -49,6 +51,10 @@ def test_compare_runs_resamples_groups(tmp_path: Path, capsys: pytest.CaptureFix
     assert message.startswith(f"difference  {100 * found.difference:+.2f} points [")
     assert f"p = {found.permutation_p:.2g} (permutation test)" in message
     assert message.endswith(", 50 groups\n")
+    (tmp_path / "b" / predictions_name()).rename(tmp_path / "alone.npz")
+    monkeypatch.chdir(tmp_path)
+    assert compare_runs(Path("a"), Path("alone.npz")) == found
+    Path("alone.npz").rename(tmp_path / "b" / predictions_name())
     reverse = compare_runs(tmp_path / "b", tmp_path / "a")
     assert reverse.difference == -found.difference
     compare_runs(tmp_path / "b", tmp_path / "b")

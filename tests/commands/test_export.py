@@ -24,7 +24,7 @@ from jaxnets.commands import export as exporting
 from jaxnets.commands import import_weights, model_card
 from jaxnets.errors import CheckpointError, ConfigError
 from jaxnets.experiment import restore as folders
-from jaxnets.interop import foreign, timm_folder
+from jaxnets.interop import foreign, timm_folder, weight_files
 from jaxnets.interop.foreign import PRESETS, Options
 from jaxnets.interop.weights import Preprocessing, Weights, flatten, structure, unflatten, write_weights
 
@@ -276,6 +276,21 @@ def _front_matter(card: str) -> dict[str, Any]:
     """Each line has a key, and JSON, which is valid YAML."""
     lines = card.split("---\n")[1].splitlines()
     return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in lines)}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "xception"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_convolution_is_no_depthwise_one(name: str, channels: int) -> None:
+    arrays = flatten(_random_weights(name, (75, 75, channels)).variables)
+    assert arrays[foreign.first_convolution(arrays, channels)].shape == (3, 3, channels, 32)
+
+
+def test_a_described_mean_of_fewer_channels_raises(resnet_folder: Path, tmp_path: Path) -> None:
+    out = exporting.export(resnet_folder, tmp_path / "out", layout="timm")
+    opened = weight_files.open_file(str(out / "model.safetensors"), print)
+    described = {"pretrained_cfg": {"mean": [0.5], "std": [0.5]}}
+    with pytest.raises(CheckpointError, match="resnet18 has 3 channels, and the described mean or std has"):
+        foreign.describe(opened._replace(described=described, source={}), Options(image_size=32))
 
 
 def test_a_folder_for_timm_describes_the_network(resnet_folder: Path, tmp_path: Path) -> None:

@@ -143,6 +143,14 @@ def test_leaked_test_images_are_found_and_shown(
     assert "0 of 3 test images (0.00 %) have" in capsys.readouterr().out
 
 
+def test_the_current_folder_has_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_leak(tmp_path)
+    monkeypatch.chdir(tmp_path / "test")
+    for test in (".", "../test", tmp_path / "test"):
+        found = jaxnets.find_duplicates("../train", against=test, workers=1, settings=SETTINGS)
+        assert [Path(found.files[index]).name for index in found.leaked] == ["turned.jpg"]
+
+
 def test_several_folders_from_python(tmp_path: Path) -> None:
     _write_leak(tmp_path)
     train, test = tmp_path / "train", tmp_path / "test"

@@ -373,6 +373,11 @@ class TestHub:
         [
             ("[1]", "does not describe a network"),
             ('{"pretrained_cfg": [1]}', "does not describe a network"),
+            ('{"pretrained_cfg": {"mean": 0.5, "std": 0.5}}', "does not describe a network"),
+            ('{"pretrained_cfg": {"input_size": 28}}', "does not describe a network"),
+            ('{"pretrained_cfg": {"mean": ["a"], "std": [1]}}', "does not describe a network"),
+            ('{"label_names": 3}', "does not describe a network"),
+            ('{"architecture": ["lenet5"]}', "does not describe a network"),
             ("{", "is not valid JSON"),
         ],
     )

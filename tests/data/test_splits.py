@@ -13,6 +13,7 @@ from PIL import Image
 from jaxnets.data.cache import open_cache
 from jaxnets.data.groups import in_order, shipped_groups
 from jaxnets.data.sources.image_folder import ImageFolder, natural_order
+from jaxnets.data.sources.points import Points
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.data.splits import (
     LabelConflicts,
@@ -211,6 +212,10 @@ class TestGroupedSplit:
         for fold in range(5):
             assert np.abs(np.bincount(labels[numbers == fold]) - 1000).max() < 60
             assert not np.isin(groups[numbers == fold], groups[numbers != fold]).any()
+
+    def test_too_few_points_raise(self) -> None:
+        with pytest.raises(DataError, match=r"points has 4 examples: too few for validation"):
+            make_split(Points(), "random", fractions=FRACTIONS, validation_fraction=0.0, seed=0)
 
     def test_error_without_groups_names_the_command(self) -> None:
         source, options = SyntheticTissue(30, 8), {"validation_fraction": 0.0, "seed": 0}

@@ -277,6 +277,11 @@ def test_a_run_resumes_after_its_groups_became_known(tmp_path: Path) -> None:
         run.check_split("index,file,label,split,group\n0,a.png,a,test,7\n")
 
 
+def test_a_run_that_was_killed_before_its_split_was_written_is_resumed(tmp_path: Path) -> None:
+    workdir.write_files(tmp_path, {"config.json": made_results.config_json(made_results.make_result())})
+    open_run(tmp_path).check_split("index,file,label,split,group\n0,a.png,a,test,7\n")
+
+
 @pytest.fixture
 def table(folder: Path, tmp_path: Path) -> Path:
     """The folder's images as a table in which photograph b7 is both in train and in test."""

@@ -93,6 +93,12 @@ def _change_description(folder: Path, **fields: object) -> None:
         (lambda folder: _change_description(folder, format="other"), "does not have the format"),
         (lambda folder: _change_description(folder, model={"nmae": "lenet5"}), "unknown config field"),
         (lambda folder: _change_description(folder, preprocessing={"mean": [0]}), "damaged or from another"),
+        (
+            lambda folder: _change_description(
+                folder, preprocessing={"image_size": 28, "mean": [0], "std": [1], "resize": "bend"}
+            ),
+            "resize is 'bend', not one of crop, stretch",
+        ),
         (lambda folder: _change_description(folder, input_shape=[32, 32, 1]), "dense1/kernel is"),
     ],
 )

@@ -52,10 +52,13 @@ def prepare(
     host. They are hard-linked, or copied if that is impossible, into a temporary folder that is renamed when
     it is complete. A second process waits for the first; leftovers of a killed one are removed. `progress`
     counts downloaded bytes, then files; `log` is called with a line of text before each wait. Raises
-    DataError if files are missing, damaged or not available, MachineError if they cannot be written.
+    ConfigError for both origins, DataError if files are missing, damaged or not available, MachineError if
+    they cannot be written.
     """
     if name not in SOURCES:
         raise DataError(f"data set {name!r} cannot be prepared; choose one of {', '.join(SOURCES)}")
+    if from_path is not None and kaggle:
+        raise ConfigError("--from and --kaggle are two sources of the data: give one of them")
     source, root = SOURCES[name], Path(root).absolute()
     folder, downloads = root / name, root / f".{name}.download"
     message = f"another process is preparing {name} in {root}: waiting for it"

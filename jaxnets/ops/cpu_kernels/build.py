@@ -20,7 +20,7 @@ import jax.ffi
 
 from jaxnets.errors import MachineError
 from jaxnets.io import atomic_write, user_cache_folder
-from jaxnets.runtime import signals
+from jaxnets.runtime import signals, xla
 
 SOURCE = Path(__file__).parent / "source"
 COMPILERS = ("c++", "g++", "clang++")
@@ -233,7 +233,7 @@ def compile_all(
         compilers.run([compiler, *map(str, options), "-c", str(SOURCE / source), "-o", str(target)])
         return Path(target)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(xla.cpu_threads()) as pool:
         try:
             return list(pool.map(compile_one, commands))
         except BaseException:

@@ -411,6 +411,11 @@ def test_lc25000_error_names_both_ways_to_get_it(root):
         prepare("lc25000_lung", root)
 
 
+def test_two_origins_raise(root):
+    with pytest.raises(ConfigError, match="--from and --kaggle are two sources"):
+        prepare("lc25000_lung", root, from_path="lc25000.zip", kaggle=True)
+
+
 def test_prepare_from_kaggle(tmp_path, root, monkeypatch):
     write_lc25000(tmp_path / "cache/lung_colon_image_set/lung_image_sets")
     monkeypatch.setitem(sys.modules, "kagglehub", None)
