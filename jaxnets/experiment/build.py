@@ -41,11 +41,11 @@ def build_run(
 ) -> tuple[Run, Evaluator]:
     """A run before its first step, and the evaluator of its states."""
     plan = make_plan(config, data.sampler(devices.shard).steps_per_epoch)
-    numbers = hyperparameters(config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
+    hyperparams = hyperparameters(config, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch)
     make_bundle = functools.partial(
         make_optimizer_bundle, config, network.parts, steps_per_epoch=plan.steps_per_epoch
     )
-    bundle = make_bundle(numbers)
+    bundle = make_bundle(hyperparams)
     _warn_of_unreachable_phases(config, plan, bundle)
     with_ema = config.train.ema_decay is not None
     state = step.TrainState.create(network.variables, bundle.optimizer, seed=config.seed, with_ema=with_ema)
@@ -97,13 +97,13 @@ def build_run(
         batches = IndexBatches(data.sampler(devices.shard), steps_per_execution=steps)
     wrap = on_device.multi_step if execution.steps_per_execution > 1 else on_device.with_on_device_gather
 
-    def train_step(state: step.TrainState, batch: Batch, numbers: Any, *stored: Any) -> Any:
+    def train_step(state: step.TrainState, batch: Batch, hyperparams: Any, *stored: Any) -> Any:
         """As arguments of the program, other learning rates do not need another program."""
-        one_step = make_step(optimizer=make_bundle(numbers).optimizer)
+        one_step = make_step(optimizer=make_bundle(hyperparams).optimizer)
         return (wrap(one_step) if stored else one_step)(state, batch, *stored)
 
     shared = (
-        devices.replicate(jax.tree.map(jnp.asarray, numbers)),
+        devices.replicate(jax.tree.map(jnp.asarray, hyperparams)),
         *([] if examples is None else [examples]),
     )
     compiled = devices.compile_step(train_step, donate=True, shared=shared, least_memory=config.train.remat)

@@ -22,11 +22,11 @@ from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import (
-    Numbers,
+    Hyperparams,
     learning_rate,
     make_optimizer,
-    optimizer_numbers,
-    schedule_numbers,
+    optimizer_hyperparams,
+    schedule_hyperparams,
     schedule_of,
 )
 from jaxnets.training.preprocess import make_preprocess
@@ -204,38 +204,38 @@ class OptimizerBundle:
 
 def hyperparameters(
     config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int
-) -> dict[str, Numbers]:
-    """The numbers of the optimizer and of the schedules of head and backbone, by these names."""
+) -> dict[str, Hyperparams]:
+    """The hyperparameters of the optimizer and of the schedules of head and backbone, by these names."""
     transfer = config.transfer
-    numbers = functools.partial(schedule_numbers, config, steps_per_epoch=steps_per_epoch)
+    hyperparams = functools.partial(schedule_hyperparams, config, steps_per_epoch=steps_per_epoch)
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
     backbone_steps = max(total_steps - head_only_steps, 1)
     return {
-        "optimizer": optimizer_numbers(config),
-        "head": numbers(total_steps=total_steps),
-        "backbone": numbers(total_steps=backbone_steps, multiplier=transfer.backbone_lr_multiplier),
+        "optimizer": optimizer_hyperparams(config),
+        "head": hyperparams(total_steps=total_steps),
+        "backbone": hyperparams(total_steps=backbone_steps, multiplier=transfer.backbone_lr_multiplier),
     }
 
 
 def make_optimizer_bundle(
     config: config_dict.ConfigDict,
     parts: BackboneHeadPartition | None,
-    numbers: Mapping[str, Numbers],
+    hyperparams: Mapping[str, Hyperparams],
     *,
     steps_per_epoch: int,
 ) -> OptimizerBundle:
-    """The optimizer of a config; `numbers`, its `hyperparameters`, may be traced."""
+    """The optimizer of a config; `hyperparams`, those of `hyperparameters`, may be traced."""
     transfer = config.transfer
     head_only_steps = config_lib.steps(config, "transfer.head_only_", steps_per_epoch) or 0
-    schedule = functools.partial(learning_rate, numbers["head"])
-    head_schedule, backbone_schedule = schedule_of(numbers["head"]), schedule_of(numbers["backbone"])
+    schedule = functools.partial(learning_rate, hyperparams["head"])
+    head_schedule, backbone_schedule = schedule_of(hyperparams["head"]), schedule_of(hyperparams["backbone"])
     if parts is None or not (
         transfer.freeze_backbone or head_only_steps or transfer.backbone_lr_multiplier != 1
     ):
-        optimizer = make_optimizer(config, head_schedule, numbers["optimizer"])
+        optimizer = make_optimizer(config, head_schedule, hyperparams["optimizer"])
         return OptimizerBundle(optimizer, schedule, None, None)
     frozen = transfer.freeze_backbone
     optimizer = make_transfer_optimizer(
-        config, parts, head_schedule, None if frozen else backbone_schedule, numbers["optimizer"]
+        config, parts, head_schedule, None if frozen else backbone_schedule, hyperparams["optimizer"]
     )
     return OptimizerBundle(optimizer, schedule, parts, None if frozen else head_only_steps)

@@ -237,8 +237,9 @@ class BatchNorm(nn.Module):
         count = values_per_channel(x, self.axis_name)
         if count < 2:
             raise ConfigError(
-                "batch normalisation trains on more than one value a channel, and a batch has one: leave out "
-                "an epoch's short batch by --config.train.drop_last=True, or change --config.train.batch_size"
+                "batch normalization needs more than one value per channel in training, and a batch has one: "
+                "set --config.train.drop_last=True, which leaves out an epoch's short batch, or change "
+                "--config.train.batch_size"
             )
         options = {"axis_name": self.axis_name, "implementation": self.implementation}
         x = x.astype(out)

@@ -11,33 +11,33 @@ from ml_collections import config_dict
 
 from jaxnets.config import steps
 
-Numbers = dict[str, Any]
-"""Numbers by name: Python's, which are constants of a program, or scalars that are arguments of it."""
+Hyperparams = dict[str, Any]
+"""Hyperparameters by name: numbers of Python, which are constants of a program, or scalars that are arguments of it."""
 
 
-def schedule_numbers(
+def schedule_hyperparams(
     config: config_dict.ConfigDict, *, total_steps: int, steps_per_epoch: int, multiplier: float = 1.0
-) -> Numbers:
-    """Returns the numbers of a config's learning-rate schedule, see `make_schedule`."""
+) -> Hyperparams:
+    """Returns the hyperparameters of a config's learning-rate schedule, see `make_schedule`."""
     number = np.dtype(jnp.result_type(float)).type
     warmup = float(steps(config, "schedule.warmup_", steps_per_epoch) or 0)
-    numbers = {"peak": multiplier * config.optimizer.learning_rate}
+    hyperparams = {"peak": multiplier * config.optimizer.learning_rate}
     if warmup:
-        numbers |= {"warmup": warmup, "warmup_inverse": float(1 / number(warmup))}
+        hyperparams |= {"warmup": warmup, "warmup_inverse": float(1 / number(warmup))}
     if config.schedule.name == "cosine":
         remaining, final = max(total_steps - warmup, 1.0), config.schedule.final_fraction
         angle = float(number(np.pi) * (1 / number(remaining)))
-        return {**numbers, "remaining": remaining, "angle": angle, "final": final, "range": 1 - final}
+        return {**hyperparams, "remaining": remaining, "angle": angle, "final": final, "range": 1 - final}
     if config.schedule.name == "step":
         interval = float(steps(config, "schedule.decay_every_", steps_per_epoch) or 0)
-        return {**numbers, "interval": interval, "factor": config.schedule.decay_factor}
-    return numbers
+        return {**hyperparams, "interval": interval, "factor": config.schedule.decay_factor}
+    return hyperparams
 
 
-def schedule_of(numbers: Numbers) -> optax.ScalarOrSchedule:
-    """Returns the schedule of these numbers, or the learning rate if it is constant."""
-    is_constant = numbers.keys() == {"peak"}
-    return numbers["peak"] if is_constant else functools.partial(learning_rate, numbers)
+def schedule_of(hyperparams: Hyperparams) -> optax.ScalarOrSchedule:
+    """Returns the schedule of these hyperparameters, or the learning rate if it is constant."""
+    is_constant = hyperparams.keys() == {"peak"}
+    return hyperparams["peak"] if is_constant else functools.partial(learning_rate, hyperparams)
 
 
 def make_schedule(
@@ -54,71 +54,75 @@ def make_schedule(
     Returns:
         The learning rate by step, as optax's schedules.
     """
-    numbers = schedule_numbers(
+    hyperparams = schedule_hyperparams(
         config, total_steps=total_steps, steps_per_epoch=steps_per_epoch, multiplier=multiplier
     )
-    return functools.partial(learning_rate, numbers)
+    return functools.partial(learning_rate, hyperparams)
 
 
-def learning_rate(numbers: Numbers, step: Any) -> Any:
+def learning_rate(hyperparams: Hyperparams, step: Any) -> Any:
     """Returns the learning rate of a step, as optax's schedules, which do not accept traced numbers of steps.
 
     Where XLA multiplies by the inverse of a constant, so does this, to give the same bits.
     """
     # JAX divides integers in single precision, even if everything else is double.
-    step, peak, warmup = jnp.asarray(step, jnp.result_type(float)), numbers["peak"], numbers.get("warmup")
+    step, peak, warmup = (
+        jnp.asarray(step, jnp.result_type(float)),
+        hyperparams["peak"],
+        hyperparams.get("warmup"),
+    )
     count, rate = step if warmup is None else step - warmup, peak
-    if "angle" in numbers:
-        cosine = jnp.cos(jnp.minimum(count, numbers["remaining"]) * numbers["angle"])
-        rate = peak * (numbers["range"] * (0.5 * (1 + cosine)) + numbers["final"])
-    elif "interval" in numbers:
-        decayed = peak * jnp.power(numbers["factor"], jnp.floor(count / numbers["interval"]))
+    if "angle" in hyperparams:
+        cosine = jnp.cos(jnp.minimum(count, hyperparams["remaining"]) * hyperparams["angle"])
+        rate = peak * (hyperparams["range"] * (0.5 * (1 + cosine)) + hyperparams["final"])
+    elif "interval" in hyperparams:
+        decayed = peak * jnp.power(hyperparams["factor"], jnp.floor(count / hyperparams["interval"]))
         rate = jnp.where(count <= 0, peak, decayed)
     if warmup is None:
         return rate
-    left = 1 - jnp.clip(step, 0, warmup) * numbers["warmup_inverse"]
+    left = 1 - jnp.clip(step, 0, warmup) * hyperparams["warmup_inverse"]
     return jnp.where(step < warmup, -peak * left + peak, rate)
 
 
-def optimizer_numbers(config: config_dict.ConfigDict) -> Numbers:
-    """Returns the numbers of a config's optimizer, see `make_optimizer`."""
+def optimizer_hyperparams(config: config_dict.ConfigDict) -> Hyperparams:
+    """Returns the hyperparameters of a config's optimizer, see `make_optimizer`."""
     settings = config.optimizer
     names = ("weight_decay", "momentum", "beta1", "beta2", "epsilon")
-    numbers = {name: settings[name] for name in names if settings[name] is not None}
-    numbers |= {f"one_minus_{name}": 1 - settings[name] for name in ("beta1", "beta2")}
-    return numbers | {"max_norm": config.train.clip_grad_norm or 0.0}
+    hyperparams = {name: settings[name] for name in names if settings[name] is not None}
+    hyperparams |= {f"one_minus_{name}": 1 - settings[name] for name in ("beta1", "beta2")}
+    return hyperparams | {"max_norm": config.train.clip_grad_norm or 0.0}
 
 
 def make_optimizer(
-    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, hyperparams: Hyperparams | None = None
 ) -> optax.GradientTransformation:
     """Makes the optimizer of a config, with PyTorch's momentum and weight decay.
 
     Args:
         config: a whole config; its sections `optimizer` and `train` are used.
         schedule: the learning rate by step, or a constant.
-        numbers: replace those of the config, `optimizer_numbers(config)`.
+        hyperparams: replace those of the config, `optimizer_hyperparams(config)`.
     """
-    return optax.chain(*make_clipping(config, numbers), *make_transforms(config, schedule, numbers))
+    return optax.chain(*make_clipping(config, hyperparams), *make_transforms(config, schedule, hyperparams))
 
 
 def make_clipping(
-    config: config_dict.ConfigDict, numbers: Numbers | None = None
+    config: config_dict.ConfigDict, hyperparams: Hyperparams | None = None
 ) -> list[optax.GradientTransformation]:
     """Returns the clipping of gradients by their global norm, or an empty list without it."""
-    numbers = numbers or optimizer_numbers(config)
-    return [optax.clip_by_global_norm(numbers["max_norm"])] if config.train.clip_grad_norm else []
+    hyperparams = hyperparams or optimizer_hyperparams(config)
+    return [optax.clip_by_global_norm(hyperparams["max_norm"])] if config.train.clip_grad_norm else []
 
 
 def make_transforms(
-    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, numbers: Numbers | None = None
+    config: config_dict.ConfigDict, schedule: optax.ScalarOrSchedule, hyperparams: Hyperparams | None = None
 ) -> list[optax.GradientTransformation]:
     """Coupled weight decay is added to the gradient (torch.optim.SGD, Adam), decoupled to the update (AdamW).
 
     Momentum is torch's: buffer = momentum * buffer + gradient, without dampening.
     """
-    settings, numbers = config.optimizer, numbers or optimizer_numbers(config)
-    decay = [optax.add_decayed_weights(numbers["weight_decay"])] if settings.weight_decay else []
+    settings, hyperparams = config.optimizer, hyperparams or optimizer_hyperparams(config)
+    decay = [optax.add_decayed_weights(hyperparams["weight_decay"])] if settings.weight_decay else []
     if callable(schedule):
         scaled, factor = optax.scale_by_learning_rate(schedule), 1.0
     else:  # one multiplication
@@ -126,9 +130,9 @@ def make_transforms(
     multiplier = optax.inject_hyperparams(lambda step_size: optax.scale(factor * step_size))
     rate = (scaled, multiplier(step_size=1.0))
     if settings.name == "adam":
-        core = _scale_by_adam(numbers)
+        core = _scale_by_adam(hyperparams)
     elif settings.momentum:
-        core = optax.trace(numbers["momentum"], nesterov=settings.nesterov)
+        core = optax.trace(hyperparams["momentum"], nesterov=settings.nesterov)
     else:
         core = optax.identity()
     if settings.decoupled_weight_decay:
@@ -136,7 +140,7 @@ def make_transforms(
     return [*decay, core, *rate]
 
 
-def _scale_by_adam(numbers: Numbers) -> optax.GradientTransformation:
+def _scale_by_adam(hyperparams: Hyperparams) -> optax.GradientTransformation:
     """As optax.scale_by_adam, which would round 1 - beta differently if beta is an argument."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -145,14 +149,14 @@ def _scale_by_adam(numbers: Numbers) -> optax.GradientTransformation:
         for name, order, old in (("beta1", 1, state.mu), ("beta2", 2, state.nu)):
             new = jax.tree.map(
                 lambda g, t, name=name, order=order: (
-                    numbers[f"one_minus_{name}"] * g**order + numbers[name] * t
+                    hyperparams[f"one_minus_{name}"] * g**order + hyperparams[name] * t
                 ),
                 updates,
                 old,
             )
             moments.append(new)
-            corrected.append(optax.tree.bias_correction(new, numbers[name], count))
-        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + numbers["epsilon"]), *corrected)
+            corrected.append(optax.tree.bias_correction(new, hyperparams[name], count))
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + hyperparams["epsilon"]), *corrected)
         return updates, optax.ScaleByAdamState(count, *moments)
 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)

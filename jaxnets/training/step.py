@@ -88,7 +88,7 @@ def make_train_step(
     remat: bool = False,
     axis_name: str | None = None,
     forward: Forward | None = None,
-    split: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
+    partition: Callable[[Tree], tuple[Tree, Tree]] = lambda params: (params, {}),
 ) -> TrainStep:
     """Makes the training step.
 
@@ -106,7 +106,7 @@ def make_train_step(
             pass. On CPUs it saves memory if compiled with `jaxnets.runtime.xla.MEMORY_OPTIONS`.
         axis_name: the axis of the devices that the step is mapped over.
         forward: (variables, inputs, key) -> (outputs, batch_stats); by default the model in training mode.
-        split: parameters -> (trainable, frozen); by default all are trained.
+        partition: parameters -> (trainable, frozen); by default all are trained.
 
     Returns:
         A pure function (state, batch) -> (state, metrics). Metrics are sums: loss (with auxiliary heads),
@@ -125,7 +125,7 @@ def make_train_step(
             dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
         examples = (inputs, targets, batch["weight"].astype(targets.dtype))
 
-        trainable, frozen = split(state.params)
+        trainable, frozen = partition(state.params)
         grad_fn = functools.partial(
             _gradient, loss, forward, frozen, batch["label"].ndim == 1, remat, trainable
         )

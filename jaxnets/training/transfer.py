@@ -13,7 +13,7 @@ from ml_collections import config_dict
 
 from jaxnets import models
 from jaxnets.data.batch import FEATURES, Batch
-from jaxnets.training.optimizer import Numbers, make_clipping, make_transforms
+from jaxnets.training.optimizer import Hyperparams, make_clipping, make_transforms
 from jaxnets.training.step import Metrics, TrainState, TrainStep, make_train_step
 
 
@@ -40,17 +40,17 @@ def make_transfer_optimizer(
     partition: BackboneHeadPartition,
     head_schedule: optax.ScalarOrSchedule,
     backbone_schedule: optax.ScalarOrSchedule | None = None,
-    numbers: Numbers | None = None,
+    hyperparams: Hyperparams | None = None,
 ) -> optax.GradientTransformation:
     """Returns an optimizer for the head and, with `backbone_schedule`, the backbone.
 
-    `numbers` are those of `make_optimizer`. Gradients are clipped by their norm over head and backbone.
+    `hyperparams` are those of `make_optimizer`. Gradients are clipped by their norm over head and backbone.
     """
     schedules = {"head": head_schedule} | (
         {} if backbone_schedule is None else {"backbone": backbone_schedule}
     )
     transforms = {
-        name: optax.chain(*make_transforms(config, each, numbers)) for name, each in schedules.items()
+        name: optax.chain(*make_transforms(config, each, hyperparams)) for name, each in schedules.items()
     }
 
     def split(tree: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def make_transfer_optimizer(
                 merged |= updated
         return merged, new_state
 
-    return optax.chain(*make_clipping(config, numbers), optax.GradientTransformation(init, update))
+    return optax.chain(*make_clipping(config, hyperparams), optax.GradientTransformation(init, update))
 
 
 def make_transfer_step(
@@ -87,7 +87,7 @@ def make_transfer_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         forward = functools.partial(_forward_head, model, FEATURES in batch)
-        train_head = make_train_step(model, *args, forward=forward, split=partition.split, **kwargs)
+        train_head = make_train_step(model, *args, forward=forward, partition=partition.split, **kwargs)
         if head_only_steps is None:
             return train_head(state, batch)
         return lax.cond(state.step < head_only_steps, train_head, train_all, state, batch)

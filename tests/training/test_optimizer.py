@@ -16,8 +16,8 @@ from jaxnets.training.optimizer import (
     learning_rate,
     make_optimizer,
     make_schedule,
-    optimizer_numbers,
-    schedule_numbers,
+    optimizer_hyperparams,
+    schedule_hyperparams,
     schedule_of,
     set_multiplier,
 )
@@ -80,8 +80,8 @@ def _optax_schedule(config: config_dict.ConfigDict) -> optax.Schedule:
 def test_schedules_match_optax(case: str) -> None:
     config = _config()
     config.schedule.update(CASES[case])
-    numbers = schedule_numbers(config, total_steps=TOTAL, steps_per_epoch=5)
-    arguments = jax.tree.map(jnp.asarray, numbers)
+    hyperparams = schedule_hyperparams(config, total_steps=TOTAL, steps_per_epoch=5)
+    arguments = jax.tree.map(jnp.asarray, hyperparams)
     expected = [float(_optax_schedule(config)(step)) for step in range(TOTAL + 1)]
     given = [float(jax.jit(learning_rate)(arguments, step)) for step in range(TOTAL + 1)]
     np.testing.assert_allclose(given, expected, rtol=2e-6, atol=1e-8)
@@ -101,22 +101,22 @@ def test_numbers_as_arguments_give_the_updates_of_constants(case: str, settings:
     config.train.clip_grad_norm = 20.0
     config.schedule.update(CASES[case])
     config.optimizer.update(settings)
-    numbers = {
-        "optimizer": optimizer_numbers(config),
-        "schedule": schedule_numbers(config, total_steps=TOTAL, steps_per_epoch=5),
+    hyperparams = {
+        "optimizer": optimizer_hyperparams(config),
+        "schedule": schedule_hyperparams(config, total_steps=TOTAL, steps_per_epoch=5),
     }
     constant = make_optimizer(config, _optax_schedule(config))
 
     @jax.jit
-    def as_arguments(numbers: Any, gradient: Any, state: Any, params: Any) -> Any:
-        optimizer = make_optimizer(config, schedule_of(numbers["schedule"]), numbers["optimizer"])
+    def as_arguments(hyperparams: Any, gradient: Any, state: Any, params: Any) -> Any:
+        optimizer = make_optimizer(config, schedule_of(hyperparams["schedule"]), hyperparams["optimizer"])
         return optimizer.update(gradient, state, params)
 
     params = {"w": jax.random.normal(jax.random.key(0), (99,))}
     expected_state = state = constant.init(params)
     for step in range(TOTAL):
         gradient = {"w": jax.random.normal(jax.random.key(step + 1), (99,))}
-        updates, state = as_arguments(jax.tree.map(jnp.asarray, numbers), gradient, state, params)
+        updates, state = as_arguments(jax.tree.map(jnp.asarray, hyperparams), gradient, state, params)
         expected, expected_state = jax.jit(constant.update)(gradient, expected_state, params)
         chex.assert_trees_all_close(updates, expected, rtol=1e-5, atol=1e-8)
     chex.assert_trees_all_close(state, expected_state, rtol=1e-5)
@@ -126,8 +126,8 @@ def test_steps_of_the_schedule_are_exact() -> None:
     # 41 times the inverse of 41, with which XLA replaces a division by a constant, is below 1.
     config = _config()
     config.schedule.update({"name": "step", "decay_every_steps": 41, "decay_factor": 0.5})
-    numbers = schedule_numbers(config, total_steps=99, steps_per_epoch=5)
-    rates = [jax.jit(learning_rate)(jax.tree.map(jnp.asarray, numbers), step) for step in (40, 41, 82)]
+    hyperparams = schedule_hyperparams(config, total_steps=99, steps_per_epoch=5)
+    rates = [jax.jit(learning_rate)(jax.tree.map(jnp.asarray, hyperparams), step) for step in (40, 41, 82)]
     np.testing.assert_allclose(rates, [0.1, 0.05, 0.025])
 
 
