@@ -12,7 +12,7 @@ from ml_collections import config_dict
 from jaxnets.config import steps
 
 Hyperparams = dict[str, Any]
-"""Hyperparameters by name: numbers of Python, which are constants of a program, or scalars that are arguments of it."""
+"""Hyperparameters by name: Python numbers, constants of a program, or scalars that are its arguments."""
 
 
 def schedule_hyperparams(
