@@ -20,6 +20,7 @@ from jaxnets import models
 from jaxnets.data.batch import Batch
 from jaxnets.data.dataset import Dataset, eval_batches
 from jaxnets.errors import CheckpointError
+from jaxnets.interop.weights import flatten
 from jaxnets.runtime import xla
 from jaxnets.training.optimizer import (
     Hyperparams,
@@ -142,7 +143,7 @@ def with_backbone(
     combined: dict[str, Any] = {}
     for collection, tree in variables.items():
         head, new_backbone = parts.split(tree)
-        given, backbone = _flatten(found.variables.get(collection, {})), _flatten(new_backbone)
+        given, backbone = flatten(found.variables.get(collection, {})), flatten(new_backbone)
         if missing := sorted(set(backbone) - set(given)):
             raise CheckpointError(
                 f"{found.path} lacks {collection}/{missing[0]} and {len(missing) - 1} more arrays of the "
@@ -170,10 +171,6 @@ def with_zero_outputs(params: Mapping[str, Any]) -> dict[str, Any]:
     return traverse_util.unflatten_dict(zeroed)
 
 
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return traverse_util.flatten_dict(dict(tree), sep="/")
-
-
 def _or_truncated(network: str, missing: Sequence[str]) -> str:
     """A hint to truncate the backbone if only its last blocks are missing."""
     absent, blocks = {path.partition("/")[0] for path in missing}, models.entry(network).truncation_blocks
@@ -185,7 +182,7 @@ def backbone_sha256(variables: Mapping[str, Any], parts: BackboneHeadPartition) 
     """The sha256 of the names, types and bytes of all backbone arrays."""
     digest = hashlib.sha256()
     for collection in sorted(variables):
-        for path, leaf in sorted(_flatten(parts.split(variables[collection])[1]).items()):
+        for path, leaf in sorted(flatten(parts.split(variables[collection])[1]).items()):
             array = np.asarray(leaf)
             digest.update(f"{collection}/{path} {array.dtype}{array.shape}".encode())
             digest.update(array.tobytes())

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import heapq
-import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -246,21 +245,19 @@ class Predictor:
 
     def classify(self, images: np.ndarray, *, with_features: bool = False) -> list[Prediction]:
         """Classifies images uint8[B, H, W, C] from `preprocess.read`; optionally returns their features."""
-        sets: Iterable[Any] = itertools.repeat(None)
-        scores: Iterable[Any] = itertools.repeat(None)
-        features: Iterable[Any] = itertools.repeat(None)
+        sets: list[Any] = [None] * len(images)
+        scores, features = list(sets), list(sets)
         if self.feature_distance is None and not with_features:
             probabilities = self.probabilities(images)
         else:
             probabilities, found = self.probabilities_and_features(images)
-            features = found if with_features else features
+            features = list(found) if with_features else features
             if self.feature_distance is not None:
                 scores = self.feature_distance.score(found).tolist()
         if self.minimum_probability is not None:
             uncalibrated = statistics.with_temperature(probabilities, 1 / (self.temperature or 1.0))
-            sets = map(
-                self._classes_of, in_prediction_set(uncalibrated, self.minimum_probability), probabilities
-            )
+            members = in_prediction_set(uncalibrated, self.minimum_probability)
+            sets = [self._classes_of(*each) for each in zip(members, probabilities, strict=True)]
         return [
             Prediction(
                 self.classes[row.argmax()],
@@ -271,7 +268,7 @@ class Predictor:
                 values,
             )
             for row, prediction_set, ood_score, values in zip(
-                probabilities, sets, scores, features, strict=False
+                probabilities, sets, scores, features, strict=True
             )
         ]
 
