@@ -11,17 +11,17 @@ from typing import Any
 from PIL import Image
 
 from benchmarks import (
+    baselines,
     conditions,
     depthwise,
     end_to_end,
     jax_workloads,
     mlp_workloads,
-    opponents,
     startup,
     torch_workloads,
 )
+from benchmarks.baselines import PYTORCH, Baseline, with_both_allocators
 from benchmarks.measure import LOSS_TOLERANCE, TOLERANCE, WITH_KERNELS, Comparison
-from benchmarks.opponents import PYTORCH, Opponent, with_both_allocators
 from jaxnets import models
 from jaxnets.data.sources.synthetic_tissue import SyntheticTissue
 from jaxnets.errors import MachineError
@@ -71,18 +71,18 @@ class BenchContext:
     """Inputs of the comparisons.
 
     Attributes:
-      threads: CPU threads of an opponent.
+      threads: CPU threads of a baseline.
       images: Folder of JPEGs (pipeline suite).
       data_root: Folder of MNIST (end-to-end row).
       kernels: Library of C++ kernels, for workloads that start processes themselves.
-      opponents: What networks are compared with, of `opponents.KINDS`.
+      baselines: What networks are compared with, of `baselines.KINDS`.
     """
 
     threads: int
     images: Path | None = None
     data_root: Path | None = None
     kernels: Path | None = None
-    opponents: tuple[str, ...] = opponents.KINDS
+    baselines: tuple[str, ...] = baselines.KINDS
 
     @property
     def implementation(self) -> str:
@@ -114,7 +114,7 @@ def network_row(
     entry = depthwise.ENTRY if network == depthwise.NAME else models.entry(network)
     what = "training step" if trains else "inference"
     title = f"{what}, {entry.title}, {image_size} px, batch {batch_size}"
-    found = opponents.of_network(context.opponents, trains=trains, bfloat16=bfloat16, threads=context.threads)
+    found = baselines.of_network(context.baselines, trains=trains, bfloat16=bfloat16, threads=context.threads)
     in_float32 = Comparison(
         name,
         title,
@@ -165,7 +165,7 @@ def first_start_row(name: str, context: BenchContext, *, network: str) -> Compar
 
 def learning_rate_row(name: str, context: BenchContext, *, network: str) -> Comparison:
     """A start with another learning rate than those compiled before, compared with the same one again."""
-    same_rate = Opponent(_jaxnets_startup(context, network, warm=True), keep_memory=True)
+    same_rate = Baseline(_jaxnets_startup(context, network, warm=True), keep_memory=True)
     return Comparison(
         name,
         _startup_title(network, "compiled before with another learning rate"),
@@ -222,7 +222,7 @@ def mlp_row(name: str, context: BenchContext) -> Comparison:
 def scalar_row(name: str, context: BenchContext) -> Comparison:
     """The same training steps, compared with the scalar autograd engine."""
     del context
-    found = {"the scalar engine": Opponent(mlp_workloads.ScalarEngineWorkload, keep_memory=True)}
+    found = {"the scalar engine": Baseline(mlp_workloads.ScalarEngineWorkload, keep_memory=True)}
     title = "training step, report A's MLP, against our scalar engine"
     return Comparison(name, title, mlp_workloads.ScannedMlpWorkload, found, needs_torch=False, unit="points")
 
@@ -244,7 +244,7 @@ def cache_row(name: str, context: BenchContext) -> Comparison:
     """Input pipeline from the cache, compared with the one from JPEGs."""
     ours, theirs = (_jaxnets_pipeline(context, cache=cache) for cache in (True, False))
     title = "pipeline: our cache against our own JPEG (the gain of decoding once)"
-    found = {"our own JPEG pipeline": Opponent(theirs, keep_memory=True)}
+    found = {"our own JPEG pipeline": Baseline(theirs, keep_memory=True)}
     return Comparison(name, title, ours, found, needs_torch=False, dtype=None)
 
 

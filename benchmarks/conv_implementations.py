@@ -240,7 +240,7 @@ def _row(chosen: str, speeds: dict[str, list[float]]) -> BenchRow:
         "dtype": "float32",
         "range": [min(ratios), max(ratios)],
         "rounds": len(ratios),
-        "opponent": other,
+        "baseline": other,
         "chosen": chosen,
         "per_second": speeds,
     }

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping
 
 from benchmarks import jax_workloads, torch_workloads
+from benchmarks.baselines import Baseline
 from benchmarks.comparisons import BenchContext, MakeComparison
 from benchmarks.measure import Comparison
-from benchmarks.opponents import Opponent
 from jaxnets import models
 
 BATCHES = (256, 64)
@@ -25,7 +25,7 @@ LOSS_TOLERANCE, DRY_RUN_LOSS_TOLERANCE = 0.2, math.inf
 This checks the loss, not the update, which the network's row in the cpu suite checks. The loss of two tiny
 images is not checked.
 """
-OPPONENT = "torch.compile, channels_last, bfloat16 autocast"
+BASELINE = "torch.compile, channels_last, bfloat16 autocast"
 
 
 def comparisons(*, dry_run: bool = False) -> dict[str, MakeComparison]:
@@ -74,7 +74,7 @@ def _comparison(
         name,
         f"{what}, {models.entry(network).title}, {image_size} px, batch {batch_size}, bfloat16",
         functools.partial(ours, **shape, compute_dtype="bfloat16"),
-        {OPPONENT: Opponent(functools.partial(theirs, **options), keep_memory=False)},
+        {BASELINE: Baseline(functools.partial(theirs, **options), keep_memory=False)},
         dtype="bfloat16",
         on_gpu=True,
         loss_tolerance=tolerance if trains else None,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.opponents import PYTORCH, TUNED_ALLOCATOR, Opponent
+from benchmarks.baselines import PYTORCH, TUNED_ALLOCATOR, Baseline
 from benchmarks.schema import BenchRow
 from benchmarks.worker import PEAK_MEMORY, SharingWorkload, Worker
 from jaxnets.errors import CheckFailedError
@@ -43,15 +43,15 @@ Speeds = Mapping[str, list[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A jaxnets workload and the opponents that it is compared with.
+    """A jaxnets workload and the baselines that it is compared with.
 
     Attributes:
       name: The row's name, such as train/lenet5/28/64.
       title: The description shown in tables.
       ours: Creates the jaxnets workload.
-      opponents: The opponents by name; the fastest one counts. Of eager PyTorch with one allocator
+      baselines: The baselines by name; the fastest one counts. Of eager PyTorch with one allocator
         setting, only the form that is fastest in a trial is measured.
-      needs_torch: Whether the opponents need PyTorch.
+      needs_torch: Whether the baselines need PyTorch.
       has_kernels: Whether to use the C++ kernels; float32 is also measured without them.
       implementation: What jaxnets uses, if `has_kernels` is False and it matters.
       in_float32: Creates the jaxnets workload in float32, if `ours` has another precision.
@@ -66,7 +66,7 @@ class Comparison:
     name: str
     title: str
     ours: Callable[[None], SharingWorkload]
-    opponents: Mapping[str, Opponent]
+    baselines: Mapping[str, Baseline]
     needs_torch: bool = True
     has_kernels: bool = False
     implementation: str | None = None
@@ -84,7 +84,7 @@ def measure_row(
     *,
     rounds: int,
     seconds: float,
-    with_opponents: bool = True,
+    with_baselines: bool = True,
     kernels: Path | None = None,
     cooldown: float = COOLDOWN_SECONDS,
     worker_class: Callable[..., Any] = Worker,
@@ -100,7 +100,7 @@ def measure_row(
             comparison,
             lambda *arguments, **options: stack.enter_context(worker_class(*arguments, **options)),
             kernels,
-            with_opponents=with_opponents,
+            with_baselines=with_baselines,
             measure_trial=lambda started: _measure_rounds(started, TRIAL_ROUNDS, seconds, cooldown),
         )
         speeds = _measure_rounds(workers, comparison.warmup + rounds, seconds, cooldown)
@@ -108,7 +108,7 @@ def measure_row(
         if comparison.on_gpu:
             flop_rates = workers[OURS].call("flop_rates")
         of_training = comparison.loss_tolerance is not None and not comparison.on_gpu
-        shared = workers[OURS].call("shared_data") if of_training and with_opponents else None
+        shared = workers[OURS].call("shared_data") if of_training and with_baselines else None
     if of_training:
         memory = _memory_of_training(comparison, list(workers), shared, kernels, seconds, worker_class)
     implementation = comparison.implementation
@@ -144,7 +144,7 @@ def _start_workers(
     start: Callable[..., Any],
     kernels: Path | None,
     *,
-    with_opponents: bool,
+    with_baselines: bool,
     measure_trial: Callable[[Mapping[str, Any]], Speeds],
 ) -> dict[str, Any]:
     """Starts a worker per implementation by `start`, and checks that it agrees with jaxnets."""
@@ -159,14 +159,14 @@ def _start_workers(
     elif kernels is not None:
         workers[IN_JAX] = start(comparison.ours, None, keep_memory=True)
         check(IN_JAX, workers[IN_JAX])
-    if not with_opponents:
+    if not with_baselines:
         return workers
     shared = ours.call("shared_data")
-    for forms in _forms(comparison.opponents):
+    for forms in _forms(comparison.baselines):
         started = {}
         for name in forms:
-            opponent = comparison.opponents[name]
-            started[name] = start(opponent.make, shared, keep_memory=opponent.keep_memory)
+            baseline = comparison.baselines[name]
+            started[name] = start(baseline.make, shared, keep_memory=baseline.keep_memory)
             check(name, started[name])
         fastest = _fastest(measure_trial(started)) if len(started) > 1 else forms[0]
         for name, worker in started.items():
@@ -193,8 +193,8 @@ def _memory_of_training(
             make = comparison.in_float32 if name == IN_FLOAT32 else comparison.ours
             worker = worker_class(make, None, keep_memory=True, kernels=ours[name])
         else:
-            opponent = comparison.opponents[name]
-            worker = worker_class(opponent.make, shared, keep_memory=opponent.keep_memory)
+            baseline = comparison.baselines[name]
+            worker = worker_class(baseline.make, shared, keep_memory=baseline.keep_memory)
         with worker:
             for _ in range(MEMORY_ROUNDS):
                 worker.call("measure", seconds)
@@ -202,10 +202,10 @@ def _memory_of_training(
     return memory
 
 
-def _forms(opponents: Iterable[str]) -> list[list[str]]:
-    """Returns the names of opponents, with the forms of eager PyTorch with one allocator setting together."""
+def _forms(baselines: Iterable[str]) -> list[list[str]]:
+    """Returns the names of baselines, with the forms of eager PyTorch with one allocator setting together."""
     forms: dict[object, list[str]] = {}
-    for name in opponents:
+    for name in baselines:
         key = name.endswith(TUNED_ALLOCATOR) if name.startswith(PYTORCH) else name
         forms.setdefault(key, []).append(name)
     return list(forms.values())
@@ -232,17 +232,17 @@ def _make_check(comparison: Comparison, ours: Any) -> Callable[[str, Any], None]
 
 
 def check_outputs_match(
-    row: str, opponent: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE
+    row: str, baseline: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE
 ) -> None:
     """Raises CheckFailedError unless two arrays agree to `tolerance` times the largest value."""
     if ours.shape != theirs.shape:
         raise CheckFailedError(
-            f"{row} is not measured: our outputs have shape {ours.shape}, those of {opponent} {theirs.shape}"
+            f"{row} is not measured: our outputs have shape {ours.shape}, those of {baseline} {theirs.shape}"
         )
     difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
     if not difference <= tolerance:
         raise CheckFailedError(
-            f"{row} is not measured: our outputs and those of {opponent} "
+            f"{row} is not measured: our outputs and those of {baseline} "
             f"differ by {difference:.1e} of the largest value, {tolerance:g} is allowed"
         )
 
@@ -250,26 +250,26 @@ def check_outputs_match(
 def summarize(name: str, speeds: Speeds, memory: Mapping[str, int | None] | None = None) -> BenchRow:
     """Returns the row of a comparison; `speeds` contains `OURS`, `memory` is peak bytes by implementation.
 
-    Memory is compared with eager PyTorch as installed, the speed with the fastest opponent of all.
+    Memory is compared with eager PyTorch as installed, the speed with the fastest baseline of all.
     """
     memory, ours, in_jax = memory or {}, speeds[OURS], speeds.get(IN_JAX)
-    opponents = {other: each for other, each in speeds.items() if other not in (OURS, IN_JAX, IN_FLOAT32)}
-    eager = {other: each for other, each in opponents.items() if other.startswith(PYTORCH)}
-    opponent = _fastest(opponents)
+    baselines = {other: each for other, each in speeds.items() if other not in (OURS, IN_JAX, IN_FLOAT32)}
+    eager = {other: each for other, each in baselines.items() if other.startswith(PYTORCH)}
+    baseline = _fastest(baselines)
     plain = _fastest({n: s for n, s in eager.items() if not n.endswith(TUNED_ALLOCATOR)})
     tuned = _fastest({n: s for n, s in eager.items() if n.endswith(TUNED_ALLOCATOR)})
-    theirs, theirs_plain, theirs_tuned = (speeds.get(other or "") for other in (opponent, plain, tuned))
-    peak, their_peak = memory.get(OURS), memory.get(plain or opponent or "")
+    theirs, theirs_plain, theirs_tuned = (speeds.get(other or "") for other in (baseline, plain, tuned))
+    peak, their_peak = memory.get(OURS), memory.get(plain or baseline or "")
     ratios = _ratios(ours, theirs)
     return {
         "name": name,
         "ours": statistics.median(ours),
         "theirs": statistics.median(theirs) if theirs else None,
-        "opponent": opponent,
+        "baseline": baseline,
         "ratio": _median(ratios),
         "range": [min(ratios), max(ratios)] if ratios else None,
         "rounds": len(ours),
-        "opponent_eager": plain,
+        "baseline_eager": plain,
         "ratio_eager": _median(_ratios(ours, theirs_plain)),
         "ratio_eager_tuned": _median(_ratios(ours, theirs_tuned)),
         "kernels": in_jax is not None,

@@ -238,7 +238,7 @@ def measure(
             "ratio": statistics.median(ratios) if ratios else None,
             "range": [min(ours), max(ours)],
             "rounds": rounds,
-            "opponent": TORCH_TWO if theirs else None,
+            "baseline": TORCH_TWO if theirs else None,
             "images_per_second": speeds,
             "peak_memory": memory,
         }

@@ -102,7 +102,7 @@ def format_row(row: BenchRow) -> str:
         return f"{ours}, {milliseconds(row['seconds_a_step'])} ms per step"
     if row["theirs"] is None:
         reason = (
-            "no opponent is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
+            "no baseline is selected" if has_torch() else f"PyTorch is not installed (pip install {TORCH})"
         )
         return f"{ours}; not compared: {reason}"
     low, high = row["range"] or (0.0, 0.0)
@@ -110,6 +110,6 @@ def format_row(row: BenchRow) -> str:
         f", {what} {ratio:.2f}" for field, what in OTHER_RATIOS if (ratio := row.get(field)) is not None
     )
     return (
-        f"{ours}, {row['opponent']} {format_rate(row['theirs'], unit)}: "
+        f"{ours}, {row['baseline']} {format_rate(row['theirs'], unit)}: "
         f"ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}] in {row['rounds']} rounds{others}"
     )

@@ -15,7 +15,7 @@ class Conditions(TypedDict, total=False):
 
 
 class BenchRow(Conditions, total=False):
-    """One row. Every speed is per second; `ours` is jaxnets, `theirs` the fastest opponent.
+    """One row. Every speed is per second; `ours` is jaxnets, `theirs` the fastest baseline.
 
     A ratio is the median over rounds of our speed divided by another one of the same round.
     """
@@ -37,13 +37,13 @@ class BenchRow(Conditions, total=False):
     rounds: int
     ours: float
     theirs: float | None
-    opponent: str | None
-    """Name of the fastest opponent."""
+    baseline: str | None
+    """Name of the fastest baseline."""
     ratio: float | None
-    """To the fastest opponent."""
+    """To the fastest baseline."""
     range: list[float] | None
     """Smallest and largest of these ratios in a round."""
-    opponent_eager: str | None
+    baseline_eager: str | None
     """Name of the fastest eager PyTorch as installed."""
     ratio_eager: float | None
     ratio_eager_tuned: float | None
@@ -55,7 +55,7 @@ class BenchRow(Conditions, total=False):
     ratio_float32: float | None
     """To jaxnets in float32, of a row in another precision."""
     ratio_memory: float | None
-    """Our peak memory divided by that of `opponent_eager`, or of `opponent` if that is None."""
+    """Our peak memory divided by that of `baseline_eager`, or of `baseline` if that is None."""
     kernels: bool
     """Whether jaxnets was measured with and without the C++ kernels."""
     images_per_second: dict[str, list[float]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks import (
+    baselines,
     bench_file,
     comparisons,
     conv_implementations,
@@ -17,7 +18,6 @@ from benchmarks import (
     gpu,
     growth,
     layer_implementations,
-    opponents,
     processes,
     step_profile,
 )
@@ -52,7 +52,7 @@ class Options:
       images: Folder of JPEGs for the pipeline suite; synthetic images if None.
       output: The bench file; today's file under results/bench if None.
       kernels: Library of C++ kernels; None measures without them.
-      opponents: What the cpu suite compares networks with, of `opponents.KINDS`.
+      baselines: What the cpu suite compares networks with, of `baselines.KINDS`.
       budget: Minutes that a resumable suite may take.
       dry_run: Runs the gpu suite at tiny sizes on any device.
     """
@@ -63,7 +63,7 @@ class Options:
     images: Path | None = None
     output: Path | None = None
     kernels: Path | None = None
-    opponents: tuple[str, ...] = opponents.KINDS
+    baselines: tuple[str, ...] = baselines.KINDS
     budget: float | None = None
     dry_run: bool = False
 
@@ -99,9 +99,9 @@ def _check_options(name: str, options: Options) -> None:
         raise ConfigError(f"--dry_run is for --suite={GPU}, not {name}")
     if options.dry_run and options.output is None:
         raise ConfigError("--dry_run needs --output=FILE: its speeds do not belong in results/bench")
-    opponents.check_kinds(options.opponents)
-    if options.opponents != opponents.KINDS and name != comparisons.CPU:
-        raise ConfigError(f"--opponents is for --suite={comparisons.CPU}, not {name}")
+    baselines.check_kinds(options.baselines)
+    if options.baselines != baselines.KINDS and name != comparisons.CPU:
+        raise ConfigError(f"--baselines is for --suite={comparisons.CPU}, not {name}")
     if options.images is not None and name != comparisons.PIPELINE:
         raise ConfigError(f"--images is for --suite={comparisons.PIPELINE}, not {name}")
     if options.images is not None and not options.images.is_dir():
@@ -118,7 +118,7 @@ def _open_suite(name: str, options: Options) -> Iterator[Suite]:
         data_root = config_lib.data_root(config_lib.default_config())
         context = BenchContext(cpu_threads(), None, data_root, options.kernels)
         if name == comparisons.CPU and has_torch():
-            context = dataclasses.replace(context, opponents=opponents.available(options.opponents))
+            context = dataclasses.replace(context, baselines=baselines.available(options.baselines))
         if name != comparisons.PIPELINE:
             yield _comparison_suite(makers, context, options)
             return
@@ -169,7 +169,7 @@ def _measure_comparison(
         comparison,
         rounds=options.rounds,
         seconds=options.seconds,
-        with_opponents=has_torch() or not comparison.needs_torch,
+        with_baselines=has_torch() or not comparison.needs_torch,
         kernels=options.kernels,
     )
     return [row]
@@ -195,10 +195,10 @@ def check_gpu(platform: str, *, dry_run: bool) -> None:
 
 
 def describe_machine() -> Machine:
-    """Returns the hardware and the versions of the packages, including those of opponents."""
+    """Returns the hardware and the versions of the packages, including those of baselines."""
     with Worker(MachineInfo, None, keep_memory=False) as worker:
         machine, versions = worker.call("describe")
-    for package in ("torch", *opponents.ENGINES):
+    for package in ("torch", *baselines.ENGINES):
         if importlib.util.find_spec(package) is not None:
             versions[package] = importlib.metadata.version(package)
     return {"machine": machine, "versions": versions}

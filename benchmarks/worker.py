@@ -47,7 +47,7 @@ class Workload(Protocol):
 
 
 class SharingWorkload(Workload, Protocol):
-    """A workload that provides the inputs of the opponents."""
+    """A workload that provides the inputs of the baselines."""
 
     def shared_data(self) -> Any:
         """Returns picklable inputs, such as weights and a batch, or file names."""
@@ -104,7 +104,7 @@ class Worker:
         except (EOFError, ConnectionError) as problem:
             code = self._process.wait()
             hint = (
-                ": out of memory? Close other programs, or choose fewer --opponents"
+                ": out of memory? Close other programs, or choose fewer --baselines"
                 if code == -signal.SIGKILL
                 else ""
             )

@@ -44,7 +44,7 @@ def load(
         coverage: add prediction sets, which contain the true class of this fraction of the images of new
             groups; calibrated on the run's validation images.
         ood: add a score for images unlike the training images, after `scripts/evaluate.py --ood`.
-        test_time_augmentation: average the probabilities of the eight turns and mirrors of each image.
+        test_time_augmentation: average the probabilities of the eight flips and rotations of each image.
         kernels: use the C++ kernels for CPUs if they have been built; this function does not build them.
 
     Raises:

@@ -14,16 +14,16 @@ from jaxnets.commands import runner
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is not installed
 
-from benchmarks import opponents, suite
+from benchmarks import baselines, suite
 
 SUITE = flags.DEFINE_enum("suite", "cpu", list(suite.SUITES), "The benchmark suite.")
 ROWS = flags.DEFINE_list("rows", [], "Row names, such as train/lenet5/28/64; empty for all.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds per row.", lower_bound=5)
 SECONDS = flags.DEFINE_float("seconds", 3.0, "Approximate seconds per measurement.", lower_bound=0.1)
-OPPONENTS = flags.DEFINE_list(
-    "opponents",
-    list(opponents.KINDS),
-    f"cpu: what networks are compared with, of {', '.join(opponents.KINDS)}.",
+BASELINES = flags.DEFINE_list(
+    "baselines",
+    list(baselines.KINDS),
+    f"cpu: what networks are compared with, of {', '.join(baselines.KINDS)}.",
 )
 IMAGES = flags.DEFINE_string("images", None, "pipeline: JPEGs of 224 px, one folder per class.")
 BUDGET = flags.DEFINE_float(
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         images=Path(IMAGES.value) if IMAGES.value else None,
         output=Path(OUTPUT.value) if OUTPUT.value else None,
         kernels=runner.kernels_library(),
-        opponents=tuple(OPPONENTS.value),
+        baselines=tuple(BASELINES.value),
         budget=BUDGET.value,
         dry_run=DRY_RUN.value,
     )

@@ -23,7 +23,7 @@ OOD = flags.DEFINE_bool(
     "ood", False, "Also fit the score of predict --ood, on training and validation images."
 )
 TURNS = flags.DEFINE_bool(
-    "test_time_augmentation", False, "Also evaluate the mean over the eight turns and mirrors of each image."
+    "test_time_augmentation", False, "Also evaluate the mean over the eight flips and rotations of an image."
 )
 IGNORE_DAMAGE = runner.define_ignore_damage()
 

@@ -42,7 +42,7 @@ OOD = flags.DEFINE_bool(
 )
 UNCALIBRATED = flags.DEFINE_bool("uncalibrated", False, "Do not divide the logits by the run's temperature.")
 TURNS = flags.DEFINE_bool(
-    "test_time_augmentation", False, "Average the probabilities of the eight turns and mirrors of each image."
+    "test_time_augmentation", False, "Average the probabilities over the eight flips and rotations."
 )
 IGNORE_DAMAGE = runner.define_ignore_damage()
 

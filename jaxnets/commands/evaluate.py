@@ -52,7 +52,7 @@ def evaluate(
 
     Uses the checkpoint that result.json was computed from, or the newest of an unfinished run. Writes
     report/ and predictions/PART.npz; with `ood` also ood.npz, for `predict --ood`. With `turns` it also
-    evaluates the mean over the eight turns and mirrors of each image. Raises ConfigError for an unknown part
+    evaluates the mean over the eight flips and rotations of an image. Raises ConfigError for an unknown part
     or a directory without a run, DataError if the data have changed, CheckpointError if there is no valid
     checkpoint; `ignore_damage` turns checksum errors into warnings.
     """
@@ -113,7 +113,7 @@ def _evaluate(run: RunDirectory, part: str, *, with_ood: bool, turns: bool) -> d
     if turns and predictor is not None and predictions is not None:
         with console.phase("evaluate") as phase:
             turned = evaluate_turns(config, predictor, data, indices)
-            phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} turns and mirrors"
+            phase.text = f"{turned.examples:,} {part} examples, mean of {TURNS} flips and rotations"
         measured["test_time_augmentation"] = _compare_turns(evaluator, turned, predictions, indices)
     console.log_text(_format(scores, data.source.classes, measured))
     if "test_time_augmentation" in measured:
@@ -158,7 +158,7 @@ def _compare_turns(
 def _format_turns(turned: Any) -> str:
     low, high = (100 * end for end in turned["difference_interval"])
     return (
-        f"accuracy {format_test(turned)} with the mean over {TURNS} turns and mirrors of each image, loss "
+        f"accuracy {format_test(turned)} with the mean over {TURNS} flips and rotations of each image, loss "
         f"{turned['loss']:.4f}; {100 * turned['difference']:+.2f} points [{low:.2f}, {high:.2f}], "
         f"p = {turned['permutation_p']:.2g} (permutation test)"
     )

@@ -61,7 +61,7 @@ def predict_files(
     `directory` is a run directory, a weights folder or imagenet:NETWORK; the `top` most probable classes are
     printed. `calibrated` divides the logits by the run's temperature; `coverage` adds prediction sets, and
     `ood` scores of images unlike the training images. `test_time_augmentation` averages the probabilities of
-    the eight turns and mirrors of each image. Grad-CAM overlays are PNG files in `gradcam_folder`. The .npz
+    the eight flips and rotations of each image. Grad-CAM overlays are PNG files in `gradcam_folder`. The .npz
     file `features_path` gets the features, with the labels and groups of images of the run's data. Unreadable
     files and folders without images are reported on standard error and skipped; DataError is raised at the
     end then, or at the start if there are no images. Raises ConfigError if no path is given or the network

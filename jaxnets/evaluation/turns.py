@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean over the eight turns and mirrors of square images."""
+"""Test-time augmentation: the mean over the eight flips and rotations of square images."""
 
 from typing import Any
 

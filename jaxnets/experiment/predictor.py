@@ -99,8 +99,8 @@ class Predictor:
     `classes` are numbers if the weights have no names for them. `temperature` divides the logits, so that
     confidences are calibrated; it is None if none was fitted, or without `calibrated`. Classes with at least
     `minimum_probability`, uncalibrated, are in prediction sets. `feature_distance` scores how unlike the
-    training images an image is. `test_time_augmentation` averages the probabilities over the eight turns and
-    mirrors of each image. `disclaimer` is "" unless the network was trained on medical data.
+    training images an image is. `test_time_augmentation` averages the probabilities over the eight flips and
+    rotations of each image. `disclaimer` is "" unless the network was trained on medical data.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Predictor:
     def probabilities_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities [B, K], and the last feature maps averaged over positions [B, D], of B > 0 images.
 
-        With `test_time_augmentation` the features are those of the images without turns and mirrors.
+        With `test_time_augmentation` the features are those of the images without flips and rotations.
         """
         probabilities, features = self._in_batches(self._apply_with_features, images)
         return self._mean_over_turns(probabilities, images), features
@@ -167,7 +167,7 @@ class Predictor:
     def probabilities(self, images: np.ndarray, *, test_time_augmentation: bool | None = None) -> np.ndarray:
         """Probabilities [B, K] of images uint8[B, H, W, C] from `Preprocess.read`.
 
-        `test_time_augmentation` averages them over turns and mirrors; by default it is the predictor's.
+        `test_time_augmentation` averages them over flips and rotations; by default it is the predictor's.
         """
         if len(images) == 0:
             return np.zeros((0, len(self.classes)))

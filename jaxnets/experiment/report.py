@@ -197,7 +197,7 @@ def _facts(
         facts["hardware"] = result["hardware"]
     if averaged := measured.get("test_time_augmentation"):
         facts["test-time augmentation"] = (
-            f"accuracy {results.format_test(averaged)} with the mean over the eight turns and mirrors of "
+            f"accuracy {results.format_test(averaged)} with the mean over the eight flips and rotations of "
             f"each image, a difference of {100 * averaged['difference']:+.2f} points"
         )
     if config.note:

@@ -1,4 +1,4 @@
-"""Evaluates the mean probabilities over the eight turns and mirrors of each image."""
+"""Evaluates the mean probabilities over the eight flips and rotations of each image."""
 
 import jax
 import jax.numpy as jnp

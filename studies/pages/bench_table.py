@@ -15,14 +15,14 @@ BenchRow = Mapping[str, Any]
 """See `benchmarks.schema.BenchRow`, as BenchFile."""
 BenchFile = Mapping[str, Any]
 HEADS = (
-    *("workload", "jaxnets", "fastest opponent: ratio [range]", "eager PyTorch: ratio, same allocator"),
-    *("without kernels", "GiB"),
+    *("workload", "jaxnets", "speedup over the fastest baseline [range]"),
+    *("over eager PyTorch: default, same allocator", "without kernels", "GiB"),
 )
 CSV_HEADS = (
-    *("machine", "jax", "torch", "row", "title", "dtype", "per_second", "unit", "opponent"),
+    *("machine", "jax", "torch", "row", "title", "dtype", "per_second", "unit", "baseline"),
     *("ratio", "ratio_low", "ratio_high", "ratio_eager", "ratio_eager_same_allocator"),
     *("ratio_without_kernels", "ratio_eager_without_kernels", "ratio_eager_same_allocator_without_kernels"),
-    *("ratio_to_our_float32", "peak_bytes", "peak_bytes_opponent", "ratio_memory"),
+    *("ratio_to_our_float32", "peak_bytes", "peak_bytes_baseline", "ratio_memory"),
 )
 BFLOAT16 = "bfloat16"
 """Mark of docs/performance.md whose rows have this dtype; it has our float32 instead of the kernels."""
@@ -111,7 +111,7 @@ def _csv_row(machine: str, content: BenchFile, row: BenchRow) -> tuple[Any, ...]
         ratios, in_jax = (None,) * 5, (ratios[0], *ratios[3:])
     versions = (content["versions"].get(package) for package in SHOWN_VERSIONS)
     names = (row["name"], row.get("title", row["name"]), row.get("dtype"))
-    rate = (row["ours"], row.get("unit", "images"), row.get("opponent"))
+    rate = (row["ours"], row.get("unit", "images"), row.get("baseline"))
     memory = (*peak_memory(row), row.get("ratio_memory"))
     return (machine, *versions, *names, *rate, *ratios, *in_jax, row.get("ratio_float32"), *memory)
 
@@ -173,7 +173,7 @@ def cells(row: BenchRow) -> tuple[str, ...]:
     ratio, peaks = formatted("ratio"), format_peaks(row)
     if row["range"] is not None:
         low, high = row["range"]
-        ratio = f"{row['opponent'].partition(',')[0]}: {ratio} [{low:.2f}, {high:.2f}]"
+        ratio = f"{row['baseline'].partition(',')[0]}: {ratio} [{low:.2f}, {high:.2f}]"
     if row.get("implementation") == IN_JAX_ALONE:
         return title, ours, "", "", ratio, peaks
     other = "ratio_float32" if row.get("dtype") == BFLOAT16 else "ratio_in_jax"

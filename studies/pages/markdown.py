@@ -38,13 +38,13 @@ def milliseconds(seconds: float) -> str:
 
 
 def peak_memory(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Returns the peak bytes of jaxnets and of eager PyTorch, or of the opponent where that is missing."""
+    """Returns the peak bytes of jaxnets and of eager PyTorch, or of the baseline where that is missing."""
     memory = row.get("peak_memory") or {}
-    return memory.get("ours"), memory.get(row.get("opponent_eager") or row.get("opponent"))
+    return memory.get("ours"), memory.get(row.get("baseline_eager") or row.get("baseline"))
 
 
 def format_peaks(row: Mapping[str, Any]) -> str:
-    """Formats the peak memory of jaxnets and of the opponent in GiB; "" if it was not measured."""
+    """Formats the peak memory of jaxnets and of the baseline in GiB; "" if it was not measured."""
     peaks = peak_memory(row)
     texts = [f"{peak / 2**30:.2f}" for peak in peaks if peak is not None]
     return " / ".join(texts) if len(texts) == len(peaks) else ""

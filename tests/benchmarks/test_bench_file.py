@@ -11,7 +11,7 @@ from benchmarks.measure import summarize
 from benchmarks.schema import BenchRow, Machine
 from jaxnets.errors import ConfigError, MachineError
 
-KEYS = {"name", "ours", "opponent", "ratio", "ratio_eager", "ratio_eager_tuned", "range", "rounds"}
+KEYS = {"name", "ours", "baseline", "ratio", "ratio_eager", "ratio_eager_tuned", "range", "rounds"}
 VERSIONS = {"jax": "0.10.2"}
 MACHINE: Machine = {"machine": "2 cores", "versions": VERSIONS}
 

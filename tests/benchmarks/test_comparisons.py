@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import comparisons, conditions, jax_model, opponents
+from benchmarks import baselines, comparisons, conditions, jax_model
+from benchmarks.baselines import TUNED_ALLOCATOR
 from benchmarks.jax_workloads import InferenceWorkload, PipelineWorkload, TrainingWorkload
 from benchmarks.measure import check_outputs_match
 from benchmarks.mlp_workloads import ScalarEngineWorkload, ScannedMlpWorkload
-from benchmarks.opponents import TUNED_ALLOCATOR
 from jaxnets import models, ops, reported
 from jaxnets.errors import ConfigError, DataError, MachineError
 
@@ -33,7 +33,7 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("suite", "name"), [(s, n) for s in comparisons.SUITES for n in comparisons.SUITES[s]]
 )
-def test_every_comparison_has_its_name_and_opponents(
+def test_every_comparison_has_its_name_and_baselines(
     suite: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "has_bfloat16", lambda: True)
@@ -52,7 +52,7 @@ def test_every_comparison_has_its_name_and_opponents(
         "end_to_end": {"PyTorch, the report's script"},
     }
     kind, network = name.split("/")[:2]
-    names = {found.removesuffix(TUNED_ALLOCATOR) for found in comparison.opponents}
+    names = {found.removesuffix(TUNED_ALLOCATOR) for found in comparison.baselines}
     without = {"ONNX Runtime"} if name.endswith("/bfloat16") else set()
     assert names == expected.get(f"{kind}/{network}", expected[kind]) - without
     workload = comparison.ours.func if isinstance(comparison.ours, functools.partial) else None
@@ -61,7 +61,7 @@ def test_every_comparison_has_its_name_and_opponents(
     if name.endswith("/bfloat16"):
         assert comparison.ours.keywords["compute_dtype"] == comparison.dtype == "bfloat16"
         assert "compute_dtype" not in comparison.in_float32.keywords
-        assert all(opponent.make.keywords["bfloat16"] for opponent in comparison.opponents.values())
+        assert all(baseline.make.keywords["bfloat16"] for baseline in comparison.baselines.values())
 
 
 def test_bfloat16_needs_a_processor_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -92,18 +92,18 @@ def test_every_network_has_rows() -> None:
             assert int(size) >= models.entry(network).smallest or models.entry(network).kind == "vector"
 
 
-def test_the_opponents_can_be_selected(
+def test_the_baselines_can_be_selected(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "inference/resnet50/128/16"
-    context = dataclasses.replace(CONTEXT, opponents=("openvino",))
-    assert list(comparisons.SUITES["cpu"][name](name, context).opponents) == ["OpenVINO"]
-    opponents.check_kinds(opponents.KINDS)
+    context = dataclasses.replace(CONTEXT, baselines=("openvino",))
+    assert list(comparisons.SUITES["cpu"][name](name, context).baselines) == ["OpenVINO"]
+    baselines.check_kinds(baselines.KINDS)
     with pytest.raises(ConfigError, match="did you mean openvino"):
-        opponents.check_kinds(("openvin",))
+        baselines.check_kinds(("openvin",))
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
-    assert opponents.available(("compile", "eager", "onnxruntime", "openvino")) == ("eager", "onnxruntime")
+    assert baselines.available(("compile", "eager", "onnxruntime", "openvino")) == ("eager", "onnxruntime")
     shown = capsys.readouterr().out
     assert "without compile: no C++ compiler no-such-compiler" in shown
     assert "without openvino: openvino not installed" in shown

@@ -211,7 +211,7 @@ def test_a_dry_run_measures_a_network(tmp_path: Path) -> None:
     rows = json.loads(suite.run(suite.GPU, options).read_text())["rows"]
     assert [row["name"] for row in rows] == list(names)
     for row in rows:
-        assert row["opponent"] == gpu.OPPONENT
+        assert row["baseline"] == gpu.BASELINE
         assert 0 < row["mfu"] < 1
         assert row["ratio"] > 0
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import measure
+from benchmarks.baselines import TUNED_ALLOCATOR, Baseline, with_both_allocators
 from benchmarks.measure import Comparison, check_outputs_match, measure_row, summarize
-from benchmarks.opponents import TUNED_ALLOCATOR, Opponent, with_both_allocators
 from benchmarks.worker import PEAK_MEMORY
 from jaxnets.errors import CheckFailedError
 
@@ -120,12 +120,12 @@ def test_rounds_alternate_and_ratios_are_of_one_round(fake_worker: Any, calls: l
     assert entry["title"] == "fake"
     assert entry["peak_memory"] == dict.fromkeys(entry["images_per_second"], 9_000_000)
     assert entry["name"] == "train/fake"
-    assert entry["opponent"] == "PyTorch, contiguous" + TUNED_ALLOCATOR  # by its median of 100
+    assert entry["baseline"] == "PyTorch, contiguous" + TUNED_ALLOCATOR  # by its median of 100
     assert (entry["ours"], entry["theirs"], entry["rounds"]) == (100.0, 100.0, 3)
     ratios = [100 / 80, 220 / 110, 90 / 100]
     assert entry["ratio"] == entry["ratio_eager_tuned"] == pytest.approx(np.median(ratios))
     assert entry["range"] == pytest.approx([min(ratios), max(ratios)])
-    assert entry["opponent_eager"] == "PyTorch, channels_last"
+    assert entry["baseline_eager"] == "PyTorch, channels_last"
     assert entry["ratio_eager"] == pytest.approx(np.median([100 / 40, 220 / 80, 90 / 900]))
     assert entry["ratio_memory"] == 1.0
 
@@ -138,8 +138,8 @@ def test_the_memory_of_training_is_that_of_processes_that_only_train(fake_worker
     def make(name: str) -> Any:
         return lambda shared: (name, {keeps: Training([1.0] * 2) for keeps in (False, True)})
 
-    opponents = {"x": Opponent(make("theirs"), False)}
-    row = Comparison("train/fake", "fake", make("ours"), opponents, loss_tolerance=0.01)
+    baselines = {"x": Baseline(make("theirs"), False)}
+    row = Comparison("train/fake", "fake", make("ours"), baselines, loss_tolerance=0.01)
     options = {"rounds": 1, "seconds": 2.0, "cooldown": 0.0, "worker_class": fake_worker}
     assert measure_row(row, **options)["peak_memory"] == {"ours": 5_000_000, "x": 5_000_000}
     row = dataclasses.replace(row, loss_tolerance=None)
@@ -154,11 +154,11 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
 
 def test_without_pytorch_only_jaxnets_is_measured(fake_worker: Any, calls: list) -> None:
     entry = measure_row(
-        fake_comparison(), rounds=3, seconds=2.0, cooldown=0.0, with_opponents=False, worker_class=fake_worker
+        fake_comparison(), rounds=3, seconds=2.0, cooldown=0.0, with_baselines=False, worker_class=fake_worker
     )
     assert calls == [("ours", True)] * 4
     assert entry["ours"] == 100.0
-    for name in ("theirs", "ratio", "ratio_eager", "ratio_eager_tuned", "range", "opponent", "ratio_memory"):
+    for name in ("theirs", "ratio", "ratio_eager", "ratio_eager_tuned", "range", "baseline", "ratio_memory"):
         assert entry[name] is None
 
 
@@ -191,12 +191,12 @@ def test_a_comparison_without_warmup(fake_worker: Any, calls: list) -> None:
     assert len([name for name, _ in calls if not name.startswith("end")]) == 2 * 3 * 2 + 2 * 3
 
 
-def test_a_jaxnets_opponent_uses_our_allocator_setting_and_has_no_ratio_to_pytorch(
+def test_a_jaxnets_baseline_uses_our_allocator_setting_and_has_no_ratio_to_pytorch(
     fake_worker: Any, calls: list
 ) -> None:
     ours = lambda shared: ("cache", {True: FakeWorkload([1.0, 30.0, 30.0])})  # noqa: E731
     theirs = lambda shared: ("jpeg", {True: FakeWorkload([1.0, 10.0, 5.0])})  # noqa: E731
-    row = Comparison("pipeline/fake", "fake", ours, {"jpeg": Opponent(theirs, True)}, needs_torch=False)
+    row = Comparison("pipeline/fake", "fake", ours, {"jpeg": Baseline(theirs, True)}, needs_torch=False)
     entry = measure_row(row, rounds=2, seconds=2.0, cooldown=0.0, worker_class=fake_worker)
     check_rounds(calls, [("cache", True), ("jpeg", True)], rounds=3)
     assert entry["ratio"] == 4.5
@@ -247,7 +247,7 @@ def test_different_outputs_of_the_measured_programs_raise(
         workloads = {k: FakeWorkload([1.0, 10.0], measured_output=measured_output) for k in (False, True)}
         return lambda shared: (name, workloads)
 
-    found = {"OpenVINO": Opponent(make("x", theirs_measured), False)}
+    found = {"OpenVINO": Baseline(make("x", theirs_measured), False)}
     row = Comparison("inference/fake", "fake", make("ours", ours_measured), found, tolerance=0.03)
     options = {"rounds": 1, "seconds": 2.0, "cooldown": 0.0, "worker_class": fake_worker}
     if raises is None:

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks import comparisons, drift, jax_workloads, mlp_workloads, torch_workloads
+from benchmarks.baselines import PYTORCH, TUNED_ALLOCATOR, with_both_allocators
 from benchmarks.measure import LOSS_TOLERANCE, Comparison, check_outputs_match, measure_row
-from benchmarks.opponents import PYTORCH, TUNED_ALLOCATOR, with_both_allocators
 from jaxnets.errors import CheckFailedError
 
 pytestmark = pytest.mark.oracle
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.oracle
 def lenet_row(ours: type = jax_workloads.TrainingWorkload) -> Comparison:
     row = comparisons.SUITES["cpu"]["train/lenet5/28/64"]("train/lenet5/28/64", comparisons.BenchContext(1))
     make = functools.partial(ours, network="lenet5", image_size=28, batch_size=4)
-    eager = {name: one for name, one in row.opponents.items() if name.startswith(PYTORCH)}
+    eager = {name: one for name, one in row.baselines.items() if name.startswith(PYTORCH)}
     return Comparison(row.name, row.title, make, eager)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import comparisons, conditions, runner, suite
+from benchmarks.baselines import Baseline
 from benchmarks.measure import Comparison, summarize
-from benchmarks.opponents import Opponent
 from benchmarks.schema import BenchRow
 from jaxnets.errors import CheckFailedError, ConfigError, InterruptedRunError
 
@@ -25,7 +25,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
     def fake(comparison: Comparison, **options: Any) -> BenchRow:
         calls.append((comparison.name, options))
         speeds = {"ours": [2.0] * options["rounds"]}
-        if options["with_opponents"]:
+        if options["with_baselines"]:
             speeds["PyTorch"] = [1.0] * options["rounds"]
         return {**summarize(comparison.name, speeds), "unit": comparison.unit}
 
@@ -35,7 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
 
     makers = {
         name: lambda name, context: Comparison(
-            name, name, int, {"PyTorch": Opponent(int, False)}, needs_torch=name != "train/b"
+            name, name, int, {"PyTorch": Baseline(int, False)}, needs_torch=name != "train/b"
         )
         for name in NAMES
     }
@@ -54,7 +54,7 @@ def test_rows_are_measured_and_written(tmp_path: Path, measured: list, capsys: A
     path = tmp_path / "bench.json"
     assert suite.run("training", suite.Options(rounds=6, seconds=0.5, output=path)) == path
     assert [name for name, _ in measured] == NAMES
-    assert measured[0][1] == {"rounds": 6, "seconds": 0.5, "with_opponents": True, "kernels": None}
+    assert measured[0][1] == {"rounds": 6, "seconds": 0.5, "with_baselines": True, "kernels": None}
     content = json.loads(path.read_text())
     assert [row["name"] for row in content["rows"]] == NAMES
     assert "train/a: ours 2 images/s, PyTorch 1 images/s: ratio 2.00" in capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_the_unit_is_printed(
     tmp_path: Path, measured: list, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def make(name: str, context: Any) -> Comparison:
-        return Comparison(name, "MLP", int, {"PyTorch": Opponent(int, False)}, unit="points")
+        return Comparison(name, "MLP", int, {"PyTorch": Baseline(int, False)}, unit="points")
 
     monkeypatch.setattr(comparisons, "SUITES", {"training": {"train/mlp": make}})
     suite.run("training", suite.Options(output=tmp_path / "bench.json"))
@@ -97,10 +97,10 @@ def test_without_pytorch_only_jaxnets_is_measured(
         monkeypatch.setattr(module, "has_torch", lambda: False)
     path = tmp_path / "bench.json"
     suite.run("training", suite.Options(output=path))
-    assert [options["with_opponents"] for _, options in measured] == [False, True]
+    assert [options["with_baselines"] for _, options in measured] == [False, True]
     first, second = json.loads(path.read_text())["rows"]
     assert (first["theirs"], first["ratio"]) == (None, None)
-    assert second["ratio"] == 2.0  # a jaxnets opponent needs no PyTorch
+    assert second["ratio"] == 2.0  # a jaxnets baseline needs no PyTorch
     assert "PyTorch is not installed" in capsys.readouterr().out
 
 
@@ -142,8 +142,8 @@ def test_a_signal_ends_the_suite(tmp_path: Path, measured: list, monkeypatch: py
     [
         ("training", {"budget": 5.0}),
         ("training", {"dry_run": True}),
-        ("training", {"opponents": ("eager",)}),
-        ("cpu", {"opponents": ("eagre",)}),
+        ("training", {"baselines": ("eager",)}),
+        ("cpu", {"baselines": ("eagre",)}),
         ("training", {"images": Path("/")}),
         ("pipeline", {"images": Path("/nowhere")}),
     ],

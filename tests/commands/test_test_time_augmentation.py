@@ -73,8 +73,8 @@ def test_evaluation_reports_both_results(
     loss = -np.log(probabilities[np.arange(len(test)), data.source.labels[test]]).mean()
     assert averaged["loss"] == pytest.approx(loss, rel=1e-4)
     assert json.loads((run / "report" / "metrics.json").read_text())["test_time_augmentation"] == averaged
-    assert "mean over 8 turns and mirrors of each image" in capsys.readouterr().out
-    assert "mean over the eight turns and mirrors" in (run / "report" / "index.html").read_text()
+    assert "mean over 8 flips and rotations of each image" in capsys.readouterr().out
+    assert "mean over the eight flips and rotations" in (run / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("options", [{"coverage": 0.9}, {"ood": True}])

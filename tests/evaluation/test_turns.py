@@ -1,4 +1,4 @@
-"""The eight turns and mirrors of images."""
+"""The eight flips and rotations of images."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -44,7 +44,7 @@ ROW = {
     "unit": "images",
     "ours": 95.2,
     "theirs": 80.0,
-    "opponent": "OpenVINO",
+    "baseline": "OpenVINO",
     "ratio": 1.19,
     "ratio_eager": 1.4,
     "ratio_eager_tuned": 1.02,
@@ -382,10 +382,10 @@ def test_the_peak_memory_of_both_processes_is_shown() -> None:
         "name": "train/a",
         "ours": 20.0,
         "range": None,
-        "opponent": "OpenVINO",
-        "opponent_eager": "PyTorch",
+        "baseline": "OpenVINO",
+        "baseline_eager": "PyTorch",
     }
     memory = {"ours": 3 * 2**29, "PyTorch": 2**29, "OpenVINO": 2**30}
     assert bench_table.cells({**row, "peak_memory": memory})[-1] == "1.50 / 0.50"
-    assert bench_table.cells({**row, "peak_memory": memory, "opponent_eager": None})[-1] == "1.50 / 1.00"
+    assert bench_table.cells({**row, "peak_memory": memory, "baseline_eager": None})[-1] == "1.50 / 1.00"
     assert bench_table.cells({**row, "peak_memory": {**memory, "ours": None}})[-1] == ""

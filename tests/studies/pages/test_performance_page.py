@@ -20,7 +20,7 @@ GPU = {
     "ratio": 1.5,
     "range": [1.4, 1.6],
     "mfu": 0.125,
-    "opponent": "compiled",
+    "baseline": "compiled",
     "peak_memory": {"ours": 3 * 2**29, "compiled": 2**31},
 }
 

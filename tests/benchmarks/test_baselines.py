@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks import comparisons, conditions, inference_engines, jax_workloads, opponents
+from benchmarks import baselines, comparisons, conditions, inference_engines, jax_workloads
 from benchmarks.measure import TOLERANCE, check_outputs_match
 from benchmarks.torch_workloads import InferenceWorkload
 from benchmarks.worker import Worker
@@ -23,7 +23,7 @@ def ours() -> jax_workloads.InferenceWorkload:
 
 def outputs(kind: str, make: Any, shared: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the logits of the network and those of the program that is measured."""
-    if not opponents.available((kind,)):
+    if not baselines.available((kind,)):
         pytest.skip(f"{kind} is missing")
     with Worker(make, shared, keep_memory=False) as worker:
         return worker.call("outputs"), worker.call("measured_outputs")
@@ -64,6 +64,6 @@ def test_bfloat16_is_used(kind: str, make: Any, ours: jax_workloads.InferenceWor
 
 @pytest.mark.slow
 def test_a_compiled_and_frozen_network_computes_the_logits(ours: jax_workloads.InferenceWorkload) -> None:
-    found = opponents.of_network(("compile",), trains=False, bfloat16=False, threads=1)
-    _, program = outputs("compile", found[opponents.COMPILED].make, ours.shared_data())
+    found = baselines.of_network(("compile",), trains=False, bfloat16=False, threads=1)
+    _, program = outputs("compile", found[baselines.COMPILED].make, ours.shared_data())
     check_outputs_match("inference", "compiled", ours.measured_outputs(), program)
