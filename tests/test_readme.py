@@ -3,6 +3,7 @@
 import ast
 import csv
 import functools
+import json
 import os
 import re
 import runpy
@@ -25,6 +26,7 @@ from jaxnets import models
 from jaxnets.commands import runner
 from jaxnets.data import sources
 from jaxnets.experiment.resolve import load_config
+from studies.pages.colour_table import BASELINE
 from studies.sweeps import row_names
 
 REPOSITORY = Path(__file__).parents[1]
@@ -167,6 +169,8 @@ def test_readme_s_accuracies_are_those_of_its_table() -> None:
         found = [float(line.split("|")[column].split()[0]) for line in rows[1].splitlines()[2:]]
         assert len(found) == 5
         assert sentence.format(min(found), max(found)) in " ".join(text.split())
+    baseline = json.loads((REPOSITORY / "results" / BASELINE).read_text())["splits"]["5folds"]
+    assert f"sees no shapes, {100 * baseline['accuracy']:.1f} %." in " ".join(text.split())
 
 
 def test_readme_s_speed_is_that_of_the_benchmarks() -> None:

@@ -10,6 +10,7 @@ from studies import learning_curve
 from studies.pages import leak_table, leakage_page
 from studies.pages.colour_table import BASELINE
 
+RESNET = "ResNet-50, 128 px, 10 epochs, bfloat16"
 LITE0 = "EfficientNet-Lite0 (backbone: ImageNet, frozen), 224 px, 100 epochs"
 
 
@@ -20,39 +21,49 @@ def page(repository: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def lite0(repository: Path) -> leak_table.Pair:
-    pairs = leakage_page.pairs(repository / "results")
-    return next(pair for pair in pairs if pair.title == LITE0)
+def pairs(repository: Path) -> dict[str, leak_table.Pair]:
+    """Random splits and folds by title."""
+    return {pair.title: pair for pair in leakage_page.pairs(repository / "results")}
 
 
-def test_the_answer(repository: Path, page: str, lite0: leak_table.Pair) -> None:
+def test_the_answer(repository: Path, page: str, pairs: dict[str, leak_table.Pair]) -> None:
     rows = {row[0]: row[1:] for row in leakage_page.rows(repository / "results")}
-    _, random, grouped, drop, _ = rows[LITE0]
-    colour_drop, _, _ = rows[leakage_page.COLOUR][3].partition(" ")
-    points = float(drop.partition(" ")[0])
-    assert lite0.random is not None
-    errors = 100 - lite0.random.mean(leak_table.CLEAN)
+    reported, random, grouped, drop, _ = rows[RESNET]
+    points = {title: rows[title][3].partition(" ")[0] for title in (RESNET, LITE0, leakage_page.COLOUR)}
+    random_runs = pairs[RESNET].random
+    assert random_runs is not None
+    errors = 100 - random_runs.mean(leak_table.CLEAN)
+    hidden = 100 * float(points[RESNET]) / (float(points[RESNET]) + errors)
     assert f"right on {random.partition(' [')[0]} of the test images of a random split" in page
-    assert (
-        f"and on {grouped} over the folds. On the same images the drop is {drop.replace(' [', ' points [')}"
-        in page
-    )
-    assert f"the random split hides {100 * points / (points + errors):.0f} % of the errors" in page
-    assert f"drops by {colour_drop} points too" in page
+    assert f"{reported.partition(' (')[0]} in report A" in page
+    assert f"and on {grouped} over the folds" in page
+    assert f"On the same images the drop is {drop.replace(' [', ' points [')}" in page
+    assert f"the random split hides {hidden:.0f} % of the errors" in page
+    assert f"EfficientNet-Lite0 drops by {points[LITE0]} points" in page
+    assert f"which sees no shapes, by {points[leakage_page.COLOUR]}." in page
 
 
-def test_every_drop_is_above_zero(repository: Path, page: str, lite0: leak_table.Pair) -> None:
+def test_every_drop_is_above_zero(repository: Path, page: str, pairs: dict[str, leak_table.Pair]) -> None:
     rows = leakage_page.rows(repository / "results")
     assert all(float(row[4].partition("[")[2].partition(",")[0]) > 0 for row in rows)
     widths = [_half_width(row[3]) for row in rows]
     single = [pair.grouped for pair in leak_table.single_splits(repository / "results") if pair.grouped]
     unbiased = [group for group in single if group.first["leakage"]["test"] == 0]
     widest = max((high - low) / 2 for low, high in (group.interval(leak_table.CLEAN) for group in unbiased))
-    text = f"at most {max(widths):.1f} points wide on each side, those of a single grouped split up to"
-    assert f"{text} {widest:.1f}" in page
-    assert lite0.grouped is not None
-    folds = [100 * run["accuracy"] for run in lite0.grouped.first["cross_validation"]["runs"]]
-    assert f"The folds range from {min(folds):.1f} to {max(folds):.1f} %" in page
+    text = f"is at most {max(widths):.1f} points, and up to {widest:.1f} points for a single grouped split"
+    assert f"The half-width of an interval over all 717 groups {text}" in page
+    for title, beginning in ((LITE0, "Its folds range"), (RESNET, "those of ResNet-50")):
+        grouped = pairs[title].grouped
+        assert grouped is not None
+        folds = [100 * run["accuracy"] for run in grouped.first["cross_validation"]["runs"]]
+        assert f"{beginning} from {min(folds):.1f} to {max(folds):.1f} %" in page
+
+
+def test_what_the_drop_depends_on(repository: Path, page: str) -> None:
+    drops = {row[0]: float(row[4].partition(" ")[0]) for row in leakage_page.rows(repository / "results")}
+    frozen = [drop for title, drop in drops.items() if "ImageNet, frozen" in title]
+    assert f"ResNet-50 from scratch drops by {drops[RESNET]} points" in page
+    assert f"ImageNet's weights by {min(frozen)} to {max(frozen)}." in page
 
 
 def _half_width(cell: str) -> float:
@@ -71,12 +82,12 @@ def test_colour_and_calibration(repository: Path, page: str) -> None:
     (_, first, p1), (_, second, p2) = (compared[LITE0.replace("Lite0", name)] for name in ("Lite1", "Lite2"))
     points = {text.partition(" ")[0].removeprefix("+") for text in (first, second)}
     assert f"better than colour by {' '.join(points)} points (p = {p1} and {p2};" in page
+    assert f"its difference from colour is {compared[RESNET][1].replace(' [', ' points [')}." in page
     rows = {row[0]: row[1:] for row in leakage_page.calibration_rows(repository / "results")}
-    confident, accurate, _, of_folds, _ = rows[LITE0]
-    assert confident == accurate
-    confidence, accuracy = of_folds.split(", ")
-    assert f"its confidence and its accuracy are both {accurate}" in page
-    assert f"as confident, {confidence}, but right on {accuracy}" in page
+    (first, right, _, first_folds, _), (second, correct, _, second_folds, _) = rows[LITE0], rows[RESNET]
+    assert f"confidence and accuracy are {first} and {right}, {second} and {correct}." in page
+    confidences, accuracies = zip(first_folds.split(", "), second_folds.split(", "), strict=True)
+    assert f"as confident, {' and '.join(confidences)}, but right on {' and '.join(accuracies)}." in page
 
 
 def test_the_learning_curve(repository: Path, page: str) -> None:
