@@ -28,7 +28,12 @@ HUB_FILES = ("model.safetensors", "model.weights.h5")
 """The files to look for, in this order; pickles are never downloaded."""
 PRETRAINED = "pretrained_cfg"
 """The field of the hub's config.json in which timm describes the preprocessing."""
-LISTS = {"input_size": int, "mean": (int, float), "std": (int, float), "label_names": str}
+LISTS: dict[str, tuple[type, ...]] = {
+    "input_size": (int,),
+    "mean": (int, float),
+    "std": (int, float),
+    "label_names": (str,),
+}
 """Fields of config.json that are lists, with the type of their elements."""
 
 BY_RANK: dict[tuple[int, ...], tuple[str, ...]] = {
@@ -133,11 +138,13 @@ def _is_description(described: Any) -> bool:
     if not isinstance(described.get("architecture", ""), str):
         return False
     given = {**described.get(PRETRAINED, {}), "label_names": described.get("label_names")}
-    return all(
-        given.get(name) is None
-        or (isinstance(given[name], list) and all(isinstance(value, kinds) for value in given[name]))
-        for name, kinds in LISTS.items()
-    )
+    for name, kinds in LISTS.items():
+        values = given.get(name, [])
+        if values is not None and not (
+            isinstance(values, list) and all(isinstance(value, kinds) for value in values)
+        ):
+            return False
+    return True
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
