@@ -11,6 +11,7 @@ from studies.pages import leak_table, leakage_page
 from studies.pages.colour_table import BASELINE
 
 RESNET = "ResNet-50, 128 px, 10 epochs, bfloat16"
+INCEPTION = "Inception v1, 75 px, 10 epochs"
 LITE0 = "EfficientNet-Lite0 (backbone: ImageNet, frozen), 224 px, 100 epochs"
 
 
@@ -29,7 +30,9 @@ def pairs(repository: Path) -> dict[str, leak_table.Pair]:
 def test_the_answer(repository: Path, page: str, pairs: dict[str, leak_table.Pair]) -> None:
     rows = {row[0]: row[1:] for row in leakage_page.rows(repository / "results")}
     reported, random, grouped, drop, _ = rows[RESNET]
-    points = {title: rows[title][3].partition(" ")[0] for title in (RESNET, LITE0, leakage_page.COLOUR)}
+    points = {
+        title: rows[title][3].partition(" ")[0] for title in (RESNET, INCEPTION, LITE0, leakage_page.COLOUR)
+    }
     random_runs = pairs[RESNET].random
     assert random_runs is not None
     errors = 100 - random_runs.mean(leak_table.CLEAN)
@@ -39,7 +42,8 @@ def test_the_answer(repository: Path, page: str, pairs: dict[str, leak_table.Pai
     assert f"and on {grouped} over the folds" in page
     assert f"On the same images the drop is {drop.replace(' [', ' points [')}" in page
     assert f"the random split hides {hidden:.0f} % of the errors" in page
-    assert f"EfficientNet-Lite0 drops by {points[LITE0]} points" in page
+    assert points[INCEPTION] == points[LITE0]
+    assert f"EfficientNet-Lite0 both drop by {points[LITE0]} points" in page
     assert f"which sees no shapes, by {points[leakage_page.COLOUR]}." in page
 
 
@@ -52,7 +56,11 @@ def test_every_drop_is_above_zero(repository: Path, page: str, pairs: dict[str, 
     widest = max((high - low) / 2 for low, high in (group.interval(leak_table.CLEAN) for group in unbiased))
     text = f"is at most {max(widths):.1f} points, and up to {widest:.1f} points for a single grouped split"
     assert f"The half-width of an interval over all 717 groups {text}" in page
-    for title, beginning in ((LITE0, "Its folds range"), (RESNET, "those of ResNet-50")):
+    for title, beginning in (
+        (LITE0, "Its folds range"),
+        (RESNET, "those of ResNet-50"),
+        (INCEPTION, "those of Inception v1"),
+    ):
         grouped = pairs[title].grouped
         assert grouped is not None
         folds = [100 * run["accuracy"] for run in grouped.first["cross_validation"]["runs"]]
@@ -62,7 +70,8 @@ def test_every_drop_is_above_zero(repository: Path, page: str, pairs: dict[str, 
 def test_what_the_drop_depends_on(repository: Path, page: str) -> None:
     drops = {row[0]: float(row[4].partition(" ")[0]) for row in leakage_page.rows(repository / "results")}
     frozen = [drop for title, drop in drops.items() if "ImageNet, frozen" in title]
-    assert f"ResNet-50 from scratch drops by {drops[RESNET]} points" in page
+    text = f"ResNet-50 from scratch drops by {drops[RESNET]} points, Inception v1 by {drops[INCEPTION]} and"
+    assert text in page
     assert f"ImageNet's weights by {min(frozen)} to {max(frozen)}." in page
 
 
@@ -82,7 +91,8 @@ def test_colour_and_calibration(repository: Path, page: str) -> None:
     (_, first, p1), (_, second, p2) = (compared[LITE0.replace("Lite0", name)] for name in ("Lite1", "Lite2"))
     points = {text.partition(" ")[0].removeprefix("+") for text in (first, second)}
     assert f"better than colour by {' '.join(points)} points (p = {p1} and {p2};" in page
-    assert f"its difference from colour is {compared[RESNET][1].replace(' [', ' points [')}." in page
+    for title, name in ((INCEPTION, "Inception v1"), (RESNET, "ResNet-50")):
+        assert f"{compared[title][1].replace(' [', ' points [')} ({name})" in page
     rows = {row[0]: row[1:] for row in leakage_page.calibration_rows(repository / "results")}
     (first, right, _, first_folds, _), (second, correct, _, second_folds, _) = rows[LITE0], rows[RESNET]
     assert f"confidence and accuracy are {first} and {right}, {second} and {correct}." in page
