@@ -104,9 +104,8 @@ class RunDirectory:
 
     def check_split(self, text: str) -> None:
         """Raises DataError if split.csv exists and assigns an example differently; group ids may differ."""
-        if self.split is not None and run_files.split_assignment(self.split) != run_files.split_assignment(
-            text
-        ):
+        assignment = run_files.split_assignment
+        if self.split is not None and assignment(self.split) != assignment(text):
             raise DataError(
                 f"{self.path / SPLIT} does not match the data: files were added, removed or modified since "
                 "the run was started; restore them or choose another --workdir"

@@ -135,7 +135,7 @@ def _is_description(described: Any) -> bool:
     """Whether the content of config.json has the types that timm writes."""
     if not isinstance(described, dict) or not isinstance(described.get(PRETRAINED, {}), dict):
         return False
-    if not isinstance(described.get("architecture", ""), str):
+    if not isinstance(described.get("architecture"), str | None):
         return False
     given = {**described.get(PRETRAINED, {}), "label_names": described.get("label_names")}
     for name, kinds in LISTS.items():

@@ -66,11 +66,8 @@ def learning_rate(hyperparams: Hyperparams, step: Any) -> Any:
     Where XLA multiplies by the inverse of a constant, so does this, to give the same bits.
     """
     # JAX divides integers in single precision, even if everything else is double.
-    step, peak, warmup = (
-        jnp.asarray(step, jnp.result_type(float)),
-        hyperparams["peak"],
-        hyperparams.get("warmup"),
-    )
+    step = jnp.asarray(step, jnp.result_type(float))
+    peak, warmup = hyperparams["peak"], hyperparams.get("warmup")
     count, rate = step if warmup is None else step - warmup, peak
     if "angle" in hyperparams:
         cosine = jnp.cos(jnp.minimum(count, hyperparams["remaining"]) * hyperparams["angle"])
