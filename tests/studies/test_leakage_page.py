@@ -91,13 +91,17 @@ def test_colour_and_calibration(repository: Path, page: str) -> None:
     (_, first, p1), (_, second, p2) = (compared[LITE0.replace("Lite0", name)] for name in ("Lite1", "Lite2"))
     points = {text.partition(" ")[0].removeprefix("+") for text in (first, second)}
     assert f"better than colour by {' '.join(points)} points (p = {p1} and {p2};" in page
+    assert len(compared) == 6  # the page says six comparisons
     for title, name in ((INCEPTION, "Inception v1"), (RESNET, "ResNet-50")):
         assert f"{compared[title][1].replace(' [', ' points [')} ({name})" in page
     rows = {row[0]: row[1:] for row in leakage_page.calibration_rows(repository / "results")}
     (first, right, _, first_folds, _), (second, correct, _, second_folds, _) = rows[LITE0], rows[RESNET]
-    assert f"confidence and accuracy are {first} and {right}, {second} and {correct}." in page
+    assert (
+        f"(confidence {first}, accuracy {right}) and ResNet-50 ({second}, {correct}) are calibrated" in page
+    )
     confidences, accuracies = zip(first_folds.split(", "), second_folds.split(", "), strict=True)
-    assert f"as confident, {' and '.join(confidences)}, but right on {' and '.join(accuracies)}." in page
+    text = f"their confidence is {' and '.join(confidences)}, but their accuracy {' and '.join(accuracies)}."
+    assert text in page
 
 
 def test_the_learning_curve(repository: Path, page: str) -> None:
